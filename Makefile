@@ -1,0 +1,34 @@
+# `make demo` and `make test` need only Python >= 3.11 and a package index.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: demo test lint fast wheel clean
+
+demo: $(VENV)/installed
+	$(BIN)/hvax train digits --run-dir runs/digits --overwrite
+
+test: $(VENV)/installed-test lint
+	JAX_ENABLE_X64=0 $(BIN)/pytest
+	JAX_ENABLE_X64=1 $(BIN)/pytest
+
+lint: $(VENV)/installed-test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  (echo "hvax needs Python >= 3.11; $(PYTHON) is older. Set PYTHON=..."; exit 1)
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/installed: $(VENV)/bin/python pyproject.toml requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c requirements.lock -e .
+	touch $@
+
+$(VENV)/installed-test: $(VENV)/bin/python pyproject.toml requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c requirements.lock -e '.[test]'
+	touch $@ $(VENV)/installed
+
+clean:
+	rm -rf $(VENV) dist build

@@ -1,0 +1,45 @@
+"""What any array of examples must satisfy at the door, wherever it comes from."""
+
+import math
+
+import numpy as np
+
+_CHUNK = 1 << 24  # bytes: larger arrays, memory-mapped ones above all, are read in pieces of this
+
+
+def check_examples(x: object, name: str = "x") -> None:
+    """Refuse what is no array of examples: (n, *x_shape) of finite real numbers, n >= 1.
+
+    Booleans, integers and floats of at most 64 bits pass. Values are read piece by piece, so an
+    array that is memory-mapped may be larger than memory.
+
+    Raises `TypeError` for another type or dtype, and `ValueError` for an empty axis, for no axis at
+    all, and for NaN or infinity, saying where the first one is.
+    """
+    if not isinstance(x, np.ndarray):
+        raise TypeError(
+            f"expected {name} to be a NumPy array of examples, got {type(x).__name__};"
+            " convert it with numpy.asarray"
+        )
+    if x.dtype.kind not in "biuf" or x.dtype.itemsize > 8:
+        raise TypeError(
+            f"expected {name} to hold booleans, integers or floats of at most 64 bits, got"
+            f" {x.dtype}; convert it with astype, for example to float32"
+        )
+    if x.ndim == 0 or x.size == 0:
+        raise ValueError(
+            f"expected {name} to be (n, ...) with at least one example and no empty axis,"
+            f" got shape {x.shape}; give the examples along the first axis"
+        )
+    if x.dtype.kind != "f":
+        return
+    step = max(1, _CHUNK // (math.prod(x.shape[1:]) * x.dtype.itemsize))
+    for start in range(0, len(x), step):
+        wrong = ~np.isfinite(x[start : start + step])
+        if wrong.any():
+            row, *rest = (int(i) for i in np.argwhere(wrong)[0])
+            index = (start + row, *rest)
+            raise ValueError(
+                f"expected {name} to be finite, got {x[index]} at index {index};"
+                " remove such examples or replace the values"
+            )

@@ -1,0 +1,104 @@
+"""IDX files, the format MNIST is published in: a typed header, then one big-endian array."""
+
+import gzip
+import io
+import math
+import os
+import struct
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+_DTYPES = {0x08: "u1", 0x09: "i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
+_GZIP_MAGIC = b"\x1f\x8b"
+_GZIP_MOST = 1032  # deflate's best is 258 bytes from two bits: no file holds more times its size
+_MAX_DIMENSIONS = 32
+_CHUNK = 1 << 20
+
+
+def read_idx(path: str | Path) -> NDArray[Any]:
+    """The array of an IDX file, in memory and in native byte order.
+
+    Gzip is known by the content, not by the name. The shape is the header's, and so is the dtype:
+    uint8, int8, int16, int32, float32 or float64.
+
+    Raises `OSError` when the file cannot be opened, and `ValueError`, naming the file, when it is
+    not IDX, is truncated, corrupt or followed by other bytes, has an empty dimension, or has a
+    header that claims more than the file can hold (refused before anything is allocated).
+    """
+    path = Path(path)
+    with path.open("rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        gzipped = file.read(len(_GZIP_MAGIC)) == _GZIP_MAGIC
+        file.seek(0)
+        if not gzipped:
+            return _read_stream(path, file, most=size)
+        try:
+            with gzip.GzipFile(fileobj=file) as stream:
+                return _read_stream(path, stream, most=size * _GZIP_MOST)
+        except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+            raise ValueError(
+                f"{path}: expected a complete gzip file, got {size} bytes that do not decompress"
+                f" ({error}); fetch the file again"
+            ) from error
+
+
+def _read_stream(path: Path, stream: io.BufferedIOBase, *, most: int) -> NDArray[Any]:
+    """The one array that `stream` holds, where the file can hold at most `most` bytes."""
+    shape, dtype, header_bytes = _read_header(path, stream)
+    expected = math.prod(shape) * dtype.itemsize
+    if header_bytes + expected > most:
+        raise ValueError(
+            f"{path}: its header expects {expected} bytes of data, {dtype.name} {shape}, got a file"
+            f" that holds at most {most - header_bytes}; it is truncated or damaged: fetch it again"
+        )
+    # Piece by piece: a header that lies, but within `most`, costs no more memory than the data.
+    data = bytearray()
+    while piece := stream.read(min(_CHUNK, expected - len(data))):
+        data += piece
+    if len(data) < expected:
+        raise ValueError(
+            f"{path}: its header expects {expected} bytes of data, {dtype.name} {shape}, got"
+            f" {len(data)}; the file is truncated: fetch it again"
+        )
+    if stream.read(1):  # for gzip this also reaches the end, where the checksum is
+        raise ValueError(
+            f"{path}: its header expects {expected} bytes of data, {dtype.name} {shape}, got more"
+            " after them; fetch the file again, or take what follows the array off"
+        )
+    x = np.frombuffer(data, dtype=dtype).reshape(shape)
+    return x.astype(dtype.newbyteorder("="), copy=False)
+
+
+def _read_header(
+    path: Path, stream: io.BufferedIOBase
+) -> tuple[tuple[int, ...], np.dtype[Any], int]:
+    """Shape, dtype as stored, and the header's own length in bytes."""
+    magic = stream.read(4)
+    if len(magic) < 4 or magic[:2] != b"\0\0" or magic[2] not in _DTYPES:
+        raise ValueError(
+            f"{path}: expected an IDX file, which begins 00 00, a type (08, 09, 0b, 0c, 0d or"
+            f" 0e) and the number of dimensions, got {magic.hex(' ') or 'no bytes'}; fetch the file"
+            " again"
+        )
+    num_dimensions = magic[3]
+    if not 1 <= num_dimensions <= _MAX_DIMENSIONS:
+        raise ValueError(
+            f"{path}: expected 1 to {_MAX_DIMENSIONS} dimensions, got {num_dimensions};"
+            " fetch the file again"
+        )
+    sizes = stream.read(4 * num_dimensions)
+    if len(sizes) < 4 * num_dimensions:
+        raise ValueError(
+            f"{path}: expected a header of {4 + 4 * num_dimensions} bytes, got {4 + len(sizes)};"
+            " the file is truncated: fetch it again"
+        )
+    shape = struct.unpack(f">{num_dimensions}I", sizes)
+    if 0 in shape:
+        raise ValueError(
+            f"{path}: expected every dimension to be at least 1, got {shape}; the file has no data"
+        )
+    return shape, np.dtype(_DTYPES[magic[2]]), 4 + len(sizes)

@@ -1,0 +1,147 @@
+"""Where examples come from: four data sets known by name, or a user's file."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hvax.data.arrays import SUFFIXES, read_array, read_npz
+from hvax.data.check import check_examples
+from hvax.data.idx import read_idx
+
+SOURCES = ("digits", "mnist", "fashion-mnist", "binarized-mnist")
+
+
+@dataclass(frozen=True, eq=False)
+class Source:
+    """Examples as stored, before any split, scaling or binarisation.
+
+    `x` is (n, *x_shape) of uint8, other integers or floats, possibly memory-mapped; `labels` is
+    (n,) of integers or strings, or None. The model sees `x / scale`. `fixed` holds the parts that
+    the source itself fixes, as int64 indices by the part's name (train, validation, test): all
+    three, the test part, or none. Where it fixes only the test part, `num_validation` of the
+    other examples are drawn for validation.
+    """
+
+    name: str
+    x: NDArray[Any]
+    labels: NDArray[Any] | None
+    scale: float
+    fixed: Mapping[str, NDArray[np.int64]] = field(default_factory=dict)
+    num_validation: int = 0
+
+    @property
+    def pool(self) -> NDArray[np.int64]:
+        """The indices that no fixed part holds, ascending: what a split may deal out."""
+        free = np.ones(len(self.x), dtype=bool)
+        for indices in self.fixed.values():
+            free[indices] = False
+        return np.flatnonzero(free)
+
+
+def load_source(
+    source: str | Path,
+    *,
+    data_dir: str | Path = "data",
+    array: str | None = None,
+    labels: str | None = None,
+) -> Source:
+    """The source of that name (one of `SOURCES`), or else the file at that path.
+
+    - digits: (1797, 8, 8) uint8 of 0..16, inside the package;
+    - mnist, fashion-mnist: (70000, 28, 28) uint8, the last 10,000 of them the test part, from the
+      four IDX files, gzipped or not, in `data_dir`/mnist (or /fashion-mnist) or `data_dir` itself;
+    - binarized-mnist: (70000, 28, 28) uint8 of {0, 1}, all three parts fixed, from
+      binarized_mnist.npz (train, valid and test, as packed bits) in `data_dir`/binarized_mnist or
+      `data_dir` itself;
+    - a path to .npy, .npz or .csv: see `read_array`, which explains `array` and `labels`.
+
+    Raises `FileNotFoundError` (what was looked for, and where), `ValueError` for an unknown name, a
+    file that does not hold what it should, or `array` and `labels` beside a name, and what
+    `read_array` and `check_examples` raise.
+    """
+    name = str(source)
+    if name not in SOURCES:
+        return _from_file(name, array=array, labels=labels)
+    if array is not None or labels is not None:
+        raise ValueError(
+            f"expected `array` and `labels` only with a file, got {array!r} and {labels!r} with the"
+            f" source {name!r}, which knows its own; leave them out"
+        )
+    if name == "digits":
+        here = Path(__file__).with_name("digits.npz")
+        images, digits = read_npz(here, array="images", labels="labels")
+        return Source(name, images, digits, scale=16.0)
+    if name == "binarized-mnist":
+        return _binarized_mnist(Path(data_dir))
+    return _mnist(name, Path(data_dir))
+
+
+def _from_file(name: str, *, array: str | None, labels: str | None) -> Source:
+    path = Path(name)
+    if path.suffix.lower() not in SUFFIXES and not path.exists():
+        raise ValueError(
+            f"expected a source ({', '.join(SOURCES)}) or the path of a file that ends in"
+            f" {', '.join(SUFFIXES)}, got {name!r}, which is neither; check its spelling"
+        )
+    x, y = read_array(path, array=array, labels=labels)
+    check_examples(x, name)
+    return Source(name, x, y, scale=255.0 if x.dtype == np.uint8 else 1.0)
+
+
+def _mnist(name: str, data_dir: Path) -> Source:
+    files = [
+        f"{part}-{content}-ubyte"
+        for part in ("train", "t10k")
+        for content in ("images-idx3", "labels-idx1")
+    ]
+    expected = [(60_000, 28, 28), (60_000,), (10_000, 28, 28), (10_000,)]
+    paths = _find(name, (data_dir / name, data_dir), files, endings=("", ".gz"))
+    arrays = [read_idx(path) for path in paths]
+    for path, stored, shape in zip(paths, arrays, expected, strict=True):
+        _require(str(path), stored, shape)
+    x, labels = np.concatenate(arrays[0::2]), np.concatenate(arrays[1::2])
+    fixed = {"test": np.arange(60_000, 70_000)}
+    return Source(name, x, labels, scale=255.0, fixed=fixed, num_validation=10_000)
+
+
+def _binarized_mnist(data_dir: Path) -> Source:
+    folders = (data_dir / "binarized_mnist", data_dir)
+    (path,) = _find("binarized-mnist", folders, ["binarized_mnist.npz"], endings=("",))
+    sizes = {"train": 50_000, "valid": 10_000, "test": 10_000}
+    packed = [read_npz(path, array=part)[0] for part in sizes]
+    for bits, (part, size) in zip(packed, sizes.items(), strict=True):
+        _require(f"{path}, array {part}", bits, (size, 28 * 28 // 8))
+    x = np.unpackbits(np.concatenate(packed), axis=1).reshape(-1, 28, 28)
+    train, validation, test = np.split(np.arange(70_000), [50_000, 60_000])
+    fixed = {"train": train, "validation": validation, "test": test}
+    return Source("binarized-mnist", x, None, scale=1.0, fixed=fixed)
+
+
+def _find(
+    name: str, folders: tuple[Path, ...], files: list[str], *, endings: tuple[str, ...]
+) -> list[Path]:
+    """The path of every file, all of them from the first folder that has them all."""
+    lacks = []
+    for folder in folders:
+        candidates = [[folder / (file + ending) for ending in endings] for file in files]
+        found = [[path for path in paths if path.is_file()] for paths in candidates]
+        if all(found):
+            return [paths[0] for paths in found]
+        missing = [file for file, paths in zip(files, found, strict=True) if not paths]
+        lacks.append(f"{folder} lacks {', '.join(missing)}")
+    raise FileNotFoundError(
+        f"expected the files of {name}{' (plain or .gz)' if '.gz' in endings else ''} together in"
+        f" one folder, but {'; '.join(lacks)}; say with --data-dir (`data_dir`) where they are"
+    )
+
+
+def _require(where: str, stored: NDArray[Any], shape: tuple[int, ...]) -> None:
+    if stored.shape != shape or stored.dtype != np.uint8:
+        raise ValueError(
+            f"{where}: expected uint8 {shape}, got {stored.dtype} {stored.shape};"
+            " fetch the data set again, or give other data by path"
+        )

@@ -1,0 +1,1 @@
+"""Physics on any potential z -> U(z): gradients, leapfrog, tempering, flow. Knows no data."""

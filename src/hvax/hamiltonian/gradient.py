@@ -1,0 +1,122 @@
+"""How the gradient of a potential is taken: a potential -> a function z -> (U, grad U, aux).
+
+Each method is itself differentiable, so an outer gradient over a model's parameters passes through
+it (second order), and each works under `jit` and `vmap`.
+"""
+
+from abc import abstractmethod
+from collections.abc import Callable
+from typing import Literal, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, PyTree
+
+Potential = Callable[[Float[Array, " d"]], tuple[Float[Array, ""], PyTree]]
+"""z -> (U, aux): the potential in nats, and whatever else its evaluation yields."""
+
+
+class Evaluation(NamedTuple):
+    """A potential and its gradient at one position."""
+
+    potential: Float[Array, ""]  # U, nats
+    gradient: Float[Array, " d"]  # dU/dz
+    aux: PyTree
+
+
+ValueAndGrad = Callable[[Float[Array, " d"]], Evaluation]
+
+
+class AbstractGradient(eqx.Module):
+    """A way to differentiate a potential."""
+
+    @abstractmethod
+    def value_and_grad(self, potential: Potential) -> ValueAndGrad:
+        """z -> (U, grad U, aux) for this potential."""
+
+
+class Reverse(AbstractGradient):
+    """Reverse mode: one forward pass and one backward pass to z; exact to rounding."""
+
+    def value_and_grad(self, potential: Potential) -> ValueAndGrad:
+        differentiated = jax.value_and_grad(potential, has_aux=True)
+
+        def evaluate(z: Float[Array, " d"]) -> Evaluation:
+            (value, aux), gradient = differentiated(z)
+            return Evaluation(value, gradient, aux)
+
+        return evaluate
+
+
+class Forward(AbstractGradient):
+    """Forward mode: one Jacobian-vector product per latent axis; exact to rounding.
+
+    A Jacobian-vector product along an axis is the first-order Taylor coefficient along it, so this
+    is also the method `taylor`.
+    """
+
+    def value_and_grad(self, potential: Potential) -> ValueAndGrad:
+        def evaluate(z: Float[Array, " d"]) -> Evaluation:
+            value, along, aux = jax.linearize(potential, z, has_aux=True)
+            return Evaluation(value, jax.vmap(along)(jnp.eye(z.size, dtype=z.dtype)), aux)
+
+        return evaluate
+
+
+class Finite(AbstractGradient):
+    """Finite differences, for comparison with implementations that must use them.
+
+        central: (U(z + h e_i) - U(z - h e_i)) / 2h,  h = cbrt(eps) * max(1, |z_i|)
+        forward: (U(z + h e_i) - U(z)) / h,           h = sqrt(eps) * max(1, |z_i|)
+
+    `eps` is the dtype's rounding unit; h is a constant to an outer gradient. In float32 at
+    |U| = 800 the error is of the order of 4e-3 (central) and 0.1 (forward).
+    """
+
+    scheme: Literal["central", "forward"] = eqx.field(static=True, default="central")
+
+    def __check_init__(self) -> None:
+        if self.scheme not in ("central", "forward"):
+            raise ValueError(f"scheme must be 'central' or 'forward', got {self.scheme!r}.")
+
+    def value_and_grad(self, potential: Potential) -> ValueAndGrad:
+        def evaluate(z: Float[Array, " d"]) -> Evaluation:
+            value, aux = potential(z)
+            eps = jnp.finfo(z.dtype).eps
+            h = (eps ** (1 / 3) if self.scheme == "central" else eps**0.5) * jnp.maximum(1, abs(z))
+            h = jax.lax.stop_gradient(h.astype(z.dtype))
+            shifted = jax.vmap(lambda shift: potential(z + shift)[0])
+            ahead = shifted(jnp.diag(h))
+            if self.scheme == "central":
+                gradient = (ahead - shifted(jnp.diag(-h))) / (2 * h)
+            else:
+                gradient = (ahead - value) / h
+            return Evaluation(value, gradient, aux)
+
+        return evaluate
+
+
+_METHODS: dict[str, Callable[[], AbstractGradient]] = {
+    "reverse": Reverse,
+    "forward": Forward,
+    "taylor": Forward,
+    "finite": Finite,
+}
+
+
+def gradient_method(method: str | AbstractGradient) -> AbstractGradient:
+    """The gradient method of this name; a method itself passes through.
+
+    Raises `ValueError` for a name other than reverse, forward, taylor and finite.
+    """
+    if isinstance(method, AbstractGradient):
+        return method
+    if method not in _METHODS:
+        raise ValueError(f"gradient method must be one of {', '.join(_METHODS)}, got {method!r}.")
+    return _METHODS[method]()
+
+
+def with_aux(potential: Callable[[Float[Array, " d"]], Float[Array, ""]]) -> Potential:
+    """A plain z -> U as a potential whose aux is None."""
+    return lambda z: (potential(z), None)

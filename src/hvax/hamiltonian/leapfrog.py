@@ -1,0 +1,50 @@
+"""One leapfrog step, and the point of phase space it moves."""
+
+from typing import NamedTuple
+
+from jaxtyping import Array, Float, PyTree
+
+from hvax.hamiltonian.gradient import ValueAndGrad
+
+
+class PhaseState(NamedTuple):
+    """A point of phase space with the potential, its gradient and aux at z, so that a step needs
+    one new evaluation."""
+
+    z: Float[Array, " d"]
+    rho: Float[Array, " d"]
+    potential: Float[Array, ""]
+    gradient: Float[Array, " d"]
+    aux: PyTree
+
+    @property
+    def energy(self) -> Float[Array, ""]:
+        """H = U + |rho|^2 / 2, in nats."""
+        return self.potential + 0.5 * (self.rho @ self.rho)
+
+
+def phase_state(
+    value_and_grad: ValueAndGrad, *, z: Float[Array, " d"], rho: Float[Array, " d"]
+) -> PhaseState:
+    """The state at (z, rho): one evaluation of the potential and its gradient."""
+    return PhaseState(z, rho, *value_and_grad(z))
+
+
+def leapfrog_step(
+    value_and_grad: ValueAndGrad, state: PhaseState, step_size: Float[Array, "..."]
+) -> PhaseState:
+    """One leapfrog (velocity Verlet) step of H = U + |rho|^2 / 2.
+
+        rho' = rho  - (step_size / 2) grad U(z)
+        z    = z    + step_size rho'
+        rho  = rho' - (step_size / 2) grad U(z)
+
+    `step_size` is a scalar or one number per dimension; `value_and_grad` comes from a gradient
+    method, `Reverse().value_and_grad(potential)`, and is called once. Reversible and symplectic;
+    the energy error is of second order in the step size. Caterini et al. (2018), Algorithm 1.
+    """
+    rho = state.rho - 0.5 * step_size * state.gradient
+    z = state.z + step_size * rho
+    potential, gradient, aux = value_and_grad(z)
+    rho = rho - 0.5 * step_size * gradient
+    return PhaseState(z, rho, potential, gradient, aux)

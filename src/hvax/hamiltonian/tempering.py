@@ -1,0 +1,160 @@
+"""Tempering schedules: the inverse temperature beta_k at each stage k = 0 ... K of a flow."""
+
+from abc import abstractmethod
+from collections.abc import Callable
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.typing import ArrayLike
+from jaxtyping import Array, Float
+
+from hvax.parameter import AbstractParameter, Learned, as_parameter
+
+Schedule = Callable[[ArrayLike, int, int], ArrayLike]
+"""(beta0, k, K) -> beta_k; see CustomTempering for what a user's own must satisfy."""
+
+
+def quadratic_tempering(beta0: ArrayLike, k: ArrayLike, num_steps: int) -> Float[Array, "..."]:
+    """Quadratic in 1/sqrt(beta): beta_k = ((1 - 1/sqrt(beta0)) (k/K)^2 + 1/sqrt(beta0))^-2.
+
+    beta_0 = beta0 and beta_K = 1. Caterini et al. (2018), Algorithm 1; the reference's default.
+    """
+    # Written from the cold end, so that beta_K is exactly one.
+    return (1 + (1 / jnp.sqrt(beta0) - 1) * (1 - (jnp.asarray(k) / num_steps) ** 2)) ** -2
+
+
+def null_tempering(beta0: ArrayLike, k: ArrayLike, num_steps: int) -> Float[Array, "..."]:
+    """No tempering: beta_k = beta0 at every stage."""
+    return jnp.broadcast_to(jnp.asarray(beta0), jnp.shape(k))
+
+
+def temperature_tempering(beta0: ArrayLike, k: ArrayLike, num_steps: int) -> Float[Array, "..."]:
+    """Quadratic in the temperature: beta_k = 1 / ((1 - 1/beta0) (k/K)^2 + 1/beta0).
+
+    beta_0 = beta0 and beta_K = 1; the schedule of the paper's MNIST code.
+    """
+    return 1 / (1 + (1 / jnp.asarray(beta0) - 1) * (1 - (jnp.asarray(k) / num_steps) ** 2))
+
+
+class AbstractTempering(eqx.Module):
+    """A schedule of inverse temperatures; its parameters may be learned."""
+
+    @abstractmethod
+    def beta(self, num_steps: int) -> Float[Array, " stages"]:
+        """beta_0 ... beta_K for a flow of K = num_steps steps; [beta_0] at K = 0."""
+
+
+class QuadraticTempering(AbstractTempering):
+    """The schedule `quadratic_tempering`, with beta0 in (0, 1] fixed, or `Learned`."""
+
+    beta0: AbstractParameter
+
+    def __init__(self, beta0: AbstractParameter | float = 0.3):
+        self.beta0 = _inverse_temperature(beta0)
+
+    def beta(self, num_steps: int) -> Float[Array, " stages"]:
+        return _stages(quadratic_tempering, self.beta0.value, num_steps)
+
+
+class NullTempering(AbstractTempering):
+    """The schedule `null_tempering`, with beta0 in (0, 1] fixed, or `Learned`."""
+
+    beta0: AbstractParameter
+
+    def __init__(self, beta0: AbstractParameter | float = 1.0):
+        self.beta0 = _inverse_temperature(beta0)
+
+    def beta(self, num_steps: int) -> Float[Array, " stages"]:
+        return _stages(null_tempering, self.beta0.value, num_steps)
+
+
+class TemperatureTempering(AbstractTempering):
+    """The schedule `temperature_tempering`, with beta0 in (0, 1] fixed, or `Learned`."""
+
+    beta0: AbstractParameter
+
+    def __init__(self, beta0: AbstractParameter | float = 0.3):
+        self.beta0 = _inverse_temperature(beta0)
+
+    def beta(self, num_steps: int) -> Float[Array, " stages"]:
+        return _stages(temperature_tempering, self.beta0.value, num_steps)
+
+
+class FreeTempering(AbstractTempering):
+    """One momentum scaling per step: sqrt(beta_{k-1} / beta_k) = alpha_k in (0, 1], beta_K = 1.
+
+    `alpha` is a number or K numbers, `Learned` (the default, from 0.9, as in the paper) or fixed.
+    It serves flows of exactly `num_steps` steps. Caterini et al. (2018), section 4.2.
+    """
+
+    alpha: AbstractParameter
+    num_steps: int = eqx.field(static=True)
+
+    def __init__(self, num_steps: int, alpha: AbstractParameter | ArrayLike | None = None):
+        if num_steps < 0:
+            raise ValueError(f"num_steps must be >= 0, got {num_steps}.")
+        scaling = Learned(0.9) if alpha is None else alpha
+        if isinstance(scaling, Learned):
+            scaling = Learned(jnp.broadcast_to(scaling.value, (num_steps,)), upper=scaling.upper)
+        elif not isinstance(scaling, AbstractParameter):
+            scaling = as_parameter(jnp.broadcast_to(jnp.asarray(scaling, float), (num_steps,)))
+        self.alpha = _in_unit_interval(scaling, "alpha")
+        self.num_steps = num_steps
+
+    def beta(self, num_steps: int) -> Float[Array, " stages"]:
+        if num_steps != self.num_steps:
+            raise ValueError(
+                f"this FreeTempering has {self.num_steps} scalings, the flow has {num_steps} "
+                f"steps. Build FreeTempering({num_steps})."
+            )
+        alpha = self.alpha.value
+        return jnp.append(jnp.cumprod(alpha[::-1] ** 2)[::-1], jnp.ones((), alpha.dtype))
+
+
+class CustomTempering(AbstractTempering):
+    """A schedule of the user's own: any callable (beta0, k, K) -> beta_k.
+
+    It is called at the Python integers k = 0 ... K; beta0 may be traced. What it returns must be
+    finite and > 0; above 1 is allowed. At K = 0 it is not called.
+    """
+
+    schedule: Schedule
+    beta0: AbstractParameter
+
+    def __init__(self, schedule: Schedule, beta0: AbstractParameter | float = 0.3):
+        if not callable(schedule):
+            raise TypeError(f"schedule must be callable (beta0, k, K) -> beta_k, got {schedule!r}.")
+        self.schedule = schedule
+        self.beta0 = _inverse_temperature(beta0)
+
+    def beta(self, num_steps: int) -> Float[Array, " stages"]:
+        beta0 = self.beta0.value
+        if num_steps == 0:
+            return beta0[None]
+        stages = [self.schedule(beta0, k, num_steps) for k in range(num_steps + 1)]
+        return jnp.stack([jnp.asarray(stage, beta0.dtype) for stage in stages])
+
+
+def _stages(schedule: Callable, beta0: Float[Array, ""], num_steps: int) -> Float[Array, " stages"]:
+    if num_steps == 0:
+        return beta0[None]
+    return schedule(beta0, jnp.arange(num_steps + 1, dtype=beta0.dtype), num_steps)
+
+
+def _inverse_temperature(beta0: AbstractParameter | float) -> AbstractParameter:
+    parameter = _in_unit_interval(as_parameter(beta0), "beta0")
+    if parameter.value.shape != ():
+        raise ValueError(f"beta0 must be one number, got shape {parameter.value.shape}.")
+    return parameter
+
+
+def _in_unit_interval(parameter: AbstractParameter, name: str) -> AbstractParameter:
+    if isinstance(parameter, Learned) and parameter.upper > 1:
+        raise ValueError(f"a learned {name} needs upper <= 1, got upper={parameter.upper}.")
+    if not isinstance(parameter.value, jax.core.Tracer):
+        value = np.asarray(parameter.value)
+        if not np.all((value > 0) & (value <= 1)):
+            raise ValueError(f"{name} must be in (0, 1], got {value}.")
+    return parameter

@@ -1,0 +1,153 @@
+"""The convolutional encoder and decoder of Caterini et al. (2018) for 28 x 28 images."""
+
+import math
+from collections.abc import Sequence
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jax.typing import ArrayLike
+from jaxtyping import Array, Float, Num, PRNGKeyArray
+
+from hvax.models.decoder import Decoder
+from hvax.models.heads import JointGaussian, SigmaHead
+from hvax.models.likelihood import AbstractLikelihood, Bernoulli, check_shape
+from hvax.models.network import MLP
+
+SIZE, KERNEL, STRIDE = 28, 5, 2
+
+
+class Convolution(eqx.Module):
+    """A 5 x 5 convolution of stride 2 with SAME padding on (height, width, channels); or, with
+    `transposed`, its adjoint, which doubles the sides (or 4 -> 7)."""
+
+    weight: Float[Array, "5 5 c_in c_out"]
+    bias: Float[Array, " c_out"]
+    in_shape: tuple[int, int, int] = eqx.field(static=True)
+    out_shape: tuple[int, int, int] = eqx.field(static=True)
+    transposed: bool = eqx.field(static=True)
+
+    def __init__(
+        self,
+        in_shape: tuple[int, int, int],
+        out_shape: tuple[int, int, int],
+        *,
+        transposed: bool = False,
+        key: PRNGKeyArray,
+    ):
+        self.weight = _initial_weight(
+            (KERNEL, KERNEL, in_shape[-1], out_shape[-1]), in_shape, out_shape, key=key
+        )
+        self.bias = jnp.zeros(out_shape[-1])
+        self.in_shape, self.out_shape, self.transposed = in_shape, out_shape, transposed
+
+    def __call__(self, x: Float[Array, "h w c_in"]) -> Float[Array, "h2 w2 c_out"]:
+        small, large = sorted([self.in_shape[0], self.out_shape[0]])
+        total = (small - 1) * STRIDE + KERNEL - large
+        before, after = total // 2, total - total // 2  # SAME
+        pad = (before, after)
+        if self.transposed:
+            pad = (KERNEL - 1 - before, KERNEL - 1 - after)
+        stride, dilation = (1, STRIDE) if self.transposed else (STRIDE, 1)
+        y = jax.lax.conv_general_dilated(
+            x[None],
+            self.weight,
+            window_strides=(stride, stride),
+            padding=(pad, pad),
+            lhs_dilation=(dilation, dilation),
+            dimension_numbers=("NHWC", "HWIO", "NHWC"),
+        )[0]
+        return y + self.bias
+
+
+class ConvolutionalTrunk(eqx.Module):
+    """28 x 28 -> 16, 32, 32 channels of stride 2 -> 512 -> 450 features, softplus throughout."""
+
+    convolutions: tuple[Convolution, ...]
+    dense: MLP
+
+    def __init__(self, *, key: PRNGKeyArray):
+        *keys, dense_key = jax.random.split(key, 4)
+        shapes = [(28, 28, 1), (14, 14, 16), (7, 7, 32), (4, 4, 32)]
+        self.convolutions = tuple(
+            Convolution(a, b, key=k) for a, b, k in zip(shapes, shapes[1:], keys, strict=False)
+        )
+        self.dense = _dense(512, 450, activate_last=True, key=dense_key)
+
+    def __call__(self, x: Num[Array, "28 28"]) -> Float[Array, "450"]:
+        check_shape(x, (SIZE, SIZE), name="the network's input")
+        h = x[..., None].astype(self.dense.layers[0].weight.dtype)
+        for convolution in self.convolutions:
+            h = jax.nn.softplus(convolution(h))
+        return self.dense(h.reshape(-1))
+
+
+class ConvolutionalDecoder(eqx.Module):
+    """z -> 450 -> 512 -> 4 x 4 x 32 -> 7 x 7 x 32 -> 14 x 14 x 16 -> 28 x 28 logits, softplus."""
+
+    dense: tuple[MLP, MLP]
+    convolutions: tuple[Convolution, ...]
+
+    def __init__(self, latent_size: int, *, output_bias: ArrayLike = 0.0, key: PRNGKeyArray):
+        first, second, *keys = jax.random.split(key, 5)
+        self.dense = (
+            _dense(latent_size, 450, activate_last=True, key=first),
+            _dense(450, 512, activate_last=True, key=second),
+        )
+        shapes = [(4, 4, 32), (7, 7, 32), (14, 14, 16), (28, 28, 1)]
+        layers = [
+            Convolution(a, b, transposed=True, key=k)
+            for a, b, k in zip(shapes, shapes[1:], keys, strict=False)
+        ]
+        bias = jnp.broadcast_to(jnp.asarray(output_bias, dtype=float), (1,))
+        layers[-1] = eqx.tree_at(lambda layer: layer.bias, layers[-1], bias)
+        self.convolutions = tuple(layers)
+
+    def __call__(self, z: Float[Array, " d"]) -> Float[Array, "28 28"]:
+        h = self.dense[1](self.dense[0](z)).reshape(4, 4, 32)
+        for convolution in self.convolutions[:-1]:
+            h = jax.nn.softplus(convolution(h))
+        return self.convolutions[-1](h)[..., 0]
+
+
+def conv(
+    latent_size: int = 64,
+    *,
+    likelihood: AbstractLikelihood | None = None,
+    output_bias: ArrayLike = 0.0,
+    key: PRNGKeyArray,
+) -> tuple[JointGaussian, Decoder]:
+    """The paper's convolutional encoder and decoder for 28 x 28 images, for `VAE(*conv(...))`.
+
+    Weights ~ N(0, 1 / (n_in + n_out)) with n the sizes of the full feature maps, biases 0 but for
+    the last, `output_bias`: the paper takes the mean over images of logit(mean intensity). sigma
+    of q(z | x) is a softplus. `likelihood` is Bernoulli by default; any whose output is one array
+    of x's shape will do. Caterini et al. (2018), supplement; float32, 28 x 28 only.
+    """
+    if latent_size < 1:
+        raise ValueError(f"latent_size must be >= 1, got {latent_size}.")
+    trunk_key, mean_key, sigma_key, decoder_key = jax.random.split(key, 4)
+    encoder = JointGaussian(
+        ConvolutionalTrunk(key=trunk_key),
+        _dense(450, latent_size, key=mean_key),
+        SigmaHead(_dense(450, latent_size, key=sigma_key), form="softplus"),
+    )
+    network = ConvolutionalDecoder(latent_size, output_bias=output_bias, key=decoder_key)
+    return encoder, Decoder(network, Bernoulli() if likelihood is None else likelihood)
+
+
+def _dense(n_in: int, n_out: int, *, activate_last: bool = False, key: PRNGKeyArray) -> MLP:
+    """One dense layer with the paper's initialisation."""
+    shape_key, weight_key = jax.random.split(key)
+    layer = MLP((n_in,), (n_out,), activate_last=activate_last, key=shape_key)
+    weight = _initial_weight((n_out, n_in), (n_in,), (n_out,), key=weight_key)
+    return eqx.tree_at(
+        lambda m: (m.layers[0].weight, m.layers[0].bias), layer, (weight, jnp.zeros(n_out))
+    )
+
+
+def _initial_weight(
+    shape: tuple[int, ...], in_shape: Sequence[int], out_shape: Sequence[int], *, key: PRNGKeyArray
+) -> Array:
+    scale = (math.prod(in_shape) + math.prod(out_shape)) ** -0.5
+    return scale * jax.random.normal(key, shape)

@@ -1,0 +1,30 @@
+"""The decoder: a network z -> output, and the likelihood that the output parameterises."""
+
+from collections.abc import Callable
+
+import equinox as eqx
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Num, PyTree
+
+from hvax.models.likelihood import AbstractLikelihood
+
+
+class Decoder(eqx.Module):
+    """p(x | z) = likelihood(network(z)); the network is any callable of one latent vector."""
+
+    network: Callable[[Float[Array, " d"]], PyTree]
+    likelihood: AbstractLikelihood
+
+    def __call__(self, z: Float[Array, " d"]) -> PyTree:
+        """The likelihood's parameters at z."""
+        return self.network(z)
+
+    def log_likelihood(self, x: Num[Array, "..."], output: PyTree) -> Float[Array, ""]:
+        """log p(x | z) in nats, from the output at z."""
+        log_p = self.likelihood.log_prob(output, x)
+        if jnp.shape(log_p) != ():
+            raise ValueError(
+                f"{type(self.likelihood).__name__}.log_prob must give one number for one example, "
+                f"got shape {jnp.shape(log_p)}. Sum over the features."
+            )
+        return log_p

@@ -1,0 +1,51 @@
+"""The diagonal Gaussian: the encoder's posterior, and the density of a learned-sigma decoder."""
+
+import math
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, PRNGKeyArray
+
+HALF_LOG_TWO_PI = 0.5 * math.log(2 * math.pi)
+
+
+class DiagonalGaussian(eqx.Module):
+    """N(mean, diag(exp(log_sigma))^2); `mean` and `log_sigma` have one shape, any rank."""
+
+    mean: Float[Array, "*shape"]
+    log_sigma: Float[Array, "*shape"]
+
+    @property
+    def sigma(self) -> Float[Array, "*shape"]:
+        return jnp.exp(self.log_sigma)
+
+    def sample(self, *, key: PRNGKeyArray) -> Float[Array, "*shape"]:
+        """One reparameterised draw, mean + sigma * N(0, I)."""
+        return self.mean + self.sigma * self._noise(key)
+
+    def sample_and_log_prob(
+        self, *, key: PRNGKeyArray
+    ) -> tuple[Float[Array, "*shape"], Float[Array, ""]]:
+        """One reparameterised draw and its log-density in nats, from the noise itself: no
+        (z - mean) / sigma is computed, so nothing cancels."""
+        noise = self._noise(key)
+        return self.mean + self.sigma * noise, self._log_density(noise)
+
+    def log_prob(self, z: Float[Array, "*shape"]) -> Float[Array, ""]:
+        """sum -((z - mean) / sigma)^2 / 2 - log sigma - log(2 pi) / 2, in nats."""
+        return self._log_density((z - self.mean) * jnp.exp(-self.log_sigma))
+
+    def kl_from_standard_normal(self) -> Float[Array, ""]:
+        """KL(self || N(0, I)) = sum (mean^2 + sigma^2 - 1) / 2 - log sigma, in nats."""
+        return jnp.sum(0.5 * (self.mean**2 + jnp.expm1(2 * self.log_sigma)) - self.log_sigma)
+
+    def entropy(self) -> Float[Array, ""]:
+        """sum log sigma + (1 + log(2 pi)) / 2, in nats."""
+        return jnp.sum(self.log_sigma + HALF_LOG_TWO_PI + 0.5)
+
+    def _noise(self, key: PRNGKeyArray) -> Float[Array, "*shape"]:
+        return jax.random.normal(key, self.mean.shape, self.mean.dtype)
+
+    def _log_density(self, standardised: Float[Array, "*shape"]) -> Float[Array, ""]:
+        return jnp.sum(-0.5 * standardised**2 - self.log_sigma - HALF_LOG_TWO_PI)

@@ -1,0 +1,187 @@
+"""The Hamiltonian variational autoencoder: a VAE with a flow behind its encoder."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.typing import ArrayLike
+from jaxtyping import Array, Float, Num, PRNGKeyArray, PyTree
+
+from hvax.hamiltonian.flow import HamiltonianFlow, PhaseSpace
+from hvax.hamiltonian.gradient import Potential
+from hvax.models.gaussian import HALF_LOG_TWO_PI, DiagonalGaussian
+from hvax.models.likelihood import ShapeMismatch
+from hvax.models.vae import VAE, LogJoint
+
+ONES = (1.0, 1.0, 1.0)
+
+
+class HVAEOutputs(NamedTuple):
+    """What a forward pass of an HVAE computes for one example: the draw and its six densities."""
+
+    encoder: DiagonalGaussian  # q(z_init | x)
+    decoder: PyTree  # the decoder's output at z_final
+    phase_space: PhaseSpace
+    log_likelihood: Float[Array, ""]  # log p(x | z_final), nats
+    log_prior: Float[Array, ""]  # log p(z_final)
+    log_posterior: Float[Array, ""]  # log q(z_init | x)
+
+    @property
+    def log_p_terms(self) -> Float[Array, " 3"]:
+        """[log p(x | z_K), log p(z_K), log N(rho_K; 0, I / beta_K)]."""
+        return self._terms()[0]
+
+    @property
+    def log_q_terms(self) -> Float[Array, " 3"]:
+        """[log q(z_0 | x), log N(rho_0; 0, I / beta_0), -(d/2) log(beta_0 / beta_K)]."""
+        return self._terms()[1]
+
+    @property
+    def log_weight(self) -> Float[Array, ""]:
+        """log w = log p-bar - log q-bar, with E[exp(log w)] = p(x)."""
+        return self.weighted(np.ones(3), np.ones(3))
+
+    def weighted(self, logp_prefactor: ArrayLike, logq_prefactor: ArrayLike) -> Float[Array, ""]:
+        """sum logp_prefactor * log_p_terms - sum logq_prefactor * log_q_terms.
+
+        The normalising constants of the six terms are gathered first, so that at ones they vanish
+        exactly, and the gradient through log beta with them.
+        """
+        (p, q), (log_beta_0, log_beta_K) = self._kernels(), self._log_beta()
+        a, b = jnp.asarray(logp_prefactor, p.dtype), jnp.asarray(logq_prefactor, p.dtype)
+        half_d = 0.5 * self.phase_space.z_init.size
+        constants = (a[2] - b[2]) * log_beta_K + (b[2] - b[1]) * log_beta_0
+        constants = constants + (b[1] - a[2]) * 2 * HALF_LOG_TWO_PI
+        return a @ p - b[:2] @ q + half_d * constants
+
+    def _kernels(self) -> tuple[Float[Array, " 3"], Float[Array, " 2"]]:
+        """The terms without the normalising constants of the momenta's densities."""
+        rho, gamma = self.phase_space.rho_final, self.phase_space.gamma
+        kinetic = 0.5 * self.phase_space.beta[-1] * (rho @ rho)
+        p = jnp.stack([self.log_likelihood, self.log_prior, -kinetic])
+        return p, jnp.stack([self.log_posterior, -0.5 * (gamma @ gamma)])
+
+    def _log_beta(self) -> tuple[Float[Array, ""], Float[Array, ""]]:
+        return jnp.log(self.phase_space.beta[0]), jnp.log(self.phase_space.beta[-1])
+
+    def _terms(self) -> tuple[Float[Array, " 3"], Float[Array, " 3"]]:
+        (p, q), (log_beta_0, log_beta_K) = self._kernels(), self._log_beta()
+        d = self.phase_space.z_init.size
+        normal_0, normal_K = (
+            d * (0.5 * log_beta - HALF_LOG_TWO_PI) for log_beta in (log_beta_0, log_beta_K)
+        )
+        log_p = p.at[2].add(normal_K)
+        log_q = jnp.append(q.at[1].add(normal_0), -0.5 * d * (log_beta_0 - log_beta_K))
+        return log_p, log_q
+
+
+class HVAE(eqx.Module):
+    """A VAE with a Hamiltonian flow between encoder and decoder.
+
+    z_0 ~ q(z | x) is moved by `flow` on U(x, z) = -log p(x | z) - log p(z), and the end z_K is
+    decoded. Its `log_weight` satisfies E[exp(log w)] = p(x) for every flow.
+
+    **Arguments:**
+
+    - `vae`: a `VAE`.
+    - `flow`: a `HamiltonianFlow`; the default one where None.
+    - `potential`: what the flow follows in place of the model's own U, as a callable
+      `potential(vae, x) -> (z -> (U, aux))`. The weights score the model all the same.
+
+    Caterini, Doucet and Sejdinovic, "Hamiltonian Variational Auto-Encoder", NeurIPS 2018.
+    """
+
+    vae: VAE
+    flow: HamiltonianFlow
+    potential: Callable[[VAE, Array], Potential] | None
+
+    def __init__(
+        self,
+        vae: VAE,
+        flow: HamiltonianFlow | None = None,
+        potential: Callable[[VAE, Array], Potential] | None = None,
+    ):
+        self.vae = vae
+        self.flow = HamiltonianFlow() if flow is None else flow
+        self.potential = potential
+
+    def __call__(
+        self,
+        x: Num[Array, "..."],
+        x_out: Num[Array, "..."] | None = None,
+        *,
+        key: PRNGKeyArray,
+        latent: bool = False,
+    ) -> PyTree:
+        """The decoder's output at z_K; with `latent=True` an `HVAEOutputs`.
+
+        The encoder sees x; the flow and the likelihood see `x_out`, which is x where it is not
+        given and the shapes agree (else `ValueError`).
+        """
+        posterior = self.vae.posterior(x)
+        z_key, rho_key = jax.random.split(key)
+        z, log_posterior = posterior.sample_and_log_prob(key=z_key)
+        try:
+            phase_space, joint = self._flow(x if x_out is None else x_out, z, key=rho_key)
+        except ShapeMismatch as error:
+            if x_out is not None:
+                raise
+            raise ValueError(
+                f"{error} The flow follows p(x_out | z): give x_out, or without one use the plain "
+                "VAE's forward pass, model.vae(x, key=key)."
+            ) from error
+        if not latent:
+            return joint.output
+        return HVAEOutputs(
+            encoder=posterior,
+            decoder=joint.output,
+            phase_space=phase_space,
+            log_likelihood=joint.log_likelihood,
+            log_prior=joint.log_prior,
+            log_posterior=log_posterior,
+        )
+
+    def log_weight(
+        self, x: Num[Array, "..."], x_out: Num[Array, "..."] | None = None, *, key: PRNGKeyArray
+    ) -> Float[Array, ""]:
+        """One draw of log w, in nats, with E[exp(log w)] = p(x_out)."""
+        return self(x, x_out, key=key, latent=True).log_weight
+
+    def _flow(
+        self, x: Num[Array, "..."], z: Float[Array, " d"], *, key: PRNGKeyArray
+    ) -> tuple[PhaseSpace, LogJoint]:
+        if self.potential is None:
+            # The flow's last evaluation is the model at z_K: the decoder does not run again.
+            phase_space = self.flow(self.vae.potential(x), z, key=key)
+            return phase_space._replace(aux=None), phase_space.aux
+        phase_space = self.flow(self.potential(self.vae, x), z, key=key)
+        return phase_space, self.vae.log_joint(x, phase_space.z_final)
+
+
+def log_p_bar(outputs: HVAEOutputs) -> Float[Array, ""]:
+    """log p(x | z_K) + log p(z_K) + log N(rho_K; 0, I / beta_K), in nats, for one example."""
+    return jnp.sum(outputs.log_p_terms)
+
+
+def log_q_bar(outputs: HVAEOutputs) -> Float[Array, ""]:
+    """log q(z_0 | x) + log N(rho_0; 0, I / beta_0) - (d/2) log(beta_0 / beta_K), in nats."""
+    return jnp.sum(outputs.log_q_terms)
+
+
+def reconstruct(
+    model: VAE | HVAE,
+    x: Num[Array, "..."],
+    x_out: Num[Array, "..."] | None = None,
+    *,
+    key: PRNGKeyArray,
+) -> Float[Array, "..."]:
+    """E[x | z] at one draw of the model's latent: pixels, rates or probabilities, not logits."""
+    return plain_vae(model).decoder.likelihood.mean(model(x, x_out, key=key))
+
+
+def plain_vae(model: VAE | HVAE) -> VAE:
+    """The VAE inside a model, or the model itself."""
+    return model.vae if isinstance(model, HVAE) else model

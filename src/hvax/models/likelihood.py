@@ -1,0 +1,248 @@
+"""Likelihoods: the decoder's output and one data point -> log p(x | z), with every constant kept.
+
+Densities are sums over features, in nats, exact in what they are given. Values are checked where
+data enter (`check`); `log_prob` checks shapes alone, and NaN in gives NaN out.
+"""
+
+from abc import abstractmethod
+from typing import NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.typing import ArrayLike
+from jaxtyping import Array, Float, Num, PRNGKeyArray, PyTree
+
+from hvax.models.gaussian import DiagonalGaussian
+from hvax.models.numerics import log_rising_factorial
+from hvax.parameter import AbstractParameter, as_parameter
+
+
+class ShapeMismatch(ValueError):
+    """A data point's shape is not the one that the decoder's output describes."""
+
+
+class AbstractLikelihood(eqx.Module):
+    """A family of densities over x, with the decoder's output as its parameters."""
+
+    @abstractmethod
+    def log_prob(self, output: PyTree, x: Num[Array, "..."]) -> Float[Array, ""]:
+        """log p(x | z), in nats, for one data point."""
+
+    @abstractmethod
+    def mean(self, output: PyTree) -> Float[Array, "..."]:
+        """E[x | z], of x's shape."""
+
+    @abstractmethod
+    def sample(self, output: PyTree, *, key: PRNGKeyArray) -> Num[Array, "..."]:
+        """One draw of x given z."""
+
+    @abstractmethod
+    def check(self, x: np.ndarray) -> None:
+        """Raises `ValueError` where data (batch axis first) lie outside the family's support."""
+
+
+class Bernoulli(AbstractLikelihood):
+    """Independent bits: sum x l - softplus(l), with logits l of x's shape and x in [0, 1].
+
+    For x strictly between 0 and 1 (grey levels) this is no likelihood, only a cross-entropy.
+    """
+
+    def log_prob(self, output: Float[Array, "..."], x: Num[Array, "..."]) -> Float[Array, ""]:
+        check_shape(x, output.shape)
+        return jnp.sum(x * output - jax.nn.softplus(output))
+
+    def mean(self, output: Float[Array, "..."]) -> Float[Array, "..."]:
+        return jax.nn.sigmoid(output)
+
+    def sample(self, output: Float[Array, "..."], *, key: PRNGKeyArray) -> Float[Array, "..."]:
+        return jax.random.bernoulli(key, self.mean(output)).astype(output.dtype)
+
+    def check(self, x: np.ndarray) -> None:
+        _check_range(x, "Bernoulli", "in [0, 1]", (x >= 0) & (x <= 1))
+
+
+class FixedGaussian(AbstractLikelihood):
+    """N(output, sigma^2) with `sigma` > 0 of the user's, one number or of x's shape.
+
+    A plain number or array is held fixed; a `Learned` one is trained.
+    """
+
+    sigma: AbstractParameter
+
+    def __init__(self, sigma: AbstractParameter | ArrayLike = 1.0):
+        self.sigma = as_parameter(sigma)
+        value = self.sigma.value
+        if not isinstance(value, jax.core.Tracer) and not np.all(np.asarray(value) > 0):
+            raise ValueError(f"sigma must be > 0, got {value}.")
+
+    def log_prob(self, output: Float[Array, "..."], x: Num[Array, "..."]) -> Float[Array, ""]:
+        return LearnedGaussian().log_prob(self._density(output), x)
+
+    def mean(self, output: Float[Array, "..."]) -> Float[Array, "..."]:
+        return output
+
+    def sample(self, output: Float[Array, "..."], *, key: PRNGKeyArray) -> Float[Array, "..."]:
+        return self._density(output).sample(key=key)
+
+    def check(self, x: np.ndarray) -> None:
+        LearnedGaussian().check(x)
+
+    def _density(self, output: Float[Array, "..."]) -> DiagonalGaussian:
+        log_sigma = jnp.log(self.sigma.value).astype(output.dtype)
+        return DiagonalGaussian(output, jnp.broadcast_to(log_sigma, output.shape))
+
+
+class LearnedGaussian(AbstractLikelihood):
+    """N(mean, sigma^2) where the decoder yields both, as a `DiagonalGaussian` of x's shape.
+
+    Networks that yield one: `JointGaussian` (one trunk, two heads), `SplitGaussian` (two networks).
+    """
+
+    def log_prob(self, output: DiagonalGaussian, x: Num[Array, "..."]) -> Float[Array, ""]:
+        check_shape(x, output.mean.shape)
+        return output.log_prob(x)
+
+    def mean(self, output: DiagonalGaussian) -> Float[Array, "..."]:
+        return output.mean
+
+    def sample(self, output: DiagonalGaussian, *, key: PRNGKeyArray) -> Float[Array, "..."]:
+        return output.sample(key=key)
+
+    def check(self, x: np.ndarray) -> None:
+        _check_range(x, "a Gaussian", "finite", np.isfinite(x))
+
+
+class Categorical(AbstractLikelihood):
+    """Independent classes: sum x log_softmax(l), logits l with the class axis last.
+
+    x is one-hot of the logits' shape, or integer classes of that shape without its last axis.
+    `num_classes` is the length of that axis.
+    """
+
+    num_classes: int = eqx.field(static=True)
+
+    def __check_init__(self) -> None:
+        if self.num_classes < 1:
+            raise ValueError(f"num_classes must be >= 1, got {self.num_classes}.")
+
+    def log_prob(self, output: Float[Array, "... c"], x: Num[Array, "..."]) -> Float[Array, ""]:
+        check_shape(output, (*output.shape[:-1], self.num_classes), name="the decoder's logits")
+        log_p = jax.nn.log_softmax(output)
+        if jnp.issubdtype(x.dtype, jnp.integer) and x.shape == output.shape[:-1]:
+            # A class out of range gives NaN, not the last class's number.
+            return jnp.sum(
+                jnp.take_along_axis(
+                    log_p, jnp.where(x < 0, self.num_classes, x)[..., None], -1, mode="fill"
+                )
+            )
+        check_shape(x, output.shape)
+        return jnp.sum(x * log_p)
+
+    def mean(self, output: Float[Array, "... c"]) -> Float[Array, "... c"]:
+        """The class probabilities."""
+        return jax.nn.softmax(output)
+
+    def sample(self, output: Float[Array, "... c"], *, key: PRNGKeyArray) -> Float[Array, "... c"]:
+        """One-hot."""
+        drawn = jax.random.categorical(key, output)
+        return jax.nn.one_hot(drawn, self.num_classes, dtype=output.dtype)
+
+    def check(self, x: np.ndarray) -> None:
+        """One-hot where the last axis has `num_classes` zeros and ones; else integer classes."""
+        if x.ndim > 1 and x.shape[-1] == self.num_classes and np.all((x == 0) | (x == 1)):
+            one = x.sum(axis=-1, keepdims=True) == 1
+            _check_range(
+                x, "Categorical", "one-hot along its last axis", one & np.ones_like(x, bool)
+            )
+        elif np.issubdtype(x.dtype, np.integer):
+            inside = (x >= 0) & (x < self.num_classes)
+            _check_range(x, "Categorical", f"classes 0 to {self.num_classes - 1}", inside)
+        else:
+            raise ValueError(
+                f"Categorical needs data one-hot along a last axis of {self.num_classes}, or "
+                f"integer classes; got {x.dtype} of shape {x.shape}."
+            )
+
+
+class Poisson(AbstractLikelihood):
+    """Counts: sum x log rate - rate - log x!, with the output log rate of x's shape."""
+
+    def log_prob(self, output: Float[Array, "..."], x: Num[Array, "..."]) -> Float[Array, ""]:
+        check_shape(x, output.shape)
+        x = x.astype(output.dtype)
+        return jnp.sum(x * output - jnp.exp(output) - jax.lax.lgamma(x + 1))
+
+    def mean(self, output: Float[Array, "..."]) -> Float[Array, "..."]:
+        return jnp.exp(output)
+
+    def sample(self, output: Float[Array, "..."], *, key: PRNGKeyArray) -> Float[Array, "..."]:
+        return jax.random.poisson(key, jnp.exp(output)).astype(output.dtype)
+
+    def check(self, x: np.ndarray) -> None:
+        _check_range(x, "Poisson", "whole counts >= 0", (x >= 0) & (x == np.floor(x)))
+
+
+class CountRate(NamedTuple):
+    """The parameters of a negative binomial, each of x's shape."""
+
+    log_mean: Float[Array, "..."]
+    log_dispersion: Float[Array, "..."]
+
+
+class NegativeBinomial(AbstractLikelihood):
+    """Overdispersed counts with mean mu and dispersion r, variance mu + mu^2 / r.
+
+        sum log Gamma(x + r) - log Gamma(r) - log x! + r log(r / (r + mu)) + x log(mu / (r + mu))
+
+    The output is a `CountRate`; `DispersedCounts` is a network that yields one.
+    """
+
+    def log_prob(self, output: CountRate, x: Num[Array, "..."]) -> Float[Array, ""]:
+        check_shape(x, output.log_mean.shape)
+        x = x.astype(output.log_mean.dtype)
+        r, odds = jnp.exp(output.log_dispersion), output.log_mean - output.log_dispersion
+        return jnp.sum(
+            log_rising_factorial(r, x)
+            - jax.lax.lgamma(x + 1)
+            - r * jax.nn.softplus(odds)
+            - x * jax.nn.softplus(-odds)
+        )
+
+    def mean(self, output: CountRate) -> Float[Array, "..."]:
+        return jnp.exp(output.log_mean)
+
+    def sample(self, output: CountRate, *, key: PRNGKeyArray) -> Float[Array, "..."]:
+        rate_key, count_key = jax.random.split(key)
+        r = jnp.broadcast_to(jnp.exp(output.log_dispersion), output.log_mean.shape)
+        rate = jax.random.gamma(rate_key, r) * jnp.exp(output.log_mean) / r
+        return jax.random.poisson(count_key, rate).astype(rate.dtype)
+
+    def check(self, x: np.ndarray) -> None:
+        Poisson().check(x)
+
+
+def check_shape(x: Array, expected: tuple[int, ...], *, name: str = "x") -> None:
+    """Raises `ShapeMismatch`, with what to write where x has one leading axis too many."""
+    if x.shape == expected:
+        return
+    message = f"{name} must have shape {expected}, got {x.shape}."
+    if x.shape[1:] == expected:
+        message += " " + batch_advice()
+    raise ShapeMismatch(message)
+
+
+def batch_advice() -> str:
+    """The two lines that turn a one-example function into a batched one."""
+    return (
+        "This function takes one example; for a batch write\n"
+        "    keys = jax.random.split(key, len(x))\n"
+        "    jax.vmap(lambda x, key: f(x, key=key))(x, keys)"
+    )
+
+
+def _check_range(x: np.ndarray, family: str, wanted: str, valid: np.ndarray) -> None:
+    if not np.all(valid):
+        where = tuple(int(i) for i in np.argwhere(~valid)[0])
+        raise ValueError(f"{family} needs data {wanted}; got {x[where]} at index {where}.")

@@ -1,0 +1,118 @@
+"""Ready-made encoders and decoders: multilayer perceptrons, and the paper's convolutional pair."""
+
+import math
+from collections.abc import Callable, Sequence
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Num, PRNGKeyArray
+
+from hvax.models.decoder import Decoder
+from hvax.models.heads import DispersedCounts, JointGaussian
+from hvax.models.likelihood import (
+    AbstractLikelihood,
+    Bernoulli,
+    Categorical,
+    LearnedGaussian,
+    NegativeBinomial,
+    check_shape,
+)
+
+Activation = Callable[[Array], Array]
+
+
+class MLP(eqx.Module):
+    """Dense layers from an array of `in_shape` to one of `out_shape`, an activation between them.
+
+    The input is flattened and cast to the weights' dtype; the output is reshaped.
+    """
+
+    layers: tuple[eqx.nn.Linear, ...]
+    in_shape: tuple[int, ...] = eqx.field(static=True)
+    out_shape: tuple[int, ...] = eqx.field(static=True)
+    activation: Activation = eqx.field(static=True)
+    activate_last: bool = eqx.field(static=True)
+
+    def __init__(
+        self,
+        in_shape: Sequence[int],
+        out_shape: Sequence[int],
+        hidden: Sequence[int] = (),
+        *,
+        activation: Activation = jax.nn.softplus,
+        activate_last: bool = False,
+        key: PRNGKeyArray,
+    ):
+        sizes = (math.prod(in_shape), *hidden, math.prod(out_shape))
+        if any(size < 1 for size in sizes):
+            raise ValueError(f"layer sizes must be >= 1, got {sizes}.")
+        keys = jax.random.split(key, len(sizes) - 1)
+        self.layers = tuple(
+            eqx.nn.Linear(n_in, n_out, key=k)
+            for n_in, n_out, k in zip(sizes, sizes[1:], keys, strict=False)
+        )
+        self.in_shape, self.out_shape = tuple(in_shape), tuple(out_shape)
+        self.activation, self.activate_last = activation, activate_last
+
+    def __call__(self, x: Num[Array, "..."]) -> Float[Array, "..."]:
+        check_shape(x, self.in_shape, name="the network's input")
+        h = x.reshape(-1).astype(self.layers[0].weight.dtype)
+        for layer in self.layers[:-1]:
+            h = self.activation(layer(h))
+        h = self.layers[-1](h)
+        return (self.activation(h) if self.activate_last else h).reshape(self.out_shape)
+
+
+def mlp(
+    x_shape: Sequence[int],
+    latent_size: int,
+    *,
+    hidden: Sequence[int] = (400,),
+    likelihood: AbstractLikelihood | None = None,
+    activation: Activation = jax.nn.softplus,
+    key: PRNGKeyArray,
+) -> tuple[JointGaussian, Decoder]:
+    """An encoder and a decoder of dense layers, for `VAE(*mlp(...))`.
+
+    The encoder is one trunk of `hidden` layers and two heads; the decoder mirrors it and ends in
+    what `likelihood` (Bernoulli by default) takes: one array of x's shape, a mean and a log sigma
+    (`LearnedGaussian`), a log mean and one log dispersion per feature (`NegativeBinomial`), or
+    logits (`Categorical`: x's shape where its last axis is the class axis, else one more axis).
+    The default activation is smooth, as leapfrog wants its potentials.
+    """
+    if latent_size < 1:
+        raise ValueError(f"latent_size must be >= 1, got {latent_size}.")
+    if len(hidden) < 1:
+        raise ValueError("hidden needs at least one layer size, got none.")
+    likelihood = Bernoulli() if likelihood is None else likelihood
+    encoder_key, decoder_key = jax.random.split(key)
+    latent = (latent_size,)
+    encoder = _joint(x_shape, latent, hidden, activation, key=encoder_key)
+    backwards = tuple(hidden)[::-1]
+    if isinstance(likelihood, LearnedGaussian):
+        network: Callable = _joint(latent, x_shape, backwards, activation, key=decoder_key)
+    else:
+        out_shape = tuple(x_shape)
+        if isinstance(likelihood, Categorical) and out_shape[-1:] != (likelihood.num_classes,):
+            out_shape = (*out_shape, likelihood.num_classes)
+        network = MLP(latent, out_shape, backwards, activation=activation, key=decoder_key)
+        if isinstance(likelihood, NegativeBinomial):
+            network = DispersedCounts(network, jnp.zeros(out_shape))
+    return encoder, Decoder(network, likelihood)
+
+
+def _joint(
+    in_shape: Sequence[int],
+    out_shape: Sequence[int],
+    hidden: Sequence[int],
+    activation: Activation,
+    *,
+    key: PRNGKeyArray,
+) -> JointGaussian:
+    trunk_key, mean_key, sigma_key = jax.random.split(key, 3)
+    *inner, width = hidden
+    trunk = MLP(in_shape, (width,), inner, activation=activation, activate_last=True, key=trunk_key)
+    return JointGaussian(
+        trunk, MLP((width,), out_shape, key=mean_key), MLP((width,), out_shape, key=sigma_key)
+    )

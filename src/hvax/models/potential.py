@@ -1,0 +1,57 @@
+"""The potential energy of a model at one latent, and its gradient by any method."""
+
+from collections.abc import Callable
+
+from jaxtyping import Array, Float, Num, PyTree
+
+from hvax.hamiltonian.gradient import AbstractGradient, Potential, gradient_method, with_aux
+from hvax.models.hvae import HVAE, plain_vae
+from hvax.models.vae import VAE
+
+LogLikelihood = Callable[[Array, PyTree], Float[Array, ""]]
+LogPrior = Callable[[Array], Float[Array, ""]]
+
+
+def potential_energy(
+    model: VAE | HVAE,
+    x: Num[Array, "..."],
+    z: Float[Array, " d"],
+    *,
+    log_likelihood: LogLikelihood | None = None,
+    log_prior: LogPrior | None = None,
+) -> Float[Array, ""]:
+    """U(x, z) = -log p(x | z) - log p(z), in nats.
+
+    `log_likelihood(x, output)` and `log_prior(z)` replace the model's own where given.
+    """
+    return _potential(model, x, log_likelihood, log_prior)(z)[0]
+
+
+def potential_gradient(
+    model: VAE | HVAE,
+    x: Num[Array, "..."],
+    z: Float[Array, " d"],
+    *,
+    method: str | AbstractGradient = "reverse",
+    log_likelihood: LogLikelihood | None = None,
+    log_prior: LogPrior | None = None,
+) -> Float[Array, " d"]:
+    """grad_z U(x, z), through the decoder: the likelihood's part included.
+
+    `method` is "reverse", "forward", "taylor", "finite" or a method such as `Finite("forward")`;
+    the first three are exact to rounding.
+    """
+    potential = _potential(model, x, log_likelihood, log_prior)
+    return gradient_method(method).value_and_grad(potential)(z).gradient
+
+
+def _potential(
+    model: VAE | HVAE,
+    x: Num[Array, "..."],
+    log_likelihood: LogLikelihood | None,
+    log_prior: LogPrior | None,
+) -> Potential:
+    vae = plain_vae(model)
+    log_p_x = vae.decoder.log_likelihood if log_likelihood is None else log_likelihood
+    log_p_z = vae.prior.log_prob if log_prior is None else log_prior
+    return with_aux(lambda z: -log_p_x(x, vae.decoder(z)) - log_p_z(z))

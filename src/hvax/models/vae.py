@@ -1,0 +1,143 @@
+"""The variational autoencoder: encoder + decoder + prior."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Num, PRNGKeyArray, PyTree
+
+from hvax.hamiltonian.gradient import Potential
+from hvax.models.decoder import Decoder
+from hvax.models.gaussian import DiagonalGaussian
+from hvax.models.likelihood import batch_advice
+from hvax.models.prior import AbstractPrior, StandardNormal
+
+
+class LogJoint(NamedTuple):
+    """One evaluation of the model at z: the decoder's output and log p(x, z) in its two parts."""
+
+    output: PyTree
+    log_likelihood: Float[Array, ""]  # log p(x | z), nats
+    log_prior: Float[Array, ""]  # log p(z), nats
+
+
+class VAEOutputs(NamedTuple):
+    """What a forward pass of a VAE computes for one example."""
+
+    encoder: DiagonalGaussian
+    decoder: PyTree
+    z: Float[Array, " d"]
+    log_likelihood: Float[Array, ""]
+    log_prior: Float[Array, ""]
+    log_posterior: Float[Array, ""]  # log q(z | x)
+
+    @property
+    def log_weight(self) -> Float[Array, ""]:
+        """log p(x, z) - log q(z | x)."""
+        return self.log_likelihood + self.log_prior - self.log_posterior
+
+
+class VAE(eqx.Module):
+    """p(z) p(x | z) with the approximate posterior q(z | x).
+
+    **Arguments:**
+
+    - `encoder`: x -> posterior; `JointGaussian` or any callable that gives a `DiagonalGaussian`
+      over one latent vector.
+    - `decoder`: a `Decoder`.
+    - `prior`: `StandardNormal()` by default.
+
+    Kingma and Welling, "Auto-Encoding Variational Bayes" (2014).
+    """
+
+    encoder: Callable[[Array], DiagonalGaussian]
+    decoder: Decoder
+    prior: AbstractPrior
+
+    def __init__(
+        self,
+        encoder: Callable[[Array], DiagonalGaussian],
+        decoder: Decoder,
+        prior: AbstractPrior | None = None,
+    ):
+        self.encoder = encoder
+        self.decoder = decoder
+        self.prior = StandardNormal() if prior is None else prior
+
+    def __call__(
+        self,
+        x: Num[Array, "..."],
+        x_out: Num[Array, "..."] | None = None,
+        *,
+        key: PRNGKeyArray,
+        latent: bool = False,
+    ) -> PyTree:
+        """The decoder's output at one draw z ~ q(z | x); with `latent=True` a `VAEOutputs`.
+
+        `x_out` (x itself by default) is what the likelihood scores; only `latent=True` needs it.
+        """
+        posterior = self.posterior(x)
+        z_key, _ = jax.random.split(key)  # the second half is an HVAE's momentum
+        z, log_posterior = posterior.sample_and_log_prob(key=z_key)
+        if not latent:
+            return self.decoder(z)
+        joint = self.log_joint(x if x_out is None else x_out, z)
+        return VAEOutputs(
+            encoder=posterior,
+            decoder=joint.output,
+            z=z,
+            log_likelihood=joint.log_likelihood,
+            log_prior=joint.log_prior,
+            log_posterior=log_posterior,
+        )
+
+    def log_weight(
+        self, x: Num[Array, "..."], x_out: Num[Array, "..."] | None = None, *, key: PRNGKeyArray
+    ) -> Float[Array, ""]:
+        """One draw of log w, in nats, with E[exp(log w)] = p(x_out)."""
+        return self(x, x_out, key=key, latent=True).log_weight
+
+    def posterior(self, x: Num[Array, "..."]) -> DiagonalGaussian:
+        """q(z | x), checked to be over one latent vector."""
+        try:
+            posterior = self.encoder(x)
+        except (TypeError, ValueError) as error:
+            if _accepts(self.encoder, x):
+                raise ValueError(
+                    f"x has a leading batch axis: {x.shape}. {batch_advice()}"
+                ) from error
+            raise
+        mean = getattr(posterior, "mean", None)
+        if isinstance(mean, jax.Array) and mean.ndim != 1:
+            raise ValueError(
+                "the encoder must give a posterior over one latent vector (d,), got a mean of "
+                f"shape {mean.shape} for x of shape {x.shape}. {batch_advice()}"
+            )
+        return posterior
+
+    def log_joint(self, x: Num[Array, "..."], z: Float[Array, " d"]) -> LogJoint:
+        """log p(x | z) and log p(z), with the decoder's output."""
+        output = self.decoder(z)
+        return LogJoint(output, self.decoder.log_likelihood(x, output), self.prior.log_prob(z))
+
+    def potential(self, x: Num[Array, "..."]) -> Potential:
+        """U(z) = -log p(x | z) - log p(z); the `LogJoint` at z comes with it."""
+
+        def potential(z: Float[Array, " d"]) -> tuple[Float[Array, ""], LogJoint]:
+            joint = self.log_joint(x, z)
+            return -joint.log_likelihood - joint.log_prior, joint
+
+        return potential
+
+
+def _accepts(encoder: Callable, x: Array) -> bool:
+    """Whether one row of x suits the encoder, tried on shapes alone."""
+    if x.ndim == 0:
+        return False
+    try:
+        jax.eval_shape(lambda row: encoder(row), jnp.empty(x.shape[1:], x.dtype))
+    except Exception:
+        return False
+    return True

@@ -1,0 +1,187 @@
+"""Batches of log-weights -> the numbers that are reported and the losses that are trained.
+
+Every function takes a batch, batch axis first, and gives one number in nats: the mean over it.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+from jax.typing import ArrayLike
+from jaxtyping import Array, Float, Num, PRNGKeyArray, PyTree
+
+from hvax.models.hvae import HVAE, ONES, HVAEOutputs
+from hvax.models.prior import StandardNormal
+from hvax.models.vae import VAE, VAEOutputs
+
+Batch = Num[ArrayLike, "batch ..."]
+
+
+def hamiltonian_elbo(
+    model: VAE | HVAE,
+    x: Batch,
+    x_out: Batch | None = None,
+    *,
+    key: PRNGKeyArray,
+    return_outputs: bool = False,
+) -> Any:
+    """The evidence lower bound: mean of log w over the batch, one draw each; <= log p(x_out).
+
+    With `return_outputs=True` also the batched outputs of the forward pass. A draw whose log w is
+    not finite makes it -inf. Caterini et al. (2018), equation 9.
+    """
+    outputs = forward(model, x, x_out, key=key)
+    elbo = jnp.mean(finite_or_zero_weight(_log_weight(outputs)))
+    return (elbo, outputs) if return_outputs else elbo
+
+
+def importance_weighted_bound(
+    model: VAE | HVAE,
+    x: Batch,
+    x_out: Batch | None = None,
+    *,
+    key: PRNGKeyArray,
+    num_samples: int,
+) -> Float[Array, ""]:
+    """mean over the batch of log (1/S) sum_s w_s, S = `num_samples` draws each; <= log p(x_out).
+
+    S = 1 is the ELBO, and in expectation it grows with S. A draw whose log w is not finite counts
+    as w = 0. Burda, Grosse and Salakhutdinov, "Importance Weighted Autoencoders" (2016).
+    """
+    if num_samples < 1:
+        raise ValueError(f"num_samples must be >= 1, got {num_samples}.")
+    draw = jax.vmap(lambda key: _log_weight(forward(model, x, x_out, key=key)))
+    log_w = finite_or_zero_weight(draw(jax.random.split(key, num_samples)))
+    return jnp.mean(jax.nn.logsumexp(log_w, axis=0) - jnp.log(num_samples))
+
+
+def loss(
+    model: HVAE,
+    x: Batch,
+    x_out: Batch | None = None,
+    *,
+    key: PRNGKeyArray,
+    reg_function: Callable[..., Array] | None = None,
+    reg_kwargs: Mapping[str, Any] | None = None,
+    reg_strength: ArrayLike = 1.0,
+    logp_prefactor: ArrayLike | Sequence[float] = ONES,
+    logq_prefactor: ArrayLike | Sequence[float] = ONES,
+) -> Float[Array, ""]:
+    """The HVAE's loss: -mean log w + reg_strength * reg_function(outputs, **reg_kwargs), in nats.
+
+    `logp_prefactor` multiplies [log p(x | z_K), log p(z_K), log N(rho_K)], `logq_prefactor`
+    [log q(z_0 | x), log N(rho_0), -(d/2) log(beta_0 / beta_K)]: here alone, never in the flow's
+    potential and never in an evaluation. `reg_function` gets the batched `HVAEOutputs`.
+    """
+    logp, logq = (_three(p, n) for p, n in [(logp_prefactor, "logp"), (logq_prefactor, "logq")])
+    outputs = forward(model, x, x_out, key=key)
+    if not isinstance(outputs, HVAEOutputs):
+        raise TypeError("loss needs an HVAE; for a plain VAE use vae_loss.")
+    log_w = jax.vmap(lambda one: one.weighted(logp, logq))(outputs)
+    return -jnp.mean(log_w) + _regularisation(outputs, reg_function, reg_kwargs, reg_strength)
+
+
+def elbo(
+    model: VAE,
+    x: Batch,
+    x_out: Batch | None = None,
+    *,
+    key: PRNGKeyArray,
+    kl: Literal["analytic", "sampled"] = "analytic",
+    return_outputs: bool = False,
+) -> Any:
+    """The plain VAE's evidence lower bound: mean of log p(x_out | z) - KL(q(z | x) || p(z)).
+
+    The KL is in closed form ("analytic", for a standard normal prior) or from the draw
+    ("sampled", for any prior); both have the same expectation.
+    """
+    outputs = _vae_forward(model, x, x_out, key=key)
+    value = jnp.mean(outputs.log_likelihood - _kl(model, outputs, kl))
+    return (value, outputs) if return_outputs else value
+
+
+def vae_loss(
+    model: VAE,
+    x: Batch,
+    x_out: Batch | None = None,
+    *,
+    key: PRNGKeyArray,
+    kl: Literal["analytic", "sampled"] = "analytic",
+    kl_weight: ArrayLike = 1.0,
+    reg_function: Callable[..., Array] | None = None,
+    reg_kwargs: Mapping[str, Any] | None = None,
+    reg_strength: ArrayLike = 1.0,
+) -> Float[Array, ""]:
+    """The plain VAE's loss: mean of kl_weight * KL - log p(x_out | z), plus the regularisation.
+
+    Higgins et al., "beta-VAE" (2017), where kl_weight is called beta.
+    """
+    outputs = _vae_forward(model, x, x_out, key=key)
+    value = jnp.mean(kl_weight * _kl(model, outputs, kl) - outputs.log_likelihood)
+    return value + _regularisation(outputs, reg_function, reg_kwargs, reg_strength)
+
+
+def forward(
+    model: VAE | HVAE, x: Batch, x_out: Batch | None = None, *, key: PRNGKeyArray
+) -> PyTree:
+    """The model's outputs for a batch: `VAEOutputs` or `HVAEOutputs` with a leading batch axis.
+
+    Example i draws from the i-th key of `jax.random.split(key, batch)`.
+    """
+    x, x_out = jnp.asarray(x), None if x_out is None else jnp.asarray(x_out)
+    if x.ndim == 0 or len(x) == 0:
+        raise ValueError(f"x must be a batch with at least one example, got shape {x.shape}.")
+    if x_out is not None and (x_out.ndim == 0 or len(x_out) != len(x)):
+        raise ValueError(f"x_out must have as many examples as x, {len(x)}, got {x_out.shape}.")
+    keys = jax.random.split(key, len(x))
+    return jax.vmap(lambda x, x_out, key: model(x, x_out, key=key, latent=True))(x, x_out, keys)
+
+
+def finite_or_zero_weight(log_w: Float[Array, "..."]) -> Float[Array, "..."]:
+    """log w, and -inf (w = 0) where it is not finite: a draw that failed never raises a bound."""
+    return jnp.where(jnp.isfinite(log_w), log_w, -jnp.inf)
+
+
+def _log_weight(outputs: PyTree) -> Float[Array, " batch"]:
+    return jax.vmap(lambda one: one.log_weight)(outputs)
+
+
+def _vae_forward(model: VAE, x: Batch, x_out: Batch | None, *, key: PRNGKeyArray) -> VAEOutputs:
+    outputs = forward(model, x, x_out, key=key)
+    if not isinstance(outputs, VAEOutputs):
+        raise TypeError(
+            "this is the plain VAE's objective; for an HVAE use hamiltonian_elbo, loss."
+        )
+    return outputs
+
+
+def _kl(model: VAE, outputs: VAEOutputs, kl: str) -> Float[Array, " batch"]:
+    if kl == "sampled":
+        return outputs.log_posterior - outputs.log_prior
+    if kl != "analytic":
+        raise ValueError(f"kl must be 'analytic' or 'sampled', got {kl!r}.")
+    if not isinstance(model.prior, StandardNormal):
+        raise ValueError("kl='analytic' needs a StandardNormal prior; use kl='sampled'.")
+    return jax.vmap(lambda posterior: posterior.kl_from_standard_normal())(outputs.encoder)
+
+
+def _regularisation(
+    outputs: PyTree,
+    function: Callable[..., Array] | None,
+    kwargs: Mapping[str, Any] | None,
+    strength: ArrayLike,
+) -> Float[Array, ""]:
+    if function is None:
+        return jnp.zeros(())
+    value = jnp.asarray(function(outputs, **(kwargs or {})))
+    if value.shape != ():
+        raise ValueError(f"reg_function must return one number, got shape {value.shape}.")
+    return jnp.asarray(strength) * value
+
+
+def _three(prefactor: ArrayLike | Sequence[float], name: str) -> Float[Array, " 3"]:
+    values = jnp.asarray(prefactor, dtype=float)
+    if values.shape != (3,):
+        raise ValueError(f"{name}_prefactor must be three numbers, got shape {values.shape}.")
+    return values

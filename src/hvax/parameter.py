@@ -1,0 +1,94 @@
+"""Numbers that are either learned or fixed: step sizes, inverse temperatures, a decoder's sigma.
+
+Training moves every floating-point array of a model except what stands inside a `Fixed`; that rule
+is `trainable`, and nothing else decides it.
+"""
+
+import math
+from abc import abstractmethod
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.typing import ArrayLike
+from jaxtyping import Array, Float, PyTree
+
+# Below this fraction of the upper bound the gradient through a sigmoid, or the number itself,
+# would die in float32; a learned number cannot get there.
+_FLOOR = 1e-4
+
+
+class AbstractParameter(eqx.Module):
+    """A positive number, or an array of them, with its present `value`."""
+
+    @property
+    @abstractmethod
+    def value(self) -> Float[Array, "..."]:
+        """The number or numbers as the model uses them now."""
+
+
+class Fixed(AbstractParameter):
+    """A value that training never moves, by weight decay neither.
+
+    `value` may be any real array; it is stored in the default floating dtype.
+    """
+
+    held: Float[Array, "..."]
+
+    def __init__(self, value: ArrayLike):
+        self.held = jnp.asarray(value, dtype=float)
+
+    @property
+    def value(self) -> Float[Array, "..."]:
+        return self.held
+
+
+class Learned(AbstractParameter):
+    """A value in (0, upper) that training moves, through a smooth map that cannot reach a bound.
+
+        value = upper * (1e-4 + (1 - 1e-4) * sigmoid(raw))
+
+    `initial` is a number or an array. Raises `ValueError` where it is not strictly between
+    `1e-4 * upper` and `upper`: at a bound nothing would be learned.
+    """
+
+    raw: Float[Array, "..."]
+    upper: float = eqx.field(static=True)
+
+    def __init__(self, initial: ArrayLike, *, upper: float = 1.0):
+        if not (math.isfinite(upper) and upper > 0):
+            raise ValueError(f"upper must be a finite number > 0, got {upper}.")
+        start = np.asarray(initial, dtype=np.float64) / upper
+        if not np.all((start > _FLOOR) & (start < 1)):
+            raise ValueError(
+                f"a learned value must start strictly between {_FLOOR * upper:g} and its upper "
+                f"bound {upper:g}, got {initial!r}. Use a value inside, or hold it with Fixed(...)."
+            )
+        fraction = (start - _FLOOR) / (1 - _FLOOR)
+        self.raw = jnp.asarray(np.log(fraction) - np.log1p(-fraction), dtype=float)
+        self.upper = float(upper)
+
+    @property
+    def value(self) -> Float[Array, "..."]:
+        return self.upper * (_FLOOR + (1 - _FLOOR) * jax.nn.sigmoid(self.raw))
+
+
+def as_parameter(value: AbstractParameter | ArrayLike) -> AbstractParameter:
+    """A parameter as it is; a plain number or array held fixed."""
+    return value if isinstance(value, AbstractParameter) else Fixed(value)
+
+
+def trainable(model: PyTree) -> PyTree:
+    """The filter of what is learned: True for floating-point arrays outside every `Fixed`.
+
+    The result has the model's structure and suits `equinox.partition(model, trainable(model))`.
+    """
+
+    def learned(node: Any) -> Any:
+        if isinstance(node, Fixed):
+            return jax.tree.map(lambda _: False, node)
+        return eqx.is_inexact_array(node)
+
+    return jax.tree.map(learned, model, is_leaf=lambda node: isinstance(node, Fixed))
