@@ -67,7 +67,8 @@ def loss(
     reg_strength: ArrayLike = 1.0,
     logp_prefactor: ArrayLike | Sequence[float] = ONES,
     logq_prefactor: ArrayLike | Sequence[float] = ONES,
-) -> Float[Array, ""]:
+    return_outputs: bool = False,
+) -> Any:
     """The HVAE's loss: -mean log w + reg_strength * reg_function(outputs, **reg_kwargs), in nats.
 
     `logp_prefactor` multiplies [log p(x | z_K), log p(z_K), log N(rho_K)], `logq_prefactor`
@@ -79,7 +80,8 @@ def loss(
     if not isinstance(outputs, HVAEOutputs):
         raise TypeError("loss needs an HVAE; for a plain VAE use vae_loss.")
     log_w = jax.vmap(lambda one: one.weighted(logp, logq))(outputs)
-    return -jnp.mean(log_w) + _regularisation(outputs, reg_function, reg_kwargs, reg_strength)
+    value = -jnp.mean(log_w) + _regularisation(outputs, reg_function, reg_kwargs, reg_strength)
+    return (value, outputs) if return_outputs else value
 
 
 def elbo(
@@ -112,14 +114,16 @@ def vae_loss(
     reg_function: Callable[..., Array] | None = None,
     reg_kwargs: Mapping[str, Any] | None = None,
     reg_strength: ArrayLike = 1.0,
-) -> Float[Array, ""]:
+    return_outputs: bool = False,
+) -> Any:
     """The plain VAE's loss: mean of kl_weight * KL - log p(x_out | z), plus the regularisation.
 
     Higgins et al., "beta-VAE" (2017), where kl_weight is called beta.
     """
     outputs = _vae_forward(model, x, x_out, key=key)
     value = jnp.mean(kl_weight * _kl(model, outputs, kl) - outputs.log_likelihood)
-    return value + _regularisation(outputs, reg_function, reg_kwargs, reg_strength)
+    value = value + _regularisation(outputs, reg_function, reg_kwargs, reg_strength)
+    return (value, outputs) if return_outputs else value
 
 
 def forward(

@@ -60,28 +60,28 @@ def test_gzip_of_several_members_is_one_stream(path):
     np.testing.assert_array_equal(read_idx(path), np.arange(12).reshape(3, 4))
 
 
-@pytest.mark.parametrize(
-    ("content", "expected", "got"),
-    [
-        (b"", "an IDX file", "no bytes"),
-        (b"\0\0\x08", "an IDX file", "00 00 08"),
-        (b"\x89PNG1234", "an IDX file", "89 50 4e 47"),
-        (b"\0\0\x0a\x01", "an IDX file", "00 00 0a 01"),
-        (b"\0\0\x08\x00", "1 to 32 dimensions", "got 0"),
-        (b"\0\0\x08\xff" + bytes(2000), "1 to 32 dimensions", "got 255"),
-        (VALID[:9], "a header of 12 bytes", "got 9"),
-        (idx_header(0x08, 0, 5), "at least 1", r"\(0, 5\)"),
-        (VALID[:-1], "24 bytes of data", "at most 23"),
-        (VALID + b"\0", "24 bytes of data", "more after them"),
-        (gzip.compress(VALID[:-1]), "24 bytes of data", "got 23"),
-        (gzip.compress(VALID + b"\0"), "24 bytes of data", "more after them"),
-        (gzip.compress(VALID)[:-1], "complete gzip file", "bytes that do not decompress"),
-        (gzip.compress(VALID)[:15], "complete gzip file", "15 bytes"),
-        (gzip.compress(VALID) + b"junk", "complete gzip file", "bytes that do not decompress"),
-        (gzip.compress(VALID)[:-8] + bytes(8), "complete gzip file", "CRC"),
-    ],
-)
-def test_refusals_say_what_was_expected_and_what_came(path, content, expected, got):
+REFUSED = {
+    "empty": (b"", "an IDX file", "no bytes"),
+    "short magic": (b"\0\0\x08", "an IDX file", "00 00 08"),
+    "other format": (b"\x89PNG1234", "an IDX file", "89 50 4e 47"),
+    "unknown type": (b"\0\0\x0a\x01", "an IDX file", "00 00 0a 01"),
+    "no dimension": (b"\0\0\x08\x00", "1 to 32 dimensions", "0"),
+    "255 dimensions": (b"\0\0\x08\xff" + bytes(2000), "1 to 32 dimensions", "255"),
+    "short header": (VALID[:9], "a header of 12 bytes", "9"),
+    "empty dimension": (idx_header(0x08, 0, 5), "at least 1", r"\(0, 5\)"),
+    "truncated": (VALID[:-1], "24 bytes of data", "at most 23"),
+    "trailing": (VALID + b"\0", "24 bytes of data", "more after them"),
+    "gzip of truncated": (gzip.compress(VALID[:-1]), "24 bytes of data", "23"),
+    "gzip of trailing": (gzip.compress(VALID + b"\0"), "24 bytes of data", "more after them"),
+    "truncated gzip": (gzip.compress(VALID)[:-1], "complete gzip file", "not decompress"),
+    "gzip header alone": (gzip.compress(VALID)[:15], "complete gzip file", "15 bytes"),
+    "trailing gzip": (gzip.compress(VALID) + b"junk", "complete gzip file", "not decompress"),
+    "wrong checksum": (gzip.compress(VALID)[:-8] + bytes(8), "complete gzip file", "CRC"),
+}
+
+
+@pytest.mark.parametrize(("content", "expected", "got"), REFUSED.values(), ids=REFUSED)
+def test_refusals_say_what_was_expected_what_came_and_what_to_do(path, content, expected, got):
     path.write_bytes(content)
     with pytest.raises(ValueError, match=rf"images-idx: .*{expected}.* got .*{got}.*; \w+"):
         read_idx(path)

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from hvax.data.table import read_csv
 
 SUFFIXES = (".npy", ".npz", ".csv")
+_ZIP_MAGIC = (b"PK\3\4", b"PK\5\6")  # the second is an archive without members
 
 
 def read_array(
@@ -89,15 +90,18 @@ def read_npz(
     objects, which are never unpickled, and when the labels do not fit the examples.
     """
     path = _require_file(path)
-    try:
-        archive = np.load(path, allow_pickle=False)
-    except Exception as error:
-        raise _damaged_npz(path, error) from error
-    if not isinstance(archive, NpzFile):
-        raise ValueError(
-            f"{path}: expected a .npz archive, got a single array; end the file's name in .npy"
-        )
-    with archive:
+    with path.open("rb") as file:
+        magic = file.read(4)
+        if magic not in _ZIP_MAGIC:
+            raise ValueError(
+                f"{path}: expected a .npz archive, got a file that begins"
+                f" {magic.hex(' ') or 'with nothing'}; write it with numpy.savez"
+            )
+        file.seek(0)
+        try:
+            archive: NpzFile = np.load(file, allow_pickle=False)
+        except Exception as error:
+            raise _damaged_npz(path, error) from error
         others = [name for name in archive.files if name != labels]
         if array is None and len(others) == 1:
             array = others[0]

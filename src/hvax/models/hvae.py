@@ -122,10 +122,8 @@ class HVAE(eqx.Module):
         given and the shapes agree (else `ValueError`).
         """
         posterior = self.vae.posterior(x)
-        z_key, rho_key = jax.random.split(key)
-        z, log_posterior = posterior.sample_and_log_prob(key=z_key)
         try:
-            phase_space, joint = self._flow(x if x_out is None else x_out, z, key=rho_key)
+            outputs = self.draw(posterior, x if x_out is None else x_out, key=key)
         except ShapeMismatch as error:
             if x_out is not None:
                 raise
@@ -133,8 +131,15 @@ class HVAE(eqx.Module):
                 f"{error} The flow follows p(x_out | z): give x_out, or without one use the plain "
                 "VAE's forward pass, model.vae(x, key=key)."
             ) from error
-        if not latent:
-            return joint.output
+        return outputs if latent else outputs.decoder
+
+    def draw(
+        self, posterior: DiagonalGaussian, x: Num[Array, "..."], *, key: PRNGKeyArray
+    ) -> HVAEOutputs:
+        """One draw of the flow from a posterior at hand, scored at x: the encoder does not run."""
+        z_key, rho_key = jax.random.split(key)
+        z, log_posterior = posterior.sample_and_log_prob(key=z_key)
+        phase_space, joint = self._flow(x, z, key=rho_key)
         return HVAEOutputs(
             encoder=posterior,
             decoder=joint.output,

@@ -79,11 +79,17 @@ class VAE(eqx.Module):
         `x_out` (x itself by default) is what the likelihood scores; only `latent=True` needs it.
         """
         posterior = self.posterior(x)
-        z_key, _ = jax.random.split(key)  # the second half is an HVAE's momentum
-        z, log_posterior = posterior.sample_and_log_prob(key=z_key)
         if not latent:
+            z, _ = self._sample(posterior, key)
             return self.decoder(z)
-        joint = self.log_joint(x if x_out is None else x_out, z)
+        return self.draw(posterior, x if x_out is None else x_out, key=key)
+
+    def draw(
+        self, posterior: DiagonalGaussian, x: Num[Array, "..."], *, key: PRNGKeyArray
+    ) -> VAEOutputs:
+        """One draw from a posterior at hand, scored at x: the encoder does not run."""
+        z, log_posterior = self._sample(posterior, key)
+        joint = self.log_joint(x, z)
         return VAEOutputs(
             encoder=posterior,
             decoder=joint.output,
@@ -130,6 +136,12 @@ class VAE(eqx.Module):
             return -joint.log_likelihood - joint.log_prior, joint
 
         return potential
+
+    def _sample(
+        self, posterior: DiagonalGaussian, key: PRNGKeyArray
+    ) -> tuple[Float[Array, " d"], Float[Array, ""]]:
+        z_key, _ = jax.random.split(key)  # the second half is an HVAE's momentum
+        return posterior.sample_and_log_prob(key=z_key)
 
 
 def _accepts(encoder: Callable, x: Array) -> bool:
