@@ -92,11 +92,8 @@ class Bomb:
 @pytest.mark.parametrize("bare", [False, True], ids=["object array", "bare pickle"])
 def test_pickles_are_refused_unopened(write, tmp_path, name, bare):
     bomb = np.array([Bomb(tmp_path / "exploded")], dtype=object)
-    if bare:
-        content = pickle.dumps(bomb)
-    else:
-        content = npy(bomb) if name == "user.npy" else npz(x=bomb)
-    path = write(name, content)
+    stored = npy(bomb) if name == "user.npy" else npz(x=bomb)
+    path = write(name, pickle.dumps(bomb) if bare else stored)
     with refuses("a complete .npy array of numbers|a .npz archive|a complete .npz archive"):
         read_array(path)
     assert not (tmp_path / "exploded").exists()
@@ -227,13 +224,18 @@ def test_csv_numbers_too_large_for_int64_stay_floats(write):
         ("a,y\n1,2\n3, \n", "y", "line 3, column 2: expected a label, got an empty cell"),
         ("a,b\n1,2\n", "c", "one column of the header, got 'c' and the header a, b"),
         ("a,a\n1,2\n", "a", "one column of the header, got 'a'"),
+        (
+            "1," * 500 + "1\n",
+            "a",
+            r"one column of the header, got 'a' and the header .{60,80} \.\.\.;",
+        ),
         ("1,2\n", "2", "a column's index below 2, got 2"),
         ('1,2\n3,"4\n', None, "comma-separated text in UTF-8, got after line"),
         (b"1,2\n3,\xff\n", None, "comma-separated text in UTF-8, got after line"),
     ],
 )
 def test_csv_refusals_give_line_and_column(write, text, labels, match):
-    with pytest.raises(ValueError, match=rf"user\.csv.*expected .* got .*; \w+") as caught:
+    with pytest.raises(ValueError, match=r"user\.csv.*expected .* got .*; \w+") as caught:
         read_array(write("user.csv", text), labels=labels)
     caught.match(match)
 
@@ -258,7 +260,7 @@ def test_paths_that_cannot_be_read(write, tmp_path):
 def test_forbidden_file(write):
     path = write("user.npy", npy(X))
     path.chmod(0)
-    with pytest.raises(PermissionError, match="user.npy"):
+    with pytest.raises(PermissionError, match=r"user\.npy"):
         read_array(path)
 
 
@@ -267,7 +269,7 @@ def test_choices_that_a_format_does_not_offer(write):
         read_array(write("user.npy", npy(X)), labels="y")
     with refuses("`array` only with a .npz file, .* got 'x'"):
         read_array(write("user.npy", npy(X)), array="x")
-    with pytest.raises(ValueError, match="`array` only with a .npz file"):
+    with pytest.raises(ValueError, match=r"`array` only with a \.npz file"):
         read_array(write("user.csv", "1,2\n"), array="x")
 
 

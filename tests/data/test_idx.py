@@ -93,7 +93,7 @@ def test_a_header_that_claims_too_much_allocates_nothing(path, pack, shape):
     path.write_bytes(pack(idx_header(0x0E, *shape) + b"little"))
     tracemalloc.start()
     try:
-        with pytest.raises(ValueError, match="expects .* bytes of data"):
+        with pytest.raises(ValueError, match=r"expects .* bytes of data"):
             read_idx(path)
         assert tracemalloc.get_traced_memory()[1] < 2**20
     finally:

@@ -1,12 +1,12 @@
 """Which examples train, which validate, which test: a function of the source and a seed alone."""
 
-import operator
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from hvax.data.batches import random_order
 from hvax.data.source import Source
 
 FRACTIONS = (0.8, 0.1, 0.1)
@@ -47,21 +47,10 @@ def split(source: Source, *, seed: int = 0, fractions: Sequence[float] = FRACTIO
             f"expected no fractions for {source.name}, which fixes its own parts"
             f" ({', '.join(source.fixed)}), got {tuple(fractions)}; leave them out"
         )
-    shuffled = pool[_order(len(pool), seed)]
+    shuffled = pool[random_order(len(pool), seed)]
     validation, test, train = np.split(shuffled, [num_validation, num_validation + num_test])
     parts = {"train": train, "validation": validation, "test": test, **source.fixed}
     return Split(**{part: np.sort(indices) for part, indices in parts.items()})
-
-
-def _order(n: int, seed: int) -> NDArray[np.int64]:
-    """A random order of n things, the same under every version of NumPy.
-
-    NumPy keeps a bit generator's raw stream for good, but not what `Generator.permutation` makes
-    of it (NEP 19), and a test part that moves with an upgrade would leak into training.
-    """
-    if operator.index(seed) < 0:
-        raise ValueError(f"expected a seed of at least 0, got {seed}; pass another")
-    return np.argsort(np.random.PCG64(seed).random_raw(n), kind="stable")
 
 
 def _sizes(name: str, n: int, fractions: Sequence[float]) -> tuple[int, int]:

@@ -4,6 +4,7 @@ import csv
 import itertools
 import math
 import re
+import textwrap
 from array import array
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,9 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 _EXACT = 2**53  # float64 holds every whole number below this
-
-# A line's whereabouts, in words for messages, and its cells.
-_Line = tuple[str, list[str]]
+_Line = tuple[str, list[str]]  # where it stands, in words for messages, and its cells
 
 
 def read_csv(
@@ -94,7 +93,8 @@ def _layout(where: str, first: list[str], labels: str | None) -> tuple[int | Non
         if cells.count(labels) != 1:
             raise ValueError(
                 f"{where}: expected `labels` to name one column of the header, got {labels!r} and"
-                f" the header {', '.join(cells)}; pass a name that stands there once, or an index"
+                f" the header {textwrap.shorten(', '.join(cells), 80, placeholder=' ...')};"
+                " pass a name that stands there once, or an index"
             )
         return cells.index(labels), True
     numeric = [_number(cell) is not None for i, cell in enumerate(cells) if i != label_column]

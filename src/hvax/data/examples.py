@@ -1,0 +1,59 @@
+"""Examples as training and evaluation take them: rows of an array, scaled when they are read."""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hvax.data.check import check_examples
+
+
+@dataclass(frozen=True, eq=False)
+class Examples:
+    """The rows `index` of `stored` (all where None), divided by `scale` when a model sees them.
+
+    `stored` is (n, *x_shape), and stays as it is: uint8, or memory-mapped and larger than memory.
+    """
+
+    stored: NDArray[Any]
+    index: NDArray[np.int64] | None = None
+    scale: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.scale) and self.scale > 0):
+            raise ValueError(f"scale must be finite and > 0, got {self.scale}.")
+
+    def __len__(self) -> int:
+        return len(self.stored if self.index is None else self.index)
+
+    @property
+    def x_shape(self) -> tuple[int, ...]:
+        """The shape of one example."""
+        return self.stored.shape[1:]
+
+    @property
+    def nbytes(self) -> int:
+        """The bytes of all rows as stored."""
+        return len(self) * math.prod(self.x_shape) * self.stored.dtype.itemsize
+
+    def rows(self, which: NDArray[np.int64] | slice) -> NDArray[Any]:
+        """Some rows as stored; float64 as float32 is left to JAX."""
+        if self.index is not None:
+            which = self.index[which]
+        return np.asarray(self.stored[which])
+
+    def __getitem__(self, which: NDArray[np.int64] | slice) -> NDArray[Any]:
+        """Some rows as the model sees them."""
+        rows = self.rows(which)
+        return rows if self.scale == 1 else (rows / self.scale).astype(np.float32)
+
+
+def as_examples(data: Any, name: str = "data") -> Examples:
+    """Examples as they are, or a checked array of them; see `check_examples` for what is raised."""
+    if isinstance(data, Examples):
+        return data
+    array = data if isinstance(data, np.ndarray) else np.asarray(data)
+    check_examples(array, name)
+    return Examples(array)

@@ -1,0 +1,1 @@
+"""How good a model is: bounds and likelihoods with their errors."""

@@ -1,0 +1,241 @@
+"""A model <-> a folder: its structure as JSON, its arrays as safetensors. No pickle, no code.
+
+    folder/structure.json              format version, the tree of modules, the weights' checksum
+    folder/weights-<hash>.safetensors  every array, by its path in the tree
+
+structure.json names the weights file by its hash and is replaced last, so a folder always holds
+one whole model.
+"""
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import safetensors
+import safetensors.numpy
+from jaxtyping import Array
+
+from hvax import parameter
+from hvax.files import write_atomically
+from hvax.hamiltonian import flow, gradient, tempering
+from hvax.models import (
+    convolution,
+    decoder,
+    gaussian,
+    heads,
+    hvae,
+    likelihood,
+    network,
+    prior,
+    vae,
+)
+
+FORMAT = 1
+STRUCTURE = "structure.json"
+
+_OWN = (
+    parameter, flow, gradient, tempering, convolution, decoder, gaussian, heads, hvae, likelihood,
+    network, prior, vae,
+)  # fmt: skip
+# What a structure.json may name: hvax's own modules, Equinox's layers, and these functions.
+MODULES: dict[str, type] = {
+    f"hvax.{name}": cls
+    for module in _OWN
+    for name, cls in vars(module).items()
+    if isinstance(cls, type) and issubclass(cls, eqx.Module) and cls.__module__ == module.__name__
+} | {
+    f"equinox.nn.{name}": cls
+    for name, cls in vars(eqx.nn).items()
+    if isinstance(cls, type) and issubclass(cls, eqx.Module)
+}
+FUNCTIONS: dict[str, Callable] = {
+    f"jax.nn.{name}": getattr(jax.nn, name)
+    for name in ("softplus", "tanh", "sigmoid", "relu", "gelu", "silu", "elu", "selu", "identity")
+} | {
+    f"hvax.{function.__name__}": function
+    for function in (
+        tempering.quadratic_tempering,
+        tempering.null_tempering,
+        tempering.temperature_tempering,
+    )
+}
+_MODULE_NAMES = {cls: name for name, cls in MODULES.items()}
+_FUNCTION_NAMES = {function: name for name, function in FUNCTIONS.items()}
+
+
+def save(model: eqx.Module, folder: str | Path) -> None:
+    """Writes a model into `folder`, made where missing; a model that is there is replaced whole.
+
+    Arrays come back bit-equal. A model with modules or functions of the user's own is saved too,
+    and loads with `load(folder, like=model)`.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    arrays: dict[str, np.ndarray] = {}
+    tree = _encode(model, "", arrays)
+    weights = safetensors.numpy.save(arrays)
+    digest = hashlib.sha256(weights).hexdigest()
+    name = f"weights-{digest[:16]}.safetensors"
+    manifest = {"format": FORMAT, "weights": name, "sha256": digest, "model": tree}
+    write_atomically(folder / name, weights)
+    write_atomically(folder / STRUCTURE, json.dumps(manifest, indent=1).encode())
+    for old in folder.glob("weights-*.safetensors"):
+        if old.name != name:
+            old.unlink()
+
+
+def load(folder: str | Path, *, like: eqx.Module | None = None) -> Any:
+    """The model that `save` wrote into `folder`.
+
+    `like`, a model of the same structure, is needed where the saved one holds modules or functions
+    of the user's own: its arrays are replaced by the saved ones. Raises `FileNotFoundError` for a
+    folder without a model, `ValueError` for a damaged file, a newer format, an unknown module, or
+    a `like` of another structure.
+    """
+    folder = Path(folder)
+    manifest = _read_manifest(folder / STRUCTURE)
+    arrays = _read_weights(folder / manifest["weights"], manifest["sha256"])
+    if like is not None:
+        return _fill(like, arrays, folder)
+    try:
+        return _decode(manifest["model"], arrays)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ValueError(
+            f"{folder / STRUCTURE} does not describe a model of this version: {error}."
+        ) from error
+
+
+def _encode(node: Any, path: str, arrays: dict[str, np.ndarray]) -> Any:
+    if isinstance(node, eqx.Module):
+        fields = {
+            field.name: _encode(getattr(node, field.name), f"{path}.{field.name}", arrays)
+            for field in dataclasses.fields(node)
+        }
+        kind = type(node)
+        return {"module": _MODULE_NAMES.get(kind, _own_name(kind)), "fields": fields}
+    if _is_array(node):
+        arrays[path.lstrip(".")] = np.asarray(node)
+        return {"array": path.lstrip(".")}
+    if isinstance(node, tuple | list):
+        items = [_encode(item, f"{path}.{i}", arrays) for i, item in enumerate(node)]
+        return {"tuple" if isinstance(node, tuple) else "list": items}
+    if isinstance(node, dict):
+        if not all(isinstance(key, str) for key in node):
+            raise TypeError(f"a dict in a model must have strings for keys to be saved, at {path}.")
+        return {
+            "dict": {key: _encode(v, f"{path}.{key}", arrays) for key, v in sorted(node.items())}
+        }
+    if node is None or isinstance(node, bool | int | float | str):
+        return {"value": node}
+    if callable(node):
+        return {"function": _FUNCTION_NAMES.get(node, _own_name(node))}
+    raise TypeError(f"cannot save a {type(node).__name__}, at {path.lstrip('.')} of the model.")
+
+
+def _own_name(thing: Any) -> str:
+    return f"{thing.__module__}.{getattr(thing, '__qualname__', type(thing).__qualname__)}"
+
+
+def _decode(node: dict[str, Any], arrays: dict[str, Array]) -> Any:
+    if "module" in node:
+        return _build(_known(MODULES, node["module"]), node["fields"], arrays)
+    ((kind, content),) = node.items()
+    if kind == "array":
+        return arrays[content]
+    if kind == "value":
+        return content
+    if kind == "function":
+        return _known(FUNCTIONS, content)
+    if kind == "dict":
+        return {key: _decode(item, arrays) for key, item in content.items()}
+    if kind in ("list", "tuple"):
+        items = [_decode(item, arrays) for item in content]
+        return tuple(items) if kind == "tuple" else items
+    raise KeyError(f"unknown kind of node {kind!r}")
+
+
+def _build(kind: type, fields: dict[str, Any], arrays: dict[str, Array]) -> Any:
+    """An instance with these fields, as a pytree is unflattened: `__init__` does not run."""
+    names = [field.name for field in dataclasses.fields(kind)]
+    if set(fields) != set(names):
+        raise KeyError(f"{kind.__name__} has the fields {names}, the file {list(fields)}")
+    module: Any = object.__new__(kind)
+    for name in names:
+        object.__setattr__(module, name, _decode(fields[name], arrays))
+    return module
+
+
+def _known(table: dict[str, Any], name: str) -> Any:
+    if name not in table:
+        raise ValueError(
+            f"the saved model holds {name}, which is not hvax's own. Build a model of the same "
+            "structure and pass it: load(folder, like=model)."
+        )
+    return table[name]
+
+
+def _fill(like: eqx.Module, arrays: dict[str, Array], folder: Path) -> Any:
+    """`like` with every array replaced by the saved one of its path."""
+    own: dict[str, np.ndarray] = {}
+    _encode(like, "", own)
+    for name in sorted(set(own) | set(arrays)):
+        there, here = arrays.get(name), own.get(name)
+        if there is None or here is None or there.shape != here.shape:
+            raise ValueError(
+                f"`like` does not have the structure of the model in {folder}: at {name} the file "
+                f"has {_shape(there)}, `like` has {_shape(here)}."
+            )
+    paths = iter(own)
+    return jax.tree.map(lambda leaf: arrays[next(paths)] if _is_array(leaf) else leaf, like)
+
+
+def _is_array(leaf: Any) -> bool:
+    return isinstance(leaf, jax.Array | np.ndarray)
+
+
+def _shape(array: Any) -> str:
+    return "nothing" if array is None else f"shape {array.shape}"
+
+
+def _read_manifest(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise FileNotFoundError(f"no model in {path.parent}: {path.name} is missing.")
+    try:
+        manifest = json.loads(path.read_bytes())
+        version, name = manifest["format"], manifest["weights"]
+        if version == FORMAT and isinstance(manifest["sha256"], str) and "model" in manifest:
+            if Path(name).name != name:
+                raise ValueError(f"the weights file {name!r} lies outside the folder")
+            return manifest
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{path} is damaged: {error}.") from error
+    raise ValueError(
+        f"{path} has format {version!r}; this version of hvax reads format {FORMAT}. "
+        "Install a newer hvax to load it."
+    )
+
+
+def _read_weights(path: Path, digest: str) -> dict[str, Array]:
+    if not path.is_file():
+        raise FileNotFoundError(f"the weights file {path} is missing.")
+    content = path.read_bytes()
+    if hashlib.sha256(content).hexdigest() != digest:
+        raise ValueError(f"{path} is damaged: its checksum is not the one in {STRUCTURE}.")
+    try:
+        stored = safetensors.numpy.load(content)
+    except safetensors.SafetensorError as error:
+        raise ValueError(f"{path} is damaged: {error}.") from error
+    wide = [name for name, array in stored.items() if array.dtype.itemsize == 8]
+    if wide and not jax.config.read("jax_enable_x64"):
+        raise ValueError(
+            f"{path} holds 64-bit arrays ({wide[0]} and others); switch them on with "
+            "jax.config.update('jax_enable_x64', True) before loading."
+        )
+    return {name: jnp.asarray(array) for name, array in stored.items()}

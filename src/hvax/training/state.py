@@ -1,0 +1,125 @@
+"""The state of training, and one step of it."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
+
+from hvax.models.hvae import HVAE
+from hvax.objective import loss, vae_loss
+from hvax.parameter import trainable
+
+LossFunction = Callable[..., Any]
+"""loss_function(model, x, x_out=None, *, key, **loss_kwargs) -> one number, or (number, dict of
+numbers to report)."""
+
+
+class TrainState(eqx.Module):
+    """A model in training: everything that the next step depends on but its data.
+
+    The noise of step t is `fold_in(key, t)`, so nothing random is carried from step to step.
+    """
+
+    model: PyTree
+    opt_state: PyTree
+    step: Int[Array, ""]
+    key: PRNGKeyArray
+    optimiser: optax.GradientTransformation = eqx.field(static=True)
+
+
+def train_state(
+    model: PyTree, optimiser: optax.GradientTransformation, *, key: PRNGKeyArray
+) -> TrainState:
+    """The state before the first step. The optimiser sees what `trainable` says is learned."""
+    opt_state = optimiser.init(eqx.filter(model, trainable(model)))
+    return TrainState(model, opt_state, jnp.zeros((), jnp.int32), key, optimiser)
+
+
+def train_step(
+    state: TrainState,
+    x: Array | np.ndarray,
+    x_out: Array | np.ndarray | None = None,
+    *,
+    loss_function: LossFunction | None = None,
+    loss_kwargs: Mapping[str, Any] | None = None,
+) -> tuple[TrainState, Float[Array, ""]]:
+    """One compiled optimiser step on one batch: the new state, and the loss before the step.
+
+    `loss_function` is `loss` for an HVAE and `vae_loss` for a VAE where it is not given.
+    Numbers in `loss_kwargs`, alone or in lists, are traced: a new value compiles nothing; integers
+    and everything else are static.
+    """
+    if loss_function is None:
+        loss_function = default_loss(state.model)
+    kwargs = traced_numbers(loss_kwargs or {})
+    state, value, _ = _compiled_update(state, x, x_out, loss_function, kwargs)
+    return state, value
+
+
+def update(
+    state: TrainState,
+    x: Array | np.ndarray,
+    x_out: Array | np.ndarray | None,
+    loss_function: LossFunction,
+    loss_kwargs: Mapping[str, Any],
+) -> tuple[TrainState, Float[Array, ""], dict[str, Array]]:
+    """`train_step` without the compilation, with the loss function's report."""
+    learned, held = eqx.partition(state.model, trainable(state.model))
+    key = jax.random.fold_in(state.key, state.step)
+
+    def objective(learned: PyTree) -> tuple[Float[Array, ""], dict[str, Array]]:
+        model = eqx.combine(learned, held)
+        value = loss_function(model, x, x_out, key=key, **loss_kwargs)
+        value, report = value if isinstance(value, tuple) else (value, {})
+        if jnp.shape(value) != ():
+            raise ValueError(f"loss_function must return one number, got {jnp.shape(value)}.")
+        return value, report
+
+    (value, report), gradient = jax.value_and_grad(objective, has_aux=True)(learned)
+    updates, opt_state = state.optimiser.update(gradient, state.opt_state, learned)
+    model = eqx.combine(eqx.apply_updates(learned, updates), held)
+    return TrainState(model, opt_state, state.step + 1, state.key, state.optimiser), value, report
+
+
+_compiled_update = eqx.filter_jit(update)
+
+
+def default_loss(model: PyTree) -> LossFunction:
+    """The loss of this kind of model, which also reports the ELBO and diverged trajectories."""
+    return _hvae_loss if isinstance(model, HVAE) else _vae_loss
+
+
+def traced_numbers(kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    """Floats, and sequences of numbers, as arrays, so that new values do not compile anew."""
+
+    def traced(value: Any) -> Any:
+        if isinstance(value, float):
+            return jnp.asarray(value, dtype=float)
+        if isinstance(value, Mapping):
+            return traced_numbers(value)
+        numbers = isinstance(value, list | tuple) and all(
+            isinstance(item, int | float) and not isinstance(item, bool) for item in value
+        )
+        return jnp.asarray(value, dtype=float) if numbers else value
+
+    return {name: traced(value) for name, value in kwargs.items()}
+
+
+def _hvae_loss(model: HVAE, *args: Any, **kwargs: Any) -> tuple[Array, dict[str, Array]]:
+    value, outputs = loss(model, *args, return_outputs=True, **kwargs)
+    divergent = jax.vmap(lambda one: one.phase_space.divergent)(outputs)
+    return value, {"elbo": _elbo(outputs), "divergent": jnp.mean(divergent, dtype=value.dtype)}
+
+
+def _vae_loss(model: PyTree, *args: Any, **kwargs: Any) -> tuple[Array, dict[str, Array]]:
+    value, outputs = vae_loss(model, *args, return_outputs=True, **kwargs)
+    return value, {"elbo": _elbo(outputs)}
+
+
+def _elbo(outputs: PyTree) -> Float[Array, ""]:
+    return jnp.mean(jax.vmap(lambda one: one.log_weight)(outputs))

@@ -1,0 +1,52 @@
+"""The ELBO on held-out data during training: the same noise at every call, each point once."""
+
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, PRNGKeyArray, PyTree
+
+from hvax.data.batches import padded_batches
+from hvax.data.examples import Examples
+from hvax.models.hvae import HVAEOutputs
+from hvax.objective import finite_or_zero_weight
+
+
+class Validation:
+    """The mean log w of a model over held-out examples, with prefactors at one."""
+
+    def __init__(self, parts: tuple[Examples, ...], *, batch_size: int, key: PRNGKeyArray):
+        self._parts = parts
+        self._batch_size = min(batch_size, len(parts[0]))
+        self._key = key
+
+    def __call__(self, model: PyTree) -> dict[str, float]:
+        """validation_elbo in nats, and for a flow the fraction of diverged trajectories."""
+        n = len(self._parts[0])
+        totals: dict[str, float] = {}
+        for indices, mask in padded_batches(n, self._batch_size):
+            batch = tuple(jnp.asarray(part[indices]) for part in self._parts)
+            sums = _sums(model, batch, self._key, jnp.asarray(indices, jnp.int32), mask)
+            for name, value in sums.items():
+                totals[name] = totals.get(name, 0.0) + float(value)
+        return {f"validation_{name}": total / n for name, total in totals.items()}
+
+
+@eqx.filter_jit
+def _sums(
+    model: PyTree,
+    batch: tuple[Array, ...],
+    key: PRNGKeyArray,
+    indices: Array,
+    mask: Bool[Array | np.ndarray, " batch"],
+) -> dict[str, Float[Array, ""]]:
+    def one(index: Array, batch: tuple[Array, ...]) -> dict[str, Any]:
+        outputs = model(*batch, key=jax.random.fold_in(key, index), latent=True)
+        report = {"elbo": finite_or_zero_weight(outputs.log_weight)}
+        if isinstance(outputs, HVAEOutputs):
+            report["divergent"] = outputs.phase_space.divergent.astype(report["elbo"].dtype)
+        return report
+
+    return jax.tree.map(lambda v: jnp.sum(jnp.where(mask, v, 0)), jax.vmap(one)(indices, batch))
