@@ -34,6 +34,7 @@ from hvax.models import (
     likelihood,
     network,
     prior,
+    standardise,
     vae,
 )
 
@@ -42,7 +43,7 @@ STRUCTURE = "structure.json"
 
 _OWN = (
     parameter, flow, gradient, tempering, convolution, decoder, gaussian, heads, hvae, likelihood,
-    network, prior, vae,
+    network, prior, standardise, vae,
 )  # fmt: skip
 # What a structure.json may name: hvax's own modules, Equinox's layers, and these functions.
 MODULES: dict[str, type] = {

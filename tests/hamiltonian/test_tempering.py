@@ -1,5 +1,6 @@
 """The schedules against the table of MATHS.md, in NumPy's float64."""
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -29,14 +30,14 @@ CLASSES = {
 }
 
 
-@pytest.mark.parametrize("learned", [False, True])
+@pytest.mark.parametrize("hold", [Fixed, Learned])
 @pytest.mark.parametrize("beta0", [1.0, 0.8, 0.3, 0.01])
-@pytest.mark.parametrize("num_steps", [1, 2, 3, 10])
+@pytest.mark.parametrize("num_steps", [1, 3, 10])
 @pytest.mark.parametrize("name", TABLE)
-def test_named_schedules_follow_the_table(name, num_steps, beta0, learned, x64):
-    if learned and beta0 == 1:
-        pytest.skip("a learned value cannot stand at its bound")
-    schedule = CLASSES[name](Learned(beta0) if learned else beta0)
+def test_named_schedules_follow_the_table(name, num_steps, beta0, hold, x64):
+    if hold is Learned:
+        beta0 = min(beta0, 0.99)  # a learned value cannot stand at its bound
+    schedule = CLASSES[name](hold(beta0))
     expected = [TABLE[name](beta0, k, num_steps) for k in range(num_steps + 1)]
     beta = schedule.beta(num_steps)
     # Ten roundings; the table's own sum cancels from 1/beta0 = 100 to 1 at the cold end.
@@ -96,7 +97,7 @@ def test_custom_is_called_at_python_integers(x64):
         assert type(k) is int and type(num_steps) is int
         return 2.0 if k == num_steps else beta0 * (k + 1)
 
-    beta = jax.jit(lambda tempering: tempering.beta(3))(CustomTempering(schedule, 0.25))
+    beta = eqx.filter_jit(lambda tempering: tempering.beta(3))(CustomTempering(schedule, 0.25))
     assert calls == [(k, 3) for k in range(4)]
     np.testing.assert_array_equal(beta, [0.25, 0.5, 0.75, 2.0])
 
@@ -116,11 +117,12 @@ def test_no_steps(name):
 def test_learned_schedules_are_differentiable(name, x64):
     """d log beta_0 / d raw against a central difference."""
     schedule = tempering(name, 3, 0.4, learned=True)
-    leaves, structure = jax.tree.flatten(schedule)
-    (raw,) = leaves
+    (raw,), structure = jax.tree.flatten(eqx.filter(schedule, eqx.is_array))
+    rest = eqx.filter(schedule, eqx.is_array, inverse=True)
 
+    @jax.jit
     def first(raw):
-        return jnp.log(jax.tree.unflatten(structure, [raw]).beta(3)[0])
+        return jnp.log(eqx.combine(jax.tree.unflatten(structure, [raw]), rest).beta(3)[0])
 
     h, v = 1e-5, jnp.ones_like(raw)
     expected = (first(raw + h * v) - first(raw - h * v)) / (2 * h)

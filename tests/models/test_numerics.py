@@ -52,7 +52,8 @@ def test_log_softplus(dtype):
     softplus, sigmoid = np.logaddexp(0, x), 1 / (1 + np.exp(-np.maximum(x, -700)))
     exact = np.where(x < -700, x, np.log(np.maximum(softplus, 1e-300)))
     ratio = np.where(x < -700, 1.0, sigmoid / np.maximum(softplus, 1e-300))
-    # Rounding seen: 5 units. Below -20 the line x stands for the function, which lies exp(x)/2 < 1.1e-9 beneath it.
+    # Rounding seen: 5 units. Below -20 the line x stands for the function, which lies
+    # exp(x)/2 < 1.1e-9 beneath it.
     line = 1.1e-9 / np.finfo(dtype).eps
     assert_close(f, exact, units=40 + line, dtype=dtype, floor=1.0)
     assert_close(df, ratio, units=40 + line, dtype=dtype, floor=1.0)

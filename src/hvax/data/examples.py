@@ -1,6 +1,7 @@
 """Examples as training and evaluation take them: rows of an array, scaled when they are read."""
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,6 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hvax.data.check import check_examples
+
+_CHECKED_ROWS = 4096  # at a time, so that data larger than memory can be checked
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,3 +60,22 @@ def as_examples(data: Any, name: str = "data") -> Examples:
     array = data if isinstance(data, np.ndarray) else np.asarray(data)
     check_examples(array, name)
     return Examples(array)
+
+
+def as_pair(data: Any, name: str, *, check: Callable[[NDArray[Any]], None]) -> tuple[Examples, ...]:
+    """`data` as (x,), or (x_in, x_out) where it is a pair; `check` sees the rows to be scored.
+
+    Raises what `as_examples` and `check` raise, and `ValueError` where a pair does not match.
+    """
+    pair = data if isinstance(data, tuple) else (data,)
+    if len(pair) not in (1, 2):
+        raise ValueError(f"{name} must be an array or a pair (x_in, x_out), got {len(pair)} parts.")
+    parts = tuple(as_examples(part, name) for part in pair)
+    if len(parts[0]) != len(parts[-1]):
+        raise ValueError(
+            f"{name} must pair as many x_in as x_out, got {len(parts[0])} and {len(parts[1])}."
+        )
+    scored = parts[-1]
+    for start in range(0, len(scored), _CHECKED_ROWS):
+        check(scored[start : start + _CHECKED_ROWS])
+    return parts

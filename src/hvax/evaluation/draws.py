@@ -46,7 +46,9 @@ def draws(
         posterior = _posteriors(model, batch[0])
         where = jnp.asarray(indices, jnp.int32)
         pieces = [
-            jax.device_get(_draw(model, posterior, batch[-1], key, where, start + jnp.arange(width)))
+            jax.device_get(
+                _draw(model, posterior, batch[-1], key, where, start + jnp.arange(width))
+            )
             for start in range(0, num_samples, width)
         ]
         joined = (

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from hvax.data.batches import epoch_batches
-from hvax.data.examples import Examples, as_examples
+from hvax.data.examples import Examples, as_pair
 from hvax.models.hvae import plain_vae
 from hvax.training.chunk import CompiledSteps, LossKwargs, Transform
 from hvax.training.feed import AbstractFeed, feed
@@ -23,7 +23,6 @@ from hvax.training.state import LossFunction, TrainState, default_loss, train_st
 from hvax.training.validation import Validation
 
 _CHUNK_SECONDS = 1.0  # about how long the host waits for the device: progress and Ctrl-C are prompt
-_CHECK_ROWS = 4096
 
 
 class Event(NamedTuple):
@@ -84,9 +83,9 @@ def fit(
     Raises `ValueError` for data that do not suit the model's likelihood, a batch larger than the
     data, and numbers out of range; `TypeError` for what is no array of real numbers.
     """
-    parts = _parts(model, data, "data")
-    held_out = None if validation is None else _parts(model, validation, "validation")
-    _check_options(len(parts[0]), epochs, batch_size, patience, held_out)
+    parts, held_out = check_fit(
+        model, data, validation, epochs=epochs, batch_size=batch_size, patience=patience
+    )
     key = jax.random.key(seed)
     # The loop consumes the state it is given, so it works on copies of the caller's arrays.
     state = train_state(_copy(model), optimiser or optax.adam(1e-3), key=jax.random.fold_in(key, 0))
@@ -156,25 +155,20 @@ class _Loop:
             chunk, end = self._source.chunk(batches, done, min(len(batches), done + self._ask))
 
 
-def _parts(model: PyTree, data: Any, name: str) -> tuple[Examples, ...]:
-    """Data as one or two checked `Examples`: x, or (x_in, x_out)."""
-    pair = data if isinstance(data, tuple) else (data,)
-    if len(pair) not in (1, 2):
-        raise ValueError(f"{name} must be an array or a pair (x_in, x_out), got {len(pair)} parts.")
-    parts = tuple(as_examples(part, name) for part in pair)
-    if len(parts[0]) != len(parts[-1]):
-        raise ValueError(
-            f"{name} must pair as many x_in as x_out, got {len(parts[0])} and {len(parts[1])}."
-        )
-    scored, check = parts[-1], plain_vae(model).decoder.likelihood.check
-    for start in range(0, len(scored), _CHECK_ROWS):
-        check(scored[start : start + _CHECK_ROWS])
-    return parts
-
-
-def _check_options(
-    n: int, epochs: int, batch_size: int, patience: int | None, validation: Any
-) -> None:
+def check_fit(
+    model: PyTree,
+    data: Any,
+    validation: Any,
+    *,
+    epochs: int,
+    batch_size: int,
+    patience: int | None,
+) -> tuple[tuple[Examples, ...], tuple[Examples, ...] | None]:
+    """The data of a `fit` as `Examples`, after every check that `fit` makes before it starts."""
+    check = plain_vae(model).decoder.likelihood.check
+    parts = as_pair(data, "data", check=check)
+    held_out = None if validation is None else as_pair(validation, "validation", check=check)
+    n = len(parts[0])
     if epochs < 1:
         raise ValueError(f"epochs must be >= 1, got {epochs}.")
     if batch_size < 1:
@@ -187,6 +181,7 @@ def _check_options(
         raise ValueError(f"patience must be >= 1, got {patience}.")
     if patience is not None and validation is None:
         raise ValueError("patience needs validation data to watch.")
+    return parts, held_out
 
 
 def _copy(tree: PyTree) -> PyTree:

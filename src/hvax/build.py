@@ -1,0 +1,211 @@
+"""Options -> what a run works on: the split data and the models."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jaxtyping import Array, PRNGKeyArray
+from numpy.typing import NDArray
+
+from hvax.config import FlowOptions, Train
+from hvax.data.binarise import binarise_once
+from hvax.data.examples import Examples
+from hvax.data.source import SOURCES, Source, load_source
+from hvax.data.split import split
+from hvax.hamiltonian.flow import HamiltonianFlow
+from hvax.hamiltonian.tempering import (
+    AbstractTempering,
+    FreeTempering,
+    NullTempering,
+    QuadraticTempering,
+    TemperatureTempering,
+)
+from hvax.models.convolution import conv
+from hvax.models.hvae import HVAE
+from hvax.models.likelihood import (
+    AbstractLikelihood,
+    Bernoulli,
+    Categorical,
+    FixedGaussian,
+    LearnedGaussian,
+    NegativeBinomial,
+    Poisson,
+)
+from hvax.models.network import mlp
+from hvax.models.standardise import standardised
+from hvax.models.vae import VAE
+from hvax.parameter import AbstractParameter, Fixed, Learned
+
+
+class Parts(NamedTuple):
+    """A source's examples as a run uses them, disjoint."""
+
+    train: Examples
+    validation: Examples
+    test: Examples
+    transform: Callable[..., Array] | None  # of training batches
+    likelihood: AbstractLikelihood
+
+
+def load_parts(config: Train) -> Parts:
+    """Reads, splits and prepares the data. Raises as the readers do, and `ValueError` for options
+    that do not suit them."""
+    options = config.data
+    source = load_source(
+        config.source, data_dir=options.data_dir, array=options.array, labels=options.labels
+    )
+    likelihood = _likelihood(config, source)
+    grey = isinstance(likelihood, Bernoulli | FixedGaussian | LearnedGaussian)
+    parts = split(source, seed=options.split_seed, fractions=options.fractions)
+    train, validation, test = (
+        Examples(source.x, index, source.scale if grey else 1.0)
+        for index in (parts.train, parts.validation, parts.test)
+    )
+    for part, examples in (("validation", validation), ("test", test)):
+        if len(examples) == 0:
+            raise ValueError(f"{config.source} has no {part} examples; give it a fraction > 0.")
+    binarise = _binarise(config, source, likelihood)
+    if binarise != "none":
+        validation = binarise_once(validation, "validation")
+        test = binarise_once(test, "test")
+    if binarise == "static":
+        train = binarise_once(train, "train")
+    return Parts(train, validation, test, _bits if binarise == "dynamic" else None, likelihood)
+
+
+def build_vae(config: Train, parts: Parts, *, key: PRNGKeyArray) -> VAE:
+    """The VAE that the options describe, for these data."""
+    options, x_shape = config.model, parts.train.x_shape
+    if options.network == "conv":
+        if x_shape != (28, 28) or not isinstance(
+            parts.likelihood, Bernoulli | FixedGaussian | Poisson
+        ):
+            raise ValueError(
+                "network conv is for 28 x 28 images with the likelihood bernoulli, fixed-gaussian "
+                f"or poisson, got examples of shape {x_shape}; use --network mlp."
+            )
+        encoder, decoder = conv(
+            options.latent_size,
+            likelihood=parts.likelihood,
+            output_bias=_mean_logit(parts.train)
+            if isinstance(parts.likelihood, Bernoulli)
+            else 0.0,
+            key=key,
+        )
+    else:
+        encoder, decoder = mlp(
+            x_shape,
+            options.latent_size,
+            hidden=options.hidden,
+            likelihood=parts.likelihood,
+            key=key,
+        )
+    if config.data.standardise:
+        shift, scale = _moments(parts.train)
+        return VAE(*standardised(encoder, decoder, shift=shift, scale=scale))
+    return VAE(encoder, decoder)
+
+
+def build_hvae(config: Train, vae: VAE) -> HVAE:
+    """The HVAE on a VAE that the options describe."""
+    options = config.flow
+    shape = {
+        "shared": (),
+        "per-dimension": (config.model.latent_size,),
+        "per-step": (options.num_steps, 1),
+        "per-layer": (options.num_steps, config.model.latent_size),
+    }[options.step_size_shape]
+    initial = np.full(shape, options.step_size)
+    step_size = (
+        Learned(initial, upper=options.max_step) if options.learn_step_size else Fixed(initial)
+    )
+    flow = HamiltonianFlow(options.num_steps, step_size, _tempering(options), options.gradient)
+    return HVAE(vae, flow)
+
+
+def build_optimiser(config: Train) -> optax.GradientTransformation:
+    """The optimiser that the options name."""
+    rate = config.train.learning_rate
+    if not rate > 0:
+        raise ValueError(f"--learning-rate must be > 0, got {rate}.")
+    return getattr(optax, config.train.optimiser)(rate)
+
+
+def _tempering(options: FlowOptions) -> AbstractTempering:
+    if options.schedule == "none":
+        return NullTempering(1.0)
+    if not 0 < options.beta0 <= 1:
+        raise ValueError(f"--beta0 must be in (0, 1], got {options.beta0}.")
+    learnt = options.learn_beta0
+    if options.schedule == "free":
+        if options.num_steps == 0:
+            return FreeTempering(0)
+        alpha = options.beta0 ** (0.5 / options.num_steps)
+        return FreeTempering(options.num_steps, Learned(alpha) if learnt else Fixed(alpha))
+    beta0: AbstractParameter = Learned(options.beta0) if learnt else Fixed(options.beta0)
+    if options.schedule == "temperature":
+        return TemperatureTempering(beta0)
+    return QuadraticTempering(beta0)
+
+
+def _likelihood(config: Train, source: Source) -> AbstractLikelihood:
+    options = config.model
+    name = options.likelihood or _default_likelihood(source)
+    if config.data.standardise and name not in ("gaussian", "fixed-gaussian"):
+        raise ValueError(f"--standardise is for Gaussian likelihoods, got {name}.")
+    if name == "categorical":
+        if not np.issubdtype(source.x.dtype, np.integer):
+            raise ValueError(f"categorical needs integer classes, got {source.x.dtype} data.")
+        return Categorical(options.num_classes or int(source.x.max()) + 1)
+    if name == "fixed-gaussian":
+        return FixedGaussian(options.sigma)
+    families: dict[str, type[AbstractLikelihood]] = {
+        "bernoulli": Bernoulli,
+        "gaussian": LearnedGaussian,
+        "poisson": Poisson,
+        "negative-binomial": NegativeBinomial,
+    }
+    return families[name]()
+
+
+def _default_likelihood(source: Source) -> str:
+    if source.name in SOURCES or source.x.dtype in (np.uint8, np.bool_):
+        return "bernoulli"
+    if np.issubdtype(source.x.dtype, np.floating):
+        return "gaussian"
+    raise ValueError(
+        f"{source.name} holds integers ({source.x.dtype}): say what they are with --likelihood "
+        "poisson or negative-binomial (counts), categorical (classes) or gaussian (numbers)."
+    )
+
+
+def _binarise(config: Train, source: Source, likelihood: AbstractLikelihood) -> str:
+    grey = source.scale != 1 and isinstance(likelihood, Bernoulli)
+    binarise = config.data.binarise or ("dynamic" if grey else "none")
+    if binarise != "none" and not isinstance(likelihood, Bernoulli):
+        raise ValueError(f"--binarise {binarise} is for the bernoulli likelihood.")
+    return binarise
+
+
+def _bits(x: Array, *, key: PRNGKeyArray) -> Array:
+    return jax.random.bernoulli(key, x).astype(jnp.float32)
+
+
+def _moments(examples: Examples) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Mean and standard deviation of each feature over all rows, in two passes; 1 for none."""
+    starts = range(0, len(examples), 4096)
+    mean = sum(examples[i : i + 4096].sum(0, dtype=np.float64) for i in starts) / len(examples)
+    square = sum(((examples[i : i + 4096] - mean) ** 2).sum(0) for i in starts) / len(examples)
+    return mean, np.where(square > 0, np.sqrt(square), 1.0)
+
+
+def _mean_logit(examples: Examples) -> float:
+    """The mean over images of logit(mean intensity): where the paper starts the last bias."""
+    axes = tuple(range(1, 1 + len(examples.x_shape)))
+    starts = range(0, len(examples), 4096)
+    means = np.concatenate([examples[i : i + 4096].mean(axes, dtype=np.float64) for i in starts])
+    means = np.clip(means, 1e-3, 1 - 1e-3)
+    return float(np.mean(np.log(means) - np.log1p(-means)))

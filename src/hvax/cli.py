@@ -1,0 +1,39 @@
+"""The program: `hvax train ...`."""
+
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import tyro
+
+from hvax import __version__
+from hvax.config import Train
+from hvax.run import train
+
+COMMANDS: dict[str, tuple[type, Callable[[Any], int]]] = {"train": (Train, train)}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the program; its exit code: 0, 2 for bad input, 130 after Ctrl-C."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    if arguments == ["--version"]:
+        print(f"hvax {__version__}")
+        return 0
+    config = tyro.extras.subcommand_cli_from_dict(
+        {name: options for name, (options, _) in COMMANDS.items()},
+        prog="hvax",
+        description="Hamiltonian variational autoencoders. hvax COMMAND --help explains a command.",
+        args=arguments,
+        config=(tyro.conf.OmitArgPrefixes,),
+    )
+    command = next(run for options, run in COMMANDS.values() if isinstance(config, options))
+    try:
+        return command(config)
+    except (ValueError, TypeError, OSError) as error:
+        print(f"hvax: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+
+
+def run() -> None:
+    """The console script."""
+    sys.exit(main())

@@ -1,0 +1,128 @@
+"""The options of a run, as frozen dataclasses: the program's flags and config.json alike."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Literal, TypeVar
+
+import tyro
+
+LikelihoodName = Literal[
+    "bernoulli",
+    "gaussian",
+    "fixed-gaussian",
+    "categorical",
+    "poisson",
+    "negative-binomial",
+]
+
+T = TypeVar("T")
+Unset = Annotated[T | None, tyro.conf.arg(help_behavior_hint="")]
+"""An option whose help says itself what happens where it is not given."""
+
+
+@dataclass(frozen=True)
+class DataOptions:
+    """How the examples are found, split and prepared."""
+
+    data_dir: Path = Path("data")
+    """Folder of mnist/, fashion-mnist/ and binarized_mnist/."""
+    array: Unset[str] = None
+    """Name of the examples' array in a .npz file."""
+    labels: Unset[str] = None
+    """Name of the labels in a .npz file, or their column in a .csv file."""
+    binarise: Unset[Literal["none", "static", "dynamic"]] = None
+    """Grey levels to bits, for training data: once, or afresh at each step (default for images)."""
+    standardise: bool = False
+    """Networks see (x - mean) / sd; the likelihood stays that of the raw data."""
+    fractions: tuple[float, float, float] = (0.8, 0.1, 0.1)
+    """Train, validation and test fractions of a source that does not fix its parts."""
+    split_seed: int = 0
+    """Which examples train, validate and test."""
+
+
+@dataclass(frozen=True)
+class ModelOptions:
+    """What is learned."""
+
+    model: Literal["vae", "hvae"] = "hvae"
+    """What to train."""
+    network: Literal["mlp", "conv"] = "mlp"
+    """Dense layers, or the paper's convolutional net for 28 x 28 images."""
+    hidden: tuple[int, ...] = (400,)
+    """Sizes of the hidden layers of the mlp encoder; the decoder mirrors them."""
+    latent_size: int = 20
+    """Dimension of z."""
+    likelihood: Unset[LikelihoodName] = None
+    """p(x | z); by default bernoulli for images, gaussian (learned sigma) for real numbers."""
+    sigma: float = 1.0
+    """Standard deviation of fixed-gaussian."""
+    num_classes: Unset[int] = None
+    """Classes of categorical; by default one more than the largest in the data."""
+
+
+@dataclass(frozen=True)
+class FlowOptions:
+    """The Hamiltonian flow of an hvae."""
+
+    num_steps: int = 3
+    """Leapfrog steps K."""
+    step_size: float = 0.1
+    """Leapfrog step size; its first value when learned."""
+    step_size_shape: Literal["shared", "per-dimension", "per-step", "per-layer"] = "per-dimension"
+    """One step size, or one per latent dimension, per step, or per step and dimension."""
+    learn_step_size: bool = True
+    """Train the step size."""
+    max_step: float = 0.5
+    """Upper bound of a learned step size."""
+    schedule: Literal["quadratic", "temperature", "free", "none"] = "quadratic"
+    """Tempering: quadratic in 1/sqrt(beta), or in temperature; one free scaling a step; none."""
+    beta0: float = 0.8
+    """Inverse temperature at the start of the flow, in (0, 1]; its first value when learned."""
+    learn_beta0: bool = True
+    """Train beta0, or the scalings of free."""
+    gradient: Literal["reverse", "forward", "taylor", "finite"] = "reverse"
+    """How the potential's gradient is taken."""
+
+
+@dataclass(frozen=True)
+class TrainOptions:
+    """How it is trained, and scored at the end."""
+
+    epochs: int = 100
+    """Passes over the training data."""
+    batch_size: int = 100
+    """Examples per step."""
+    optimiser: Literal["adam", "adamw", "adamax", "rmsprop", "sgd"] = "adam"
+    """One of optax's."""
+    learning_rate: float = 1e-3
+    """Step size of the optimiser."""
+    patience: Unset[int] = None
+    """Stop after this many epochs without a better validation ELBO."""
+    seed: int = 0
+    """Of the weights, the batches and the noise."""
+    x64: bool = False
+    """Compute in float64."""
+    baseline: bool = True
+    """Beside an hvae, train the plain VAE with the same networks, data and epochs."""
+    num_samples: int = 500
+    """Importance samples per data point of the final NLL."""
+    test_points: int = 1000
+    """Test points in the final table, at most; evenly spaced."""
+
+
+@dataclass(frozen=True)
+class Train:
+    """Train a model and print its numbers on test data."""
+
+    source: tyro.conf.Positional[str]
+    """digits, mnist, fashion-mnist, binarized-mnist, or a .npy, .npz or .csv file."""
+    run_dir: Unset[Path] = None
+    """Where the run is written; by default runs/SOURCE-MODEL-DATE-TIME."""
+    overwrite: bool = False
+    """Replace a run that is there."""
+    progress: bool = True
+    """Show progress bars."""
+    data: DataOptions = field(default_factory=DataOptions)
+    model: ModelOptions = field(default_factory=ModelOptions)
+    flow: FlowOptions = field(default_factory=FlowOptions)
+    train: TrainOptions = field(default_factory=TrainOptions)
