@@ -1,5 +1,12 @@
-"""Hamiltonian variational autoencoders on JAX and Equinox."""
+"""Hamiltonian variational autoencoders on JAX and Equinox.
 
+The names below are the library; each is explained where it is defined. `hvax.data` reads and splits
+files, and the program `hvax` trains from the command line.
+"""
+
+from hvax.data.examples import Examples as Examples
+from hvax.evaluation.evaluate import Evaluation as Evaluation
+from hvax.evaluation.evaluate import evaluate as evaluate
 from hvax.hamiltonian.flow import HamiltonianFlow as HamiltonianFlow
 from hvax.hamiltonian.flow import PhaseSpace as PhaseSpace
 from hvax.hamiltonian.gradient import Finite as Finite
@@ -42,6 +49,7 @@ from hvax.models.potential import potential_energy as potential_energy
 from hvax.models.potential import potential_gradient as potential_gradient
 from hvax.models.prior import AbstractPrior as AbstractPrior
 from hvax.models.prior import StandardNormal as StandardNormal
+from hvax.models.standardise import standardised as standardised
 from hvax.models.vae import VAE as VAE
 from hvax.models.vae import VAEOutputs as VAEOutputs
 from hvax.objective import elbo as elbo
@@ -52,5 +60,13 @@ from hvax.objective import vae_loss as vae_loss
 from hvax.parameter import Fixed as Fixed
 from hvax.parameter import Learned as Learned
 from hvax.parameter import trainable as trainable
+from hvax.structure import load as load
+from hvax.structure import save as save
+from hvax.training.fit import Event as Event
+from hvax.training.fit import Fit as Fit
+from hvax.training.fit import fit as fit
+from hvax.training.state import TrainState as TrainState
+from hvax.training.state import train_state as train_state
+from hvax.training.state import train_step as train_step
 
 __version__ = "0.1.0"

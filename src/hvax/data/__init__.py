@@ -1,1 +1,9 @@
-"""Data: arrays in, batches out."""
+"""Arrays in, batches out: sources, splits, binarisation, and the order of training."""
+
+from hvax.data.binarise import binarise_once as binarise_once
+from hvax.data.examples import Examples as Examples
+from hvax.data.source import SOURCES as SOURCES
+from hvax.data.source import Source as Source
+from hvax.data.source import load_source as load_source
+from hvax.data.split import Split as Split
+from hvax.data.split import split as split

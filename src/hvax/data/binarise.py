@@ -1,9 +1,6 @@
 """Grey levels to bits, once and for all: what validation and test see, and static training data."""
 
-from typing import Any
-
 import numpy as np
-from numpy.typing import NDArray
 
 from hvax.data.examples import Examples
 
@@ -22,8 +19,3 @@ def binarise_once(examples: Examples, part: str) -> Examples:
         uniform = (generator.random_raw(grey.size) >> np.uint64(11)) * 2.0**-53
         bits[start : start + 1024] = uniform.reshape(grey.shape) < grey
     return Examples(bits)
-
-
-def is_binary(x: NDArray[Any]) -> bool:
-    """Whether every value is 0 or 1."""
-    return bool(np.all((x == 0) | (x == 1)))
