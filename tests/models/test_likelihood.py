@@ -162,7 +162,9 @@ def test_mean_is_scipys(case, x64):
 
 
 def test_draws_have_mean_and_variance(x, case):
-    """Within 4.5 standard errors of scipy's, each feature of 20,000 draws."""
+    """Within 4.5 standard errors of scipy's, each feature of 20,000 draws. In standard errors, a
+    sigma or a rate 5% too large lies 10 and 19 off, a dispersion 30% too large 14, logits 5%
+    (Bernoulli) and 10% (Categorical) too large 7 and 11."""
     distribution = case.distribution
     centred = x.astype(np.float64) - distribution.mean()
     for moment, exact in [(centred, 0), (centred**2, distribution.var())]:

@@ -1,0 +1,147 @@
+"""The paper's convolutional pair: adjointness, shapes, and its recipe of initial weights."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from hvax.models.convolution import Convolution, conv
+from hvax.models.likelihood import FixedGaussian, Poisson
+
+SIDES = [(28, 14), (14, 7), (7, 4)]
+LATENT = 64
+
+
+@pytest.fixture(scope="module")
+def pair():
+    return conv(LATENT, output_bias=-1.25, key=jax.random.key(0))
+
+
+def layers(pair):
+    """(weight, bias, n_in, n_out) of every layer, in the order of MATHS.md."""
+    encoder, decoder = pair
+    maps = [28 * 28, 14 * 14 * 16, 7 * 7 * 32, 4 * 4 * 32]
+    network = decoder.network
+    mean, log_sigma = encoder.mean.layers[0], encoder.log_sigma.network.layers[0]
+    return [
+        *zip(encoder.trunk.convolutions, maps, maps[1:], strict=False),
+        (encoder.trunk.dense.layers[0], 512, 450),
+        (mean, 450, LATENT),
+        (log_sigma, 450, LATENT),
+        (network.dense[0].layers[0], LATENT, 450),
+        (network.dense[1].layers[0], 450, 512),
+        *zip(network.convolutions, maps[::-1], maps[-2::-1], strict=False),
+    ]
+
+
+@pytest.mark.parametrize(("large", "small"), SIDES)
+def test_plain_convolution_pads_as_same_does(x64, large, small):
+    layer = Convolution((large, large, 3), (small, small, 2), key=jax.random.key(1))
+    x = jax.random.normal(jax.random.key(2), (large, large, 3))
+    same = jax.lax.conv_general_dilated(
+        x[None], layer.weight, (2, 2), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
+    )[0]
+    # Sums of 75 products of order one.
+    np.testing.assert_allclose(layer(x), same, rtol=0, atol=1e-13)
+
+
+@pytest.mark.parametrize(("large", "small"), SIDES)
+def test_transposed_convolution_is_the_adjoint(x64, large, small):
+    """<conv x, y> = <x, conv' y> for every x, y: conv' is conv's linear transpose, alignment of
+    the odd padding included, with the weight flipped in space and its channels exchanged."""
+    plain = Convolution((large, large, 3), (small, small, 2), key=jax.random.key(1))
+    adjoint = Convolution(
+        (small, small, 2), (large, large, 3), transposed=True, key=jax.random.key(1)
+    )
+    weight = plain.weight[::-1, ::-1].swapaxes(2, 3)
+    adjoint = eqx.tree_at(lambda layer: layer.weight, adjoint, weight)
+    x = jax.random.normal(jax.random.key(2), (large, large, 3))
+    y = jax.random.normal(jax.random.key(3), (small, small, 2))
+    np.testing.assert_allclose(adjoint(y), jax.linear_transpose(plain, x)(y)[0], rtol=0, atol=1e-13)
+    np.testing.assert_allclose(jnp.vdot(plain(x), y), jnp.vdot(x, adjoint(y)), rtol=1e-11)
+
+
+def test_a_bias_per_channel_is_added():
+    layer = Convolution((7, 7, 2), (4, 4, 3), key=jax.random.key(0))
+    layer = eqx.tree_at(lambda layer: layer.bias, layer, jnp.array([1.0, 2.0, 3.0]))
+    np.testing.assert_array_equal(layer(jnp.zeros((7, 7, 2)))[0, 0], [1.0, 2.0, 3.0])
+
+
+def test_initial_weights(pair):
+    """N(0, 1 / (n_in + n_out)) with the full feature maps' sizes, each layer within 4.5 standard
+    errors. Planted: the kernels' own sizes (25 c_in, 25 c_out) lie 20 and more off; a scale 10%
+    too large lies 16 off at 12,800 weights."""
+    assert len(layers(pair)) == 11
+    for layer, n_in, n_out in layers(pair):
+        w = np.asarray(layer.weight, np.float64).ravel() * np.sqrt(n_in + n_out)
+        assert abs(w.mean()) < 4.5 / np.sqrt(w.size)
+        assert abs(w.std() - 1) < 4.5 / np.sqrt(2 * w.size)
+
+
+def test_initial_biases(pair):
+    *inner, (last, _, _) = layers(pair)
+    assert not any(np.any(layer.bias) for layer, _, _ in inner)
+    np.testing.assert_array_equal(last.bias, [-1.25])
+
+
+def test_every_layer_is_drawn_from_its_own_key(pair):
+    """Planted: one key for the two heads makes two weights equal."""
+    firsts = {np.asarray(layer.weight).ravel()[0].item() for layer, _, _ in layers(pair)}
+    scaled = {np.asarray(l.weight).ravel()[0].item() * (a + b) ** 0.5 for l, a, b in layers(pair)}
+    assert len(firsts) == len({round(s, 4) for s in scaled}) == 11
+
+
+def test_shapes_inside(pair):
+    encoder, decoder = pair
+    maps = [layer.out_shape for layer in encoder.trunk.convolutions]
+    assert maps == [(14, 14, 16), (7, 7, 32), (4, 4, 32)]
+    maps = [layer.out_shape for layer in decoder.network.convolutions]
+    assert maps == [(7, 7, 32), (14, 14, 16), (28, 28, 1)]
+    for layer in (*encoder.trunk.convolutions, *decoder.network.convolutions):
+        assert jax.eval_shape(layer, jnp.zeros(layer.in_shape)).shape == layer.out_shape
+
+
+@pytest.mark.parametrize("dtype", [jnp.uint8, jnp.float32])
+def test_shapes_outside(pair, dtype):
+    encoder, decoder = pair
+    q = jax.eval_shape(encoder, jnp.zeros((28, 28), dtype))
+    assert q.mean.shape == q.log_sigma.shape == (LATENT,)
+    output = jax.eval_shape(decoder, jnp.zeros(LATENT))
+    assert output.shape == (28, 28)
+    assert jax.eval_shape(decoder.log_likelihood, jnp.zeros((28, 28), dtype), output).shape == ()
+
+
+def test_the_sigma_head_is_a_softplus(pair):
+    encoder, _ = pair
+    head = encoder.log_sigma
+    assert (head.form, head.lower, head.upper) == ("softplus", -10.0, 10.0)
+    h = jnp.linspace(-1, 1, 450)
+    log_sigma = np.log(np.logaddexp(0, np.asarray(head.network(h), np.float64)))
+    np.testing.assert_allclose(head(h), 10 * np.tanh(log_sigma / 10), rtol=0, atol=1e-5)
+
+
+def test_softplus_everywhere_inside(pair):
+    """What is fed with minus infinity's worth of input is positive: no layer skips its softplus."""
+    encoder, decoder = pair
+    h = encoder.trunk(jnp.full((28, 28), -3.0))
+    assert h.shape == (450,) and h.min() > 0
+    hidden = decoder.network.dense[1](decoder.network.dense[0](jnp.full(LATENT, -3.0)))
+    assert hidden.shape == (512,) and hidden.min() > 0
+    assert decoder(jnp.zeros(LATENT)).min() < 0  # logits
+
+
+@pytest.mark.parametrize("likelihood", [FixedGaussian(0.3), Poisson()])
+def test_another_likelihood(likelihood):
+    _, decoder = conv(3, likelihood=likelihood, key=jax.random.key(0))
+    output = jax.eval_shape(decoder, jnp.zeros(3))
+    assert jax.eval_shape(decoder.log_likelihood, jnp.zeros((28, 28)), output).shape == ()
+
+
+def test_refusals(pair):
+    with pytest.raises(ValueError, match="latent_size must be >= 1, got 0"):
+        conv(0, key=jax.random.key(0))
+    with pytest.raises(ValueError, match=r"must have shape \(28, 28\), got \(28, 28, 1\)"):
+        pair[0](jnp.zeros((28, 28, 1)))
+    with pytest.raises(ValueError, match=r"got \(2, 28, 28\)(?s:.*)jax\.vmap"):
+        pair[0](jnp.zeros((2, 28, 28)))

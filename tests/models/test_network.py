@@ -1,0 +1,118 @@
+"""Ready-made multilayer perceptrons: their shapes for every likelihood, and what they compute."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from hvax.models.likelihood import (
+    Bernoulli,
+    Categorical,
+    FixedGaussian,
+    LearnedGaussian,
+    NegativeBinomial,
+    Poisson,
+)
+from hvax.models.network import MLP, mlp
+from hvax.parameter import trainable
+
+# likelihood, x_shape, and the shape of every array that the decoder yields
+CASES = {
+    "Bernoulli": (Bernoulli(), (6,), (6,)),
+    "default": (None, (6,), (6,)),
+    "image": (Bernoulli(), (2, 5), (2, 5)),
+    "FixedGaussian": (FixedGaussian(np.full((2, 5), 0.5)), (2, 5), (2, 5)),
+    "LearnedGaussian": (LearnedGaussian(), (2, 5), (2, 5)),
+    "Poisson": (Poisson(), (3,), (3,)),
+    "NegativeBinomial": (NegativeBinomial(), (2, 3), (2, 3)),
+    "one-hot": (Categorical(3), (5, 3), (5, 3)),
+    "classes": (Categorical(3), (5,), (5, 3)),
+    "one class": (Categorical(3), (), (3,)),
+    "one feature": (Bernoulli(), (1,), (1,)),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_shapes(name):
+    likelihood, x_shape, out_shape = CASES[name]
+    encoder, decoder = mlp(x_shape, 4, hidden=(8, 7), likelihood=likelihood, key=jax.random.key(0))
+    x = jnp.zeros(x_shape, jnp.int32 if "class" in name else float)
+    q = jax.eval_shape(encoder, x)
+    assert q.mean.shape == q.log_sigma.shape == (4,)
+    output = jax.eval_shape(decoder, jnp.zeros(4))
+    assert {leaf.shape for leaf in jax.tree.leaves(output)} == {out_shape}
+    assert len(jax.tree.leaves(output)) == (
+        2 if name in ("LearnedGaussian", "NegativeBinomial") else 1
+    )
+    assert jax.eval_shape(decoder.log_likelihood, x, output).shape == ()
+    assert jax.eval_shape(decoder.likelihood.mean, output).shape == out_shape
+
+
+def test_the_decoder_mirrors_the_encoder():
+    encoder, decoder = mlp((6,), 2, hidden=(5, 4), key=jax.random.key(0))
+    weights = [layer.weight.shape for layer in encoder.trunk.layers]
+    assert weights == [(5, 6), (4, 5)] and encoder.trunk.activate_last
+    assert encoder.mean.layers[0].weight.shape == (2, 4)
+    assert encoder.log_sigma.network.layers[0].weight.shape == (2, 4)
+    assert [layer.weight.shape for layer in decoder.network.layers] == [(4, 2), (5, 4), (6, 5)]
+
+
+def test_every_weight_is_drawn_from_its_own_key():
+    """Planted: one key for the two heads makes two weights equal."""
+    leaves = [
+        a for a in jax.tree.leaves(mlp((4,), 4, hidden=(4,), key=jax.random.key(0))) if a.ndim
+    ]
+    assert len(leaves) == 10
+    assert len({np.asarray(a).ravel()[0].item() for a in leaves}) == 10
+
+
+@pytest.mark.parametrize("activate_last", [False, True])
+def test_an_mlp_is_its_formula(x64, activate_last):
+    network = MLP(
+        (2, 3),
+        (2, 2),
+        (5, 4),
+        activation=jnp.tanh,
+        activate_last=activate_last,
+        key=jax.random.key(1),
+    )
+    x = np.arange(6.0).reshape(2, 3) / 3
+    h = x.ravel()
+    for i, layer in enumerate(network.layers):
+        h = np.asarray(layer.weight) @ h + np.asarray(layer.bias)
+        h = np.tanh(h) if i < 2 or activate_last else h
+    np.testing.assert_allclose(network(jnp.asarray(x)), h.reshape(2, 2), rtol=1e-14, atol=1e-15)
+
+
+@pytest.mark.parametrize("dtype", [jnp.uint8, jnp.int32, jnp.float16])
+def test_data_are_cast_to_the_weights(dtype):
+    network = MLP((3,), (2,), key=jax.random.key(2))
+    out = network(jnp.array([0, 1, 200], dtype))
+    np.testing.assert_array_equal(out, network(jnp.array([0.0, 1.0, 200.0])))
+    assert out.dtype == network.layers[0].weight.dtype == jnp.zeros(()).dtype
+
+
+def test_everything_is_trained():
+    pair = mlp((3,), 2, hidden=(4,), likelihood=NegativeBinomial(), key=jax.random.key(3))
+    leaves = jax.tree.leaves(trainable(pair))
+    assert len(leaves) == 11 and all(leaves)
+
+
+@pytest.mark.parametrize(
+    ("x_shape", "latent_size", "hidden", "said"),
+    [
+        ((3,), 0, (4,), "latent_size must be >= 1, got 0"),
+        ((3,), 2, (), "hidden needs at least one layer size, got none"),
+        ((3,), 2, (4, 0), r"layer sizes must be >= 1, got \(3, 4, 0\)"),
+        ((3,), 2, (-1,), "layer sizes must be >= 1"),
+        ((3, 0), 2, (4,), "layer sizes must be >= 1"),
+    ],
+)
+def test_bad_sizes_are_refused(x_shape, latent_size, hidden, said):
+    with pytest.raises(ValueError, match=said):
+        mlp(x_shape, latent_size, hidden=hidden, key=jax.random.key(0))
+
+
+def test_a_batch_is_refused_with_what_to_write():
+    with pytest.raises(ValueError, match=r"network's input must have shape \(3,\)(?s:.*)jax\.vmap"):
+        MLP((3,), (2,), key=jax.random.key(0))(jnp.zeros((5, 3)))
