@@ -71,7 +71,7 @@ def fit(
     - `data`, `validation`: arrays with the batch axis first, or pairs (x_in, x_out) of them, or
       `Examples`. Data too large for the device stay on the host (memory-mapped, say).
     - `optimiser`: any of optax's; Adam at 1e-3 by default.
-    - `loss_function`: (model, x, x_out=None, *, key, **loss_kwargs) -> loss; by default `loss` for
+    - `loss_function`: (model, x[, x_out], *, key, **loss_kwargs) -> loss; by default `loss` for
       an HVAE, `vae_loss` for a VAE.
     - `loss_kwargs`: a dict, or a function of the (traced) step that gives one, for warm-ups:
       `lambda step: {"kl_weight": jnp.minimum(1.0, step / 1000)}`.

@@ -1,6 +1,7 @@
 """The state of training, and one step of it."""
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import equinox as eqx
@@ -10,12 +11,13 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
-from hvax.models.hvae import HVAE
+from hvax.models.hvae import HVAE, plain_vae
+from hvax.models.prior import StandardNormal
 from hvax.objective import loss, vae_loss
 from hvax.parameter import trainable
 
 LossFunction = Callable[..., Any]
-"""loss_function(model, x, x_out=None, *, key, **loss_kwargs) -> one number, or (number, dict of
+"""loss_function(model, x[, x_out], *, key, **loss_kwargs) -> one number, or (number, dict of
 numbers to report)."""
 
 
@@ -74,7 +76,8 @@ def update(
 
     def objective(learned: PyTree) -> tuple[Float[Array, ""], dict[str, Array]]:
         model = eqx.combine(learned, held)
-        value = loss_function(model, x, x_out, key=key, **loss_kwargs)
+        batch = (x,) if x_out is None else (x, x_out)
+        value = loss_function(model, *batch, key=key, **loss_kwargs)
         value, report = value if isinstance(value, tuple) else (value, {})
         if jnp.shape(value) != ():
             raise ValueError(f"loss_function must return one number, got {jnp.shape(value)}.")
@@ -90,8 +93,13 @@ _compiled_update = eqx.filter_jit(update)
 
 
 def default_loss(model: PyTree) -> LossFunction:
-    """The loss of this kind of model, which also reports the ELBO and diverged trajectories."""
-    return _hvae_loss if isinstance(model, HVAE) else _vae_loss
+    """The loss of this kind of model, which also reports the ELBO and diverged trajectories.
+
+    The KL of the encoder from a standard normal prior is taken in closed form, of another prior
+    from the draw.
+    """
+    kl = "analytic" if isinstance(plain_vae(model).prior, StandardNormal) else "sampled"
+    return partial(_hvae_loss if isinstance(model, HVAE) else _vae_loss, kl=kl)
 
 
 def traced_numbers(kwargs: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,0 +1,85 @@
+"""What a set of importance weights says of one data point, and whether to believe it.
+
+With w_s = p(x, z_s) / q(z_s): log p(x) is estimated by log (1/S) sum_s w_s, whose error is told from
+the spread of the weights. Everything here is NumPy in float64.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+Points = NDArray[np.float64]  # one number per data point
+
+
+class WeightStatistics(NamedTuple):
+    """Per data point, from S draws each; logarithms in nats."""
+
+    elbo: Points  # mean log w; -inf where a draw is not finite
+    log_p: Points  # log (1/S) sum w, in which a draw that is not finite counts as w = 0
+    variance: Points  # of w / p; the Monte Carlo variance of log_p is this over S
+    ess: Points  # effective sample size, (sum w)^2 / sum w^2
+    k_hat: Points  # shape of the weights' tail; above 0.7 the variance is not to be believed
+    non_finite: NDArray[np.int64]  # how many log w were not finite
+
+
+def weight_statistics(log_weight: NDArray[np.floating]) -> WeightStatistics:
+    """The statistics of log-weights of shape (points, S)."""
+    finite = np.isfinite(log_weight)
+    log_w = np.where(finite, log_weight.astype(np.float64), -np.inf)
+    samples = log_w.shape[1]
+    with np.errstate(invalid="ignore", divide="ignore"):
+        log_p = np.logaddexp.reduce(log_w, axis=1) - np.log(samples)
+        relative = np.exp(log_w - log_p[:, None])  # w / p, NaN where every weight is zero
+        spread = relative.var(axis=1, ddof=1) if samples > 1 else np.full(len(log_w), np.nan)
+        ess = samples / np.mean(relative**2, axis=1)
+    return WeightStatistics(
+        elbo=log_w.mean(axis=1),
+        log_p=log_p,
+        variance=spread,
+        ess=np.nan_to_num(ess, nan=0.0),
+        k_hat=np.array([pareto_k_hat(row) for row in log_w]),
+        non_finite=(~finite).sum(axis=1),
+    )
+
+
+def importance_bound(log_weight: NDArray[np.floating], num_samples: int) -> Points:
+    """Per point, the mean of log (1/k) sum w over disjoint groups of k = `num_samples` draws."""
+    log_w = np.where(np.isfinite(log_weight), log_weight.astype(np.float64), -np.inf)
+    groups = log_w.shape[1] // num_samples
+    grouped = log_w[:, : groups * num_samples].reshape(len(log_w), groups, num_samples)
+    return np.mean(np.logaddexp.reduce(grouped, axis=2) - np.log(num_samples), axis=1)
+
+
+def pareto_k_hat(log_weight: Points) -> float:
+    """The shape k of a generalised Pareto distribution fitted to the largest weights of one point.
+
+    The tail is the largest min(S/5, 3 sqrt(S)) weights; the estimate is Zhang and Stephens' (2009),
+    shrunk towards 1/2 by ten pseudo-draws as in Vehtari et al., "Pareto Smoothed Importance
+    Sampling" (2024). NaN for fewer than five tail weights, -inf where they are all equal.
+    """
+    samples = len(log_weight)
+    size = int(np.ceil(min(0.2 * samples, 3 * np.sqrt(samples))))
+    if size < 5 or not np.isfinite(log_weight.max()):
+        return np.nan
+    ordered = np.sort(log_weight)
+    scaled = np.exp(ordered - ordered[-1])
+    excess = scaled[-size:] - scaled[-size - 1]
+    excess = excess[excess > 0]
+    if len(excess) < 5:
+        return -np.inf
+    return (len(excess) * _generalised_pareto_shape(excess) + 10 * 0.5) / (len(excess) + 10)
+
+
+def _generalised_pareto_shape(excess: Points) -> float:
+    """Zhang and Stephens' quasi-Bayesian estimate of k, for ascending excesses > 0."""
+    n = len(excess)
+    candidates = 30 + int(np.sqrt(n))
+    quartile = excess[int(np.floor(n / 4 + 0.5)) - 1]
+    j = np.arange(1, candidates + 1)
+    theta = 1 / excess[-1] + (1 - np.sqrt(candidates / (j - 0.5))) / (3 * quartile)
+    k = -np.mean(np.log1p(-theta[:, None] * excess), axis=1)
+    profile = n * (np.log(theta / k) + k - 1)
+    weight = 1 / np.exp(profile[None, :] - profile[:, None]).sum(axis=1)
+    best = np.sum(theta * weight)
+    return float(np.mean(np.log1p(-best * excess)))
