@@ -24,6 +24,7 @@ from hvax.build import Parts, build_hvae, build_optimiser, build_vae, load_parts
 from hvax.config import Train
 from hvax.data.examples import Examples
 from hvax.evaluation.evaluate import evaluate
+from hvax.evaluation.table import as_json
 from hvax.files import write_atomically
 from hvax.structure import save
 from hvax.training.fit import Event, check_fit, fit
@@ -103,7 +104,7 @@ def _train_one(
         progress=config.progress,
     )
     return {
-        **dataclasses.asdict(scores),
+        **as_json(scores),
         "ended": fitted.ended,
         "epochs": len(fitted.history),
         "best_epoch": fitted.best_epoch,

@@ -17,18 +17,30 @@ from numpy.typing import NDArray
 
 from hvax.data.batches import padded_batches
 from hvax.data.examples import Examples
+from hvax.models.gaussian import DiagonalGaussian
 from hvax.models.hvae import HVAEOutputs, plain_vae
 
 _POINTS, _ROWS = 32, 2048  # data points, and draws in all, of one compiled call
 
 
+class PerDraw(NamedTuple):
+    """Numbers of each draw; the first axis is the data points, the second the draws."""
+
+    log_weight: Float[np.ndarray, "points samples"]  # nats
+    log_likelihood: Float[np.ndarray, "points samples"]  # log p(x | z_K), nats
+    square_error: Float[np.ndarray, "points samples"]  # of E[x | z_K], mean over features
+    distance: Float[np.ndarray, "points samples"]  # rms |z_K - z_0| / sigma of q(z_0 | x)
+    energy_error: Float[np.ndarray, "points samples"]  # largest |H_k - H_{k-1}|, nats
+    divergent: Bool[np.ndarray, "points samples"]
+
+
 class Draws(NamedTuple):
-    """All draws for some data points."""
+    """All draws for some data points, and their posteriors."""
 
     indices: NDArray[np.int64]  # (points,)
-    log_weight: Float[np.ndarray, "points samples"]  # nats
-    distance: Float[np.ndarray, "points samples"]  # rms |z_K - z_0| / sigma of q(z_0 | x)
-    divergent: Bool[np.ndarray, "points samples"]
+    posterior_mean: Float[np.ndarray, "points d"]
+    posterior_sigma: Float[np.ndarray, "points d"]
+    per_draw: PerDraw
 
 
 def draws(
@@ -46,40 +58,46 @@ def draws(
         posterior = _posteriors(model, batch[0])
         where = jnp.asarray(indices, jnp.int32)
         pieces = [
-            jax.device_get(
-                _draw(model, posterior, batch[-1], key, where, start + jnp.arange(width))
-            )
-            for start in range(0, num_samples, width)
+            jax.device_get(_draw(model, posterior, batch[-1], key, where, jnp.arange(s, s + width)))
+            for s in range(0, num_samples, width)
         ]
         joined = (
             np.concatenate(arrays, axis=1)[mask, :num_samples]
             for arrays in zip(*pieces, strict=True)
         )
-        yield Draws(indices[mask], *joined)
+        mean, sigma = np.asarray(posterior.mean)[mask], np.asarray(posterior.sigma)[mask]
+        yield Draws(indices[mask], mean, sigma, PerDraw(*joined))
 
 
 @eqx.filter_jit
-def _posteriors(model: PyTree, x: Array) -> PyTree:
+def _posteriors(model: PyTree, x: Array) -> DiagonalGaussian:
     return jax.vmap(plain_vae(model).posterior)(x)
 
 
 @eqx.filter_jit
 def _draw(
     model: PyTree,
-    posterior: PyTree,
+    posterior: DiagonalGaussian,
     x: Array,
     key: PRNGKeyArray,
     indices: Int[Array, " points"],
     samples: Int[Array, " width"],
 ) -> tuple[Any, ...]:
-    def one(index: Array, sample: Array, posterior: PyTree, x: Array) -> tuple[Any, ...]:
+    mean_of = plain_vae(model).decoder.likelihood.mean
+
+    def one(index: Array, sample: Array, posterior: DiagonalGaussian, x: Array) -> tuple[Any, ...]:
         draw_key = jax.random.fold_in(jax.random.fold_in(key, index), sample)
         outputs = model.draw(posterior, x, key=draw_key)
-        if not isinstance(outputs, HVAEOutputs):
-            return outputs.log_weight, jnp.zeros(()), jnp.zeros((), bool)
-        space = outputs.phase_space
-        moved = (space.z_final - space.z_init) / posterior.sigma
-        return outputs.log_weight, jnp.sqrt(jnp.mean(moved**2)), space.divergent
+        mean = mean_of(outputs.decoder)
+        # Integer classes are not comparable with class probabilities: no square error.
+        error = jnp.mean((x - mean) ** 2) if x.shape == mean.shape else jnp.asarray(jnp.nan)
+        moved, energy, divergent = jnp.zeros(()), jnp.zeros(()), jnp.zeros((), bool)
+        if isinstance(outputs, HVAEOutputs):
+            space = outputs.phase_space
+            moved = jnp.sqrt(jnp.mean(((space.z_final - space.z_init) / posterior.sigma) ** 2))
+            energy = jnp.max(jnp.abs(space.energy_errors), initial=0.0)
+            divergent = space.divergent
+        return outputs.log_weight, outputs.log_likelihood, error, moved, energy, divergent
 
     per_sample = jax.vmap(one, in_axes=(None, 0, None, None))
     return jax.vmap(per_sample, in_axes=(0, None, 0, 0))(indices, samples, posterior, x)

@@ -1,7 +1,7 @@
 """What a set of importance weights says of one data point, and whether to believe it.
 
-With w_s = p(x, z_s) / q(z_s): log p(x) is estimated by log (1/S) sum_s w_s, whose error is told from
-the spread of the weights. Everything here is NumPy in float64.
+With w_s = p(x, z_s) / q(z_s), log p(x) is estimated by log (1/S) sum_s w_s, whose error is told
+from the spread of the weights. Everything here is NumPy in float64.
 """
 
 from typing import NamedTuple
