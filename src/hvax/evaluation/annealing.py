@@ -1,0 +1,186 @@
+"""Chains of Metropolis-corrected HMC through a sequence of annealed densities f_b; see ais.py."""
+
+from collections.abc import Callable
+from typing import Any, Literal, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, PRNGKeyArray
+from numpy.typing import NDArray
+
+from hvax.hamiltonian.gradient import Evaluation as Gradient
+from hvax.hamiltonian.leapfrog import PhaseState, leapfrog_step
+from hvax.models.vae import VAE
+
+Start = Literal["prior", "posterior"]
+
+TARGET_ACCEPTANCE = 0.65
+_BLOCK = 50  # temperatures of one compiled call
+_GAIN, _FIRST_STEP = 0.1, 0.1  # of the adaptation of log step sizes
+
+
+class Ends(NamedTuple):
+    """log p_0 and log p(x, z) at one z, with their gradients."""
+
+    log_start: Float[Array, ""]
+    start_gradient: Float[Array, " d"]
+    log_joint: Float[Array, ""]
+    joint_gradient: Float[Array, " d"]
+
+
+class Chains(NamedTuple):
+    z: Float[Array, " d"]
+    ends: Ends
+    log_weight: Float[Array, ""]
+
+
+class Swept(NamedTuple):
+    log_weight: NDArray[np.float64]  # (points, chains)
+    acceptance: NDArray[np.float64]  # (temperatures, points)
+    steps: NDArray[np.float64]  # (points, temperatures): the step sizes that were used
+
+
+class Sweep(eqx.Module):
+    """The chains of some data points through a sequence of temperatures."""
+
+    vae: VAE
+    start: Start = eqx.field(static=True)
+    num_leapfrog: int = eqx.field(static=True)
+
+    def started(self, x: Array, num_chains: int, *, key: PRNGKeyArray) -> Chains:
+        """Chains (points, chains) at independent draws from p_0."""
+        return _started(self, x, jax.random.split(key, (len(x), num_chains)))
+
+    def repeated(self, x: Array, z: Float[Array, "points d"], num_chains: int) -> Chains:
+        """Chains (points, chains), all of a point's at its z."""
+        return _at(self, x, jnp.broadcast_to(z[:, None], (len(z), num_chains, z.shape[1])))
+
+    def __call__(
+        self,
+        x: Array,
+        chains: Chains,
+        b: NDArray[np.float64],
+        before: NDArray[np.float64],
+        after: NDArray[np.float64],
+        steps: NDArray[np.float64] | None,
+        key: PRNGKeyArray,
+        bar: Any,
+    ) -> Swept:
+        """A transition at each of `b`; log w grows by `before` times log p(x, z) - log p_0(z) ahead
+        of it and by `after` times the same behind it. Without `steps` they are adapted."""
+        log_step = jnp.full(len(x), np.log(_FIRST_STEP), dtype=float)
+        acceptance, used = [], []
+        for t in range(0, len(b), _BLOCK):
+            here = slice(t, t + _BLOCK)
+            given = None if steps is None else jnp.asarray(steps[:, here].T, dtype=float)
+            plan = jnp.asarray(np.stack([b[here], before[here], after[here]], axis=1), dtype=float)
+            chains, log_step, report = _block(
+                self, x, chains, log_step, plan, given, jax.random.fold_in(key, t)
+            )
+            acceptance.append(np.asarray(report[0], np.float64))
+            used.append(np.asarray(report[1], np.float64))
+            bar.update(len(plan))
+        return Swept(
+            np.asarray(chains.log_weight, np.float64),
+            np.concatenate(acceptance),
+            np.concatenate(used).T,
+        )
+
+    def densities(self, x: Array) -> Callable[[Array], Ends]:
+        """z -> both end densities at z, with gradients."""
+        joint = jax.value_and_grad(lambda z: -self.vae.potential(x)(z)[0])
+        density = self.vae.prior if self.start == "prior" else self.vae.posterior(x)
+        first = jax.value_and_grad(density.log_prob)
+        return lambda z: Ends(*first(z), *joint(z))
+
+
+@eqx.filter_jit
+def _started(sweep: Sweep, x: Array, keys: PRNGKeyArray) -> Chains:
+    def one(x: Array, key: PRNGKeyArray) -> Array:
+        posterior = sweep.vae.posterior(x)
+        if sweep.start == "posterior":
+            return posterior.sample(key=key)
+        return sweep.vae.prior.sample(posterior.mean.size, key=key)
+
+    return _at(sweep, x, jax.vmap(jax.vmap(one, in_axes=(None, 0)))(x, keys))
+
+
+@eqx.filter_jit
+def _at(sweep: Sweep, x: Array, z: Float[Array, "points chains d"]) -> Chains:
+    ends = jax.vmap(lambda x, z: jax.vmap(sweep.densities(x))(z))(x, z)
+    return Chains(z, ends, jnp.zeros_like(ends.log_joint))
+
+
+@eqx.filter_jit
+def _block(
+    sweep: Sweep,
+    x: Array,
+    chains: Chains,
+    log_step: Float[Array, " points"],
+    plan: Float[Array, "block 3"],  # b, before, after
+    steps: Float[Array, "block points"] | None,
+    key: PRNGKeyArray,
+) -> tuple[Chains, Array, tuple[Array, Array]]:
+    """Some temperatures of a sweep in one compiled call."""
+    shape = chains.log_weight.shape
+    keys = jax.random.split(key, len(plan))
+
+    def move(x: Array, chain: Chains, step: Array, b: Array, key: PRNGKeyArray) -> Any:
+        return _transition(sweep.densities(x), chain, b, step, sweep.num_leapfrog, key=key)
+
+    over_chains = jax.vmap(move, in_axes=(None, 0, None, None, 0))
+    over_points = jax.vmap(over_chains, in_axes=(0, 0, 0, None, 0))
+
+    def one(carry: tuple[Chains, Array], now: Any) -> tuple[tuple[Chains, Array], Any]:
+        (chains, log_step), ((b, before, after), given, key) = carry, now
+        step = jnp.exp(log_step) if given is None else given
+        chains = _weighted(chains, before)
+        chains, accepted = over_points(x, chains, step, b, jax.random.split(key, shape))
+        chains = _weighted(chains, after)
+        acceptance = jnp.mean(accepted, axis=1)
+        log_step = log_step + _GAIN * (acceptance - TARGET_ACCEPTANCE)
+        return (chains, log_step), (acceptance, step)
+
+    (chains, log_step), report = jax.lax.scan(one, (chains, log_step), (plan, steps, keys))
+    return chains, log_step, report
+
+
+def _weighted(chains: Chains, weight: Array) -> Chains:
+    ratio = chains.ends.log_joint - chains.ends.log_start
+    return chains._replace(log_weight=chains.log_weight + weight * ratio)
+
+
+def _transition(
+    densities: Callable[[Array], Ends],
+    chain: Chains,
+    b: Float[Array, ""],
+    step_size: Float[Array, ""],
+    num_leapfrog: int,
+    *,
+    key: PRNGKeyArray,
+) -> tuple[Chains, Float[Array, ""]]:
+    """One HMC transition that leaves f_b invariant, and its acceptance probability."""
+    rho_key, accept_key = jax.random.split(key)
+
+    def gradient(ends: Ends) -> Gradient:
+        potential = -(1 - b) * ends.log_start - b * ends.log_joint
+        slope = -(1 - b) * ends.start_gradient - b * ends.joint_gradient
+        return Gradient(potential, slope, ends)
+
+    rho = jax.random.normal(rho_key, chain.z.shape, chain.z.dtype)
+    start = PhaseState(chain.z, rho, *gradient(chain.ends))
+    end = jax.lax.fori_loop(
+        0,
+        num_leapfrog,
+        lambda _, state: leapfrog_step(lambda z: gradient(densities(z)), state, step_size),
+        start,
+    )
+    change = end.energy - start.energy
+    probability = jnp.where(jnp.isfinite(change), jnp.exp(jnp.minimum(0.0, -change)), 0.0)
+    accept = jax.random.uniform(accept_key, (), chain.z.dtype) < probability
+    z, ends = jax.tree.map(
+        lambda new, old: jnp.where(accept, new, old), (end.z, end.aux), (chain.z, chain.ends)
+    )
+    return Chains(z, ends, chain.log_weight), probability
