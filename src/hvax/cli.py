@@ -7,10 +7,18 @@ from typing import Any
 import tyro
 
 from hvax import __version__
-from hvax.config import Train
-from hvax.run import train
+from hvax.commands.evaluate import evaluate_run
+from hvax.commands.latent import encode_run, reconstruct_run, sample_run
+from hvax.commands.train import train
+from hvax.config import Encode, Evaluate, Reconstruct, Sample, Train
 
-COMMANDS: dict[str, tuple[type, Callable[[Any], int]]] = {"train": (Train, train)}
+COMMANDS: dict[str, tuple[type, Callable[[Any], int]]] = {
+    "train": (Train, train),
+    "evaluate": (Evaluate, evaluate_run),
+    "encode": (Encode, encode_run),
+    "reconstruct": (Reconstruct, reconstruct_run),
+    "sample": (Sample, sample_run),
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -126,3 +126,107 @@ class Train:
     model: ModelOptions = field(default_factory=ModelOptions)
     flow: FlowOptions = field(default_factory=FlowOptions)
     train: TrainOptions = field(default_factory=TrainOptions)
+
+
+@dataclass(frozen=True)
+class Evaluate:
+    """Score a run: bounds, likelihood, and whether to trust them."""
+
+    run: tyro.conf.Positional[Path]
+    """A run directory; RUN/baseline is the plain VAE beside it."""
+    source: tyro.conf.Positional[str | None] = None
+    """Other data than the run's own test part; all of it is scored."""
+    num_samples: int = 1000
+    """Importance samples per data point."""
+    points: int = 1000
+    """Data points, at most; evenly spaced."""
+    seed: int = 0
+    """Of the draws."""
+    per_point: Unset[Path] = None
+    """Write log p, ELBO, ESS, k-hat and variance of each point to this .npy file."""
+    ais: bool = False
+    """Also bound log p(x) by annealed importance sampling, on these and on simulated data."""
+    ais_points: int = 100
+    """Data points for AIS."""
+    ais_temperatures: int = 1000
+    """Temperatures for AIS."""
+    ais_chains: int = 16
+    """Chains per data point for AIS."""
+    ais_leapfrog: int = 10
+    """Leapfrog steps of each HMC transition of AIS."""
+    data_dir: Unset[Path] = None
+    """Folder of the named sources, if it has moved."""
+    progress: bool = True
+    """Show progress bars."""
+
+
+@dataclass(frozen=True)
+class Encode:
+    """Write embeddings: encoder mean and sigma, and z after the flow."""
+
+    run: tyro.conf.Positional[Path]
+    """A run directory."""
+    source: tyro.conf.Positional[str | None] = None
+    """Data to encode; by default the run's own test part."""
+    out: Path = Path("embeddings.npz")
+    """The .npz file to write: mean, sigma, z, and labels where there are some."""
+    weights: Unset[int] = None
+    """Draw so many z for each point and write their log-weights too."""
+    seed: int = 0
+    """Of the draws."""
+    data_dir: Unset[Path] = None
+    """Folder of the named sources, if it has moved."""
+    progress: bool = True
+    """Show progress bars."""
+
+
+@dataclass(frozen=True)
+class Reconstruct:
+    """Write reconstructions E[x | z] of data."""
+
+    run: tyro.conf.Positional[Path]
+    """A run directory."""
+    source: tyro.conf.Positional[str | None] = None
+    """Data to reconstruct; by default the run's own test part."""
+    out: Path = Path("reconstructions.npy")
+    """The .npy file to write, or a .png of the first ones beside their inputs."""
+    seed: int = 0
+    """Of the draws."""
+    data_dir: Unset[Path] = None
+    """Folder of the named sources, if it has moved."""
+    progress: bool = True
+    """Show progress bars."""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Draw new data from a model."""
+
+    run: tyro.conf.Positional[Path]
+    """A run directory."""
+    n: Annotated[int, tyro.conf.arg(aliases=["-n"])] = 64
+    """How many."""
+    out: Path = Path("samples.npy")
+    """The .npy file to write, or a .png of images."""
+    mean: bool = False
+    """Write E[x | z] in place of draws of x."""
+    mixture: Unset[int] = None
+    """Draw z from a mixture of so many Gaussians fitted to the training embeddings."""
+    between: Unset[tuple[int, int]] = None
+    """Instead: n points on the way between two test examples, by their index."""
+    path: Literal["spherical", "linear"] = "spherical"
+    """The way between them."""
+    seed: int = 0
+    """Of the draws."""
+    data_dir: Unset[Path] = None
+    """Folder of the named sources, if it has moved."""
+
+
+@dataclass(frozen=True)
+class WriteReport:
+    """Write report.html: curves, pictures and tables of a run in one file."""
+
+    run: tyro.conf.Positional[Path]
+    """A run directory."""
+    overwrite: bool = False
+    """Replace a report that is there."""

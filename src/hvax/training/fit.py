@@ -124,8 +124,9 @@ def fit(
                 ended = "early stop"
             if ended != "finished":
                 break
-    seconds = time.perf_counter() - began - steps.seconds_compiling
-    return Fit(best, state, history, best_epoch, ended, steps.seconds_compiling, seconds)
+    compiling = steps.seconds_compiling + (validate.seconds_compiling if validate else 0.0)
+    training = time.perf_counter() - began - compiling
+    return Fit(best, state, history, best_epoch, ended, compiling, training)
 
 
 class _Loop:

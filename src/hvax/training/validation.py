@@ -1,5 +1,6 @@
 """The ELBO on held-out data during training: the same noise at every call, each point once."""
 
+import time
 from typing import Any
 
 import equinox as eqx
@@ -21,6 +22,8 @@ class Validation:
         self._parts = parts
         self._batch_size = min(batch_size, len(parts[0]))
         self._key = key
+        self._compiled: Any = None
+        self.seconds_compiling = 0.0
 
     def __call__(self, model: PyTree) -> dict[str, float]:
         """validation_elbo in nats, and for a flow the fraction of diverged trajectories."""
@@ -28,14 +31,18 @@ class Validation:
         totals: dict[str, float] = {}
         for indices, mask in padded_batches(n, self._batch_size):
             batch = tuple(jnp.asarray(part[indices]) for part in self._parts)
-            sums = _sums(model, batch, self._key, jnp.asarray(indices, jnp.int32), mask)
+            arguments = (model, batch, self._key, jnp.asarray(indices, jnp.int32), mask)
+            if self._compiled is None:
+                began = time.perf_counter()
+                self._compiled = _sums.lower(*arguments).compile()
+                self.seconds_compiling = time.perf_counter() - began
+            sums = self._compiled(*arguments)
             for name, value in sums.items():
                 totals[name] = totals.get(name, 0.0) + float(value)
         return {f"validation_{name}": total / n for name, total in totals.items()}
 
 
-@eqx.filter_jit
-def _sums(
+def _sum_over_batch(
     model: PyTree,
     batch: tuple[Array, ...],
     key: PRNGKeyArray,
@@ -50,3 +57,6 @@ def _sums(
         return report
 
     return jax.tree.map(lambda v: jnp.sum(jnp.where(mask, v, 0)), jax.vmap(one)(indices, batch))
+
+
+_sums: Any = eqx.filter_jit(_sum_over_batch)

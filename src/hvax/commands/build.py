@@ -35,7 +35,7 @@ from hvax.models.likelihood import (
     Poisson,
 )
 from hvax.models.network import mlp
-from hvax.models.standardise import standardised
+from hvax.models.standardise import StandardisedLikelihood, standardised
 from hvax.models.vae import VAE
 from hvax.parameter import AbstractParameter, Fixed, Learned
 
@@ -46,6 +46,7 @@ class Parts(NamedTuple):
     train: Examples
     validation: Examples
     test: Examples
+    test_labels: NDArray[Any] | None
     transform: Callable[..., Array] | None  # of training batches
     likelihood: AbstractLikelihood
 
@@ -54,15 +55,13 @@ def load_parts(config: Train) -> Parts:
     """Reads, splits and prepares the data. Raises as the readers do, and `ValueError` for options
     that do not suit them."""
     options = config.data
-    source = load_source(
-        config.source, data_dir=options.data_dir, array=options.array, labels=options.labels
-    )
+    source = _read(config)
     likelihood = _likelihood(config, source)
-    grey = isinstance(likelihood, Bernoulli | FixedGaussian | LearnedGaussian)
-    parts = split(source, seed=options.split_seed, fractions=options.fractions)
+    scale = source.scale if _takes_real_numbers(likelihood) else 1.0
+    indices = split(source, seed=options.split_seed, fractions=options.fractions)
     train, validation, test = (
-        Examples(source.x, index, source.scale if grey else 1.0)
-        for index in (parts.train, parts.validation, parts.test)
+        Examples(source.x, index, scale)
+        for index in (indices.train, indices.validation, indices.test)
     )
     for part, examples in (("validation", validation), ("test", test)):
         if len(examples) == 0:
@@ -73,7 +72,25 @@ def load_parts(config: Train) -> Parts:
         test = binarise_once(test, "test")
     if binarise == "static":
         train = binarise_once(train, "train")
-    return Parts(train, validation, test, _bits if binarise == "dynamic" else None, likelihood)
+    return Parts(
+        train=train,
+        validation=validation,
+        test=test,
+        test_labels=None if source.labels is None else source.labels[indices.test],
+        transform=_bits if binarise == "dynamic" else None,
+        likelihood=likelihood,
+    )
+
+
+def load_whole(
+    config: Train, likelihood: AbstractLikelihood
+) -> tuple[Examples, NDArray[Any] | None]:
+    """All examples of a source, prepared as a run's test part is, and their labels."""
+    source = _read(config)
+    examples = Examples(source.x, None, source.scale if _takes_real_numbers(likelihood) else 1.0)
+    if _binarise(config, source, likelihood) != "none":
+        examples = binarise_once(examples, "whole")
+    return examples, source.labels
 
 
 def build_vae(config: Train, parts: Parts, *, key: PRNGKeyArray) -> VAE:
@@ -149,6 +166,20 @@ def _tempering(options: FlowOptions) -> AbstractTempering:
     if options.schedule == "temperature":
         return TemperatureTempering(beta0)
     return QuadraticTempering(beta0)
+
+
+def _read(config: Train) -> Source:
+    options = config.data
+    return load_source(
+        config.source, data_dir=options.data_dir, array=options.array, labels=options.labels
+    )
+
+
+def _takes_real_numbers(likelihood: AbstractLikelihood) -> bool:
+    """Whether stored integers are grey levels to be scaled, rather than counts or classes."""
+    if isinstance(likelihood, StandardisedLikelihood):
+        likelihood = likelihood.inner
+    return isinstance(likelihood, Bernoulli | FixedGaussian | LearnedGaussian)
 
 
 def _likelihood(config: Train, source: Source) -> AbstractLikelihood:
