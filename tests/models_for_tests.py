@@ -10,7 +10,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
 from hvax.hamiltonian.flow import HamiltonianFlow
-from hvax.hamiltonian.gradient import Finite, Forward, Reverse
+from hvax.hamiltonian.gradient import AbstractGradient, Finite, Forward, Reverse
 from hvax.hamiltonian.tempering import (
     AbstractTempering,
     CustomTempering,
@@ -25,6 +25,9 @@ from hvax.models.hvae import HVAE
 from hvax.models.likelihood import FixedGaussian
 from hvax.models.vae import VAE
 from hvax.parameter import Learned
+
+# For programs that run once: half the time to compile, the same numbers to rounding.
+QUICK_COMPILE = {"xla_backend_optimization_level": 0}
 
 METHODS = {
     "reverse": Reverse(),
@@ -67,6 +70,19 @@ def rough(weight: Array) -> Callable[[Float[Array, " d"]], Float[Array, ""]]:
         return jnp.sum(jax.nn.softplus(weight @ z)) + jnp.cos(z) @ z + 0.5 * (z @ z)
 
     return potential
+
+
+class Stopped(AbstractGradient):
+    """An error on purpose: training that does not differentiate through grad U."""
+
+    def value_and_grad(self, potential):
+        evaluate = Reverse().value_and_grad(potential)
+
+        def stopped(z):
+            found = evaluate(z)
+            return found._replace(gradient=jax.lax.stop_gradient(found.gradient))
+
+        return stopped
 
 
 class Affine(eqx.Module):

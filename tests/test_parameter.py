@@ -6,13 +6,13 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from models_for_tests import linear_gaussian
 from scipy.special import expit
 
 from hvax.hamiltonian.flow import HamiltonianFlow
 from hvax.hamiltonian.tempering import FreeTempering, QuadraticTempering
 from hvax.models.hvae import HVAE
 from hvax.parameter import Fixed, Learned, as_parameter, trainable
+from models_for_tests import linear_gaussian
 
 
 @pytest.mark.parametrize("upper", [1.0, 0.5, 3.0])

@@ -5,9 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jaxtyping import TypeCheckError
-from models_for_tests import EXACT, METHODS, rough
 
 from hvax.hamiltonian.gradient import Finite, Forward, Reverse, gradient_method, with_aux
+from models_for_tests import EXACT, METHODS, rough
 
 D = 3
 
@@ -169,5 +169,7 @@ def test_unknown_names_are_refused():
     with pytest.raises(ValueError, match="one of reverse, forward, taylor, finite, got 'magic'"):
         gradient_method("magic")
     # The suite's type checker may be the first to refuse.
-    with pytest.raises((ValueError, TypeCheckError), match="(?s)central.*forward|backward.*central"):
+    with pytest.raises(
+        (ValueError, TypeCheckError), match=r"(?s)central.*forward|backward.*central"
+    ):
         Finite("backward")

@@ -5,10 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from blackjax.mcmc.integrators import IntegratorState, velocity_verlet
-from models_for_tests import rough
 
 from hvax.hamiltonian.gradient import Reverse, with_aux
 from hvax.hamiltonian.leapfrog import PhaseState, leapfrog_step, phase_state
+from models_for_tests import rough
 
 D = 3
 
@@ -29,9 +29,7 @@ def trajectory(z, rho, step_size, num_steps, potential=potential):
     def step(state, _):
         return leapfrog_step(value_and_grad, state, step_size), state
 
-    last, states = jax.lax.scan(
-        step, phase_state(value_and_grad, z=z, rho=rho), length=num_steps
-    )
+    last, states = jax.lax.scan(step, phase_state(value_and_grad, z=z, rho=rho), length=num_steps)
     return jax.tree.map(lambda a, b: jnp.append(a, b[None], axis=0), states, last)
 
 

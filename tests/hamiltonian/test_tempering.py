@@ -5,7 +5,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from models_for_tests import SCHEDULES, tempering
 
 from hvax.hamiltonian import tempering as module
 from hvax.hamiltonian.tempering import (
@@ -16,6 +15,7 @@ from hvax.hamiltonian.tempering import (
     TemperatureTempering,
 )
 from hvax.parameter import Fixed, Learned
+from models_for_tests import SCHEDULES, tempering
 
 # The table, as it is printed.
 TABLE = {
@@ -151,5 +151,5 @@ def test_other_values_outside_their_range_are_refused():
         QuadraticTempering(Learned(0.3, upper=2.0))
     with pytest.raises(ValueError, match="a learned alpha needs upper <= 1"):
         FreeTempering(2, Learned(0.3, upper=2.0))
-    with pytest.raises(TypeError, match="schedule must be callable|Expected type"):
+    with pytest.raises(TypeError, match=r"schedule must be callable|Expected type"):
         CustomTempering("quadratic")

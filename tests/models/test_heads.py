@@ -42,7 +42,7 @@ def test_sigma_heads_default_is_a_log_sigma_in_ten():
 
 
 def test_sigma_head_refuses_bounds_that_hold_nothing():
-    with pytest.raises(ValueError, match="lower < upper, got 1.0 and 1.0"):
+    with pytest.raises(ValueError, match=r"lower < upper, got 1\.0 and 1\.0"):
         SigmaHead(lambda raw: raw, lower=1.0, upper=1.0)
 
 

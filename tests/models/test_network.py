@@ -1,5 +1,6 @@
 """Ready-made multilayer perceptrons: their shapes for every likelihood, and what they compute."""
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -35,21 +36,25 @@ CASES = {
 @pytest.mark.parametrize("name", CASES)
 def test_shapes(name):
     likelihood, x_shape, out_shape = CASES[name]
-    encoder, decoder = mlp(x_shape, 4, hidden=(8, 7), likelihood=likelihood, key=jax.random.key(0))
+
+    def everything(x, key):
+        encoder, decoder = mlp(x_shape, 4, hidden=(8, 7), likelihood=likelihood, key=key)
+        q = encoder(x)
+        output = decoder(q.mean)
+        return q, output, decoder.likelihood.mean(output), decoder.log_likelihood(x, output)
+
     x = jnp.zeros(x_shape, jnp.int32 if "class" in name else float)
-    q = jax.eval_shape(encoder, x)
+    q, output, mean, log_p = jax.eval_shape(everything, x, jax.random.key(0))
     assert q.mean.shape == q.log_sigma.shape == (4,)
-    output = jax.eval_shape(decoder, jnp.zeros(4))
-    assert {leaf.shape for leaf in jax.tree.leaves(output)} == {out_shape}
-    assert len(jax.tree.leaves(output)) == (
-        2 if name in ("LearnedGaussian", "NegativeBinomial") else 1
-    )
-    assert jax.eval_shape(decoder.log_likelihood, x, output).shape == ()
-    assert jax.eval_shape(decoder.likelihood.mean, output).shape == out_shape
+    arrays = jax.tree.leaves(output)
+    assert len(arrays) == (2 if name in ("LearnedGaussian", "NegativeBinomial") else 1)
+    assert {array.shape for array in arrays} == {mean.shape} == {out_shape}
+    assert log_p.shape == ()
 
 
 def test_the_decoder_mirrors_the_encoder():
-    encoder, decoder = mlp((6,), 2, hidden=(5, 4), key=jax.random.key(0))
+    build = eqx.filter_eval_shape
+    encoder, decoder = build(lambda key: mlp((6,), 2, hidden=(5, 4), key=key), jax.random.key(0))
     weights = [layer.weight.shape for layer in encoder.trunk.layers]
     assert weights == [(5, 6), (4, 5)] and encoder.trunk.activate_last
     assert encoder.mean.layers[0].weight.shape == (2, 4)
@@ -93,7 +98,7 @@ def test_data_are_cast_to_the_weights(dtype):
 
 
 def test_everything_is_trained():
-    pair = mlp((3,), 2, hidden=(4,), likelihood=NegativeBinomial(), key=jax.random.key(3))
+    pair = mlp((4,), 4, hidden=(4,), likelihood=NegativeBinomial(), key=jax.random.key(3))
     leaves = jax.tree.leaves(trainable(pair))
     assert len(leaves) == 11 and all(leaves)
 

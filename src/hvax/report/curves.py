@@ -1,0 +1,150 @@
+"""Pictures of training: the ELBO by epoch, and the bound by number of samples."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from matplotlib.axes import Axes
+from numpy.typing import NDArray
+
+from hvax.report.figure import Picture, apart, new_figure, styled
+
+_EARLY = 0.15  # of a run: the axis makes room for the ELBOs after it
+
+
+class Run(NamedTuple):
+    """A model's name, its colour, and what training and evaluation said of it."""
+
+    name: str
+    colour: str
+    history: Sequence[Mapping[str, float]]
+    evaluation: Mapping[str, Any]
+
+
+class Curve(NamedTuple):
+    epoch: NDArray[np.float64]
+    elbo: NDArray[np.float64]  # nats, NaN where it is not finite
+
+
+@styled()
+def learning_curves(runs: Sequence[Run]) -> Picture | None:
+    """ELBO on training and validation data by epoch; -NLL on test data as a line."""
+    figure, axes = new_figure(4.9, 3.5)
+    late, ends, said = [], [], []
+    for run in runs:
+        train, held_out = (curve(run.history, name) for name in ("elbo", "validation_elbo"))
+        if train is not None:
+            axes.plot(*train, color=run.colour, alpha=0.45, linewidth=1.1, linestyle=(0, (1, 1)))
+            late.append(_late(train))
+        if held_out is not None:
+            axes.plot(*held_out, color=run.colour)
+            late.append(_late(held_out))
+            said.append(_said(run.name, held_out))
+            best = int(np.nanargmax(held_out.elbo))
+            axes.plot(held_out.epoch[best], held_out.elbo[best], "o", color=run.colour, ms=4.5)
+        nll = float(run.evaluation["nll"])
+        if math.isfinite(nll) and (train or held_out):
+            axes.axhline(-nll, color=run.colour, linewidth=0.9, linestyle=(0, (6, 3)))
+            ends.append((-nll, f"−NLL {run.name}", run.colour))
+            said.append(f"minus the test NLL of {run.name} is {-nll:.2f}")
+    if not late:
+        return None
+    values = np.concatenate([*late, [value for value, _, _ in ends]])
+    _fit(axes, values)
+    labels_at_right(axes, ends)
+    axes.set(xlabel="epoch", ylabel="ELBO (nats)")
+    axes.grid(axis="y")
+    return Picture(
+        figure,
+        "Learning curves. " + "; ".join(said) + ".",
+        "ELBO by epoch: solid on validation data, with a dot at the best epoch, dotted on training "
+        "data. Dashed: minus the NLL on test data, which a tight bound would reach. Where the first"
+        " epochs lie far below, the axis leaves them out.",
+    )
+
+
+@styled()
+def bounds(runs: Sequence[Run]) -> Picture | None:
+    """The importance-weighted bound by its number of samples."""
+    figure, axes = new_figure(4.9, 3.5)
+    ends, said, values = [], [], []
+    for run in runs:
+        found = {int(size): float(value) for size, value in run.evaluation["bounds"].items()}
+        found = {size: value for size, value in sorted(found.items()) if math.isfinite(value)}
+        if len(found) < 2:
+            continue
+        sizes, bound = list(found), list(found.values())
+        axes.plot(sizes, bound, "o-", color=run.colour, ms=4.5)
+        ends.append((bound[-1], run.name, run.colour))
+        values += bound
+        first, last = sizes[0], sizes[-1]
+        said.append(
+            f"{run.name} rises from {bound[0]:.2f} nats with {first} sample to {bound[-1]:.2f} "
+            f"with {last}"
+        )
+    if not ends:
+        return None
+    axes.set(xscale="log", xlabel="samples per point", ylabel="bound on log p(x) (nats)")
+    sizes = sorted({int(size) for run in runs for size in run.evaluation["bounds"]})
+    axes.set_xticks(sizes, [str(size) for size in sizes])
+    axes.minorticks_off()
+    axes.grid(axis="y")
+    _fit(axes, np.array(values))
+    labels_at_right(axes, ends)
+    return Picture(
+        figure,
+        "Importance-weighted bound by number of samples: " + "; ".join(said) + ".",
+        "The importance-weighted bound on test data. One sample is the ELBO; with more the bound "
+        "climbs towards log p(x). A curve that still climbs at its end says that the NLL is not "
+        "reached yet.",
+    )
+
+
+def curve(history: Sequence[Mapping[str, float]], name: str) -> Curve | None:
+    """One number of every epoch; None where it never was finite."""
+    pairs = [(line["epoch"], line[name]) for line in history if line.get(name) is not None]
+    if not pairs:
+        return None
+    epoch, value = np.array(pairs, np.float64).T
+    value = np.where(np.isfinite(value), value, np.nan)
+    return None if np.all(np.isnan(value)) else Curve(epoch, value)
+
+
+def labels_at_right(axes: Axes, ends: Sequence[tuple[float, str, str]]) -> None:
+    """Texts in their colours beside the right end of the axes, each near its value."""
+    low, high = axes.get_ylim()
+    places = apart([value for value, _, _ in ends], 0.075 * (high - low))
+    for place, (_, text, colour) in zip(places, ends, strict=True):
+        axes.annotate(
+            text,
+            (1, place),
+            xycoords=axes.get_yaxis_transform(),
+            xytext=(5, 0),
+            textcoords="offset points",
+            color=colour,
+            va="center",
+            fontsize=8.5,
+        )
+
+
+def _late(curve: Curve) -> NDArray[np.float64]:
+    start = curve.epoch[0] + _EARLY * (curve.epoch[-1] - curve.epoch[0])
+    late = curve.elbo[(curve.epoch >= start) & ~np.isnan(curve.elbo)]
+    return late if len(late) else curve.elbo[~np.isnan(curve.elbo)]
+
+
+def _fit(axes: Axes, values: NDArray[np.float64]) -> None:
+    low, high = float(values.min()), float(values.max())
+    margin = 0.07 * max(high - low, 1e-3 * abs(high), 1e-6)
+    axes.set_ylim(low - margin, high + margin)
+
+
+def _said(name: str, curve: Curve) -> str:
+    best = int(np.nanargmax(curve.elbo))
+    return (
+        f"Validation ELBO of {name}: {curve.elbo[0]:.2f} nats at epoch {curve.epoch[0]:.0f}, best "
+        f"{curve.elbo[best]:.2f} at epoch {curve.epoch[best]:.0f} of {curve.epoch[-1]:.0f}"
+    )
+
+

@@ -1,0 +1,107 @@
+"""A model and its test data -> the arrays that the pictures show."""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Float, PRNGKeyArray
+from numpy.typing import NDArray
+
+from hvax.data.examples import Examples
+from hvax.evaluation.latent import encode, reconstructions
+from hvax.models.hvae import HVAE, plain_vae
+from hvax.models.likelihood import Categorical
+from hvax.models.vae import VAE
+
+
+class Reconstructed(NamedTuple):
+    """Inputs and E[x | z_K] at one draw each, of one shape."""
+
+    index: NDArray[np.int64]  # in the test data
+    x: NDArray[Any]
+    mean: NDArray[Any]
+
+
+class Embedded(NamedTuple):
+    """Data points in the latent space: the encoder's means, and one z_K each."""
+
+    index: NDArray[np.int64]
+    mean: Float[np.ndarray, "n d"]
+    z: Float[np.ndarray, "n d"]
+
+
+class Projection(NamedTuple):
+    """Two coordinates of each point, and what the axes are."""
+
+    mean: Float[np.ndarray, "n 2"]
+    z: Float[np.ndarray, "n 2"]
+    explained: tuple[float, float] | None  # of the means' variance, where the axes are principal
+
+
+def spaced(count: int, most: int) -> NDArray[np.int64]:
+    """At most so many indices, evenly spaced."""
+    return np.unique(np.linspace(0, count - 1, min(count, most)).round().astype(np.int64))
+
+
+def reconstructed(
+    model: VAE | HVAE, test: Examples, index: NDArray[np.int64], *, key: PRNGKeyArray
+) -> Reconstructed:
+    """Some test points and their reconstructions.
+
+    Vectors of classes are one-hot; images of classes show the most probable one.
+    """
+    x = test[index]
+    mean = reconstructions(model, x, key=key, progress=False)
+    likelihood = plain_vae(model).decoder.likelihood
+    if isinstance(likelihood, Categorical):
+        x = np.eye(likelihood.num_classes)[x] if x.shape != mean.shape else x
+        if x.ndim > 3:
+            x, mean = x.argmax(axis=-1), mean.argmax(axis=-1)
+    return Reconstructed(index, x, mean)
+
+
+def embedded(
+    model: VAE | HVAE, test: Examples, index: NDArray[np.int64], *, key: PRNGKeyArray
+) -> Embedded:
+    """Some test points in the latent space."""
+    encoding = encode(model, test[index], key=key, progress=False)
+    return Embedded(index, encoding.mean, encoding.z[:, 0])
+
+
+def projected(points: Embedded) -> Projection:
+    """The two latent axes where there are two, else the means' first two principal axes."""
+    if points.mean.shape[1] == 2:
+        return Projection(points.mean, points.z, None)
+    centre = points.mean.mean(axis=0)
+    axes, explained = principal_axes(points.mean - centre)
+    return Projection((points.mean - centre) @ axes, (points.z - centre) @ axes, explained)
+
+
+def principal_axes(
+    centred: Float[np.ndarray, "n d"],
+) -> tuple[Float[np.ndarray, "d 2"], tuple[float, float]]:
+    """Two orthonormal directions of largest variance, and their fractions of it.
+
+    Each points to where its largest component is positive.
+    """
+    _, singular, directions = np.linalg.svd(centred.astype(np.float64), full_matrices=False)
+    axes = directions[:2].T
+    axes = axes * np.sign(axes[np.abs(axes).argmax(axis=0), np.arange(2)])
+    variance = singular**2
+    first, second = variance[:2] / max(variance.sum(), np.finfo(float).tiny)
+    return axes, (float(first), float(second))
+
+
+def chosen_features(x: NDArray[Any], most: int) -> NDArray[np.int64]:
+    """The features (columns) of largest variance, in the order of the data."""
+    flat = x.reshape(len(x), -1)
+    if flat.shape[1] <= most:
+        return np.arange(flat.shape[1])
+    return np.sort(np.argsort(-flat.var(axis=0, dtype=np.float64), kind="stable")[:most])
+
+
+def one_of_each(labels: NDArray[Any] | None, count: int, most: int) -> NDArray[np.int64]:
+    """Indices of a few points: of different labels where there are labels, else evenly spaced."""
+    if labels is None:
+        return spaced(count, most)
+    _, first = np.unique(labels, return_index=True)
+    return first[spaced(len(first), most)].astype(np.int64)

@@ -1,0 +1,126 @@
+"""How every picture looks, and how it gets into a page: SVG in two themes, PNG for images.
+
+This file loads matplotlib. Colours in a figure are names (stand-ins such as #000001) that become
+the theme's own when it is written, so a figure is drawn once.
+"""
+
+import base64
+import io
+import re
+from typing import Any, NamedTuple
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.image import imsave
+from numpy.typing import NDArray
+
+INK, GREY, FAINT, PAPER = "#000001", "#000002", "#000003", "#000004"
+BLUE, ORANGE = "#000005", "#000006"  # the model and the baseline, wherever they meet
+KINDS = tuple(f"#0000{10 + i}" for i in range(10))  # labels; told apart by their markers too
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", "*", ">")
+
+# Matthew Petroff's ten colours (2021), made for colour-vision deficiencies; some are moved in
+# lightness so that each stands off its background.
+_KINDS_LIGHT = "3f90da f28e00 bd1f01 7f9190 832db6 a96b59 e76300 a39649 4a4f5c 45b3b8".split()
+_KINDS_DARK = "5ba8ee ffb53a ff6b52 a9b8b7 c07be8 c9927f ff8a3c c9bd7e 8d93a3 92dadd".split()
+THEMES: dict[str, dict[str, str]] = {
+    "light": {INK: "#20242b", GREY: "#6b7280", FAINT: "#d9dce1", PAPER: "#ffffff",
+              BLUE: "#0068a8", ORANGE: "#c75300"}
+    | {stand_in: f"#{colour}" for stand_in, colour in zip(KINDS, _KINDS_LIGHT, strict=True)},
+    "dark": {INK: "#e4e6ea", GREY: "#9aa2af", FAINT: "#3a404a", PAPER: "#171a1f",
+             BLUE: "#5cb3ea", ORANGE: "#f0924a"}
+    | {stand_in: f"#{colour}" for stand_in, colour in zip(KINDS, _KINDS_DARK, strict=True)},
+}  # fmt: skip
+_STYLE = {
+    "svg.fonttype": "none",  # text stays text, in the reader's own font
+    "svg.hashsalt": "hvax",
+    "font.family": "DejaVu Sans",
+    "font.size": 9.5,
+    "text.color": INK,
+    "axes.edgecolor": GREY,
+    "axes.labelcolor": INK,
+    "axes.linewidth": 0.7,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.titlesize": 9.5,
+    "axes.titlelocation": "left",
+    "axes.titlecolor": INK,
+    "xtick.color": GREY,
+    "ytick.color": GREY,
+    "xtick.labelcolor": INK,
+    "ytick.labelcolor": INK,
+    "xtick.labelsize": 8.5,
+    "ytick.labelsize": 8.5,
+    "legend.frameon": False,
+    "legend.fontsize": 8.5,
+    "figure.facecolor": "none",
+    "axes.facecolor": "none",
+    "lines.linewidth": 1.6,
+    "grid.color": FAINT,
+    "grid.linewidth": 0.7,
+}
+_FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
+
+
+class Picture(NamedTuple):
+    """A figure with what it shows in words: `alt` in its stead, `caption` below it."""
+
+    figure: Figure
+    alt: str
+    caption: str
+
+
+def styled() -> Any:
+    """The context (or decorator) in which figures are made and written."""
+    return matplotlib.rc_context(_STYLE)
+
+
+def new_figure(width: float = 4.7, height: float = 3.3) -> tuple[Figure, Axes]:
+    """A figure of one picture, in inches; a phone shows it at three quarters of this size."""
+    figure = Figure(figsize=(width, height), layout="constrained")
+    return figure, figure.add_subplot()
+
+
+def svg(figure: Figure) -> dict[str, bytes]:
+    """The figure as SVG for each theme, transparent."""
+    written = io.StringIO()
+    nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
+    with styled():
+        figure.savefig(written, format="svg", transparent=True, metadata=nothing)
+    text = written.getvalue().replace("'DejaVu Sans'", _FONT)
+    text = re.sub(r"\d+\.\d{3,}", lambda number: f"{float(number[0]):.2f}", text)
+    return {
+        theme: re.sub(r"#0000[01]\d", lambda name, c=colours: c.get(name[0], name[0]), text).encode()
+        for theme, colours in THEMES.items()
+    }
+
+
+def png(pixels: NDArray[np.uint8]) -> bytes:
+    """An image (height, width, 4) as PNG."""
+    written = io.BytesIO()
+    imsave(written, pixels, format="png", metadata={"Software": None})
+    return written.getvalue()
+
+
+def data_uri(content: bytes, kind: str) -> str:
+    """Content as part of the page: kind is svg+xml or png."""
+    return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
+
+
+def apart(values: list[float], gap: float) -> list[float]:
+    """Values moved as little as needed for neighbours to be at least `gap` apart: where labels
+    that belong to them may stand."""
+    order = np.argsort(values, kind="stable")
+    placed = np.array(values, float)[order]
+    for _ in range(100):
+        short = gap - np.diff(placed)
+        if np.all(short <= 1e-9 * max(gap, 1)):
+            break
+        push = np.maximum(short, 0) / 2
+        placed[:-1] -= push
+        placed[1:] += push
+    result = np.empty_like(placed)
+    result[order] = placed
+    return result.tolist()

@@ -1,0 +1,137 @@
+"""Pictures of a flow: its schedule and step sizes, its energy errors, the bound step by step."""
+
+import numpy as np
+from jaxtyping import Float
+from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
+from numpy.typing import NDArray
+
+from hvax.report.figure import BLUE, GREY, INK, Picture, new_figure, styled
+
+_BAND = (5, 25, 50, 75, 95)  # percentiles
+
+
+@styled()
+def schedule(beta: Float[np.ndarray, " stages"], *, learned: bool) -> Picture:
+    """beta_k by step."""
+    figure, axes = new_figure(4.4, 2.9)
+    axes.plot(beta, "o-", color=BLUE, ms=4.5)
+    for k, align in ((0, "left"), (len(beta) - 1, "right")):
+        axes.annotate(
+            f"{beta[k]:.3f}", (k, beta[k]), xytext=(0, 7), textcoords="offset points",
+            ha=align, color=BLUE, fontsize=8.5,
+        )  # fmt: skip
+    low, high = float(beta.min()), float(beta.max())
+    margin = max(0.2 * (high - low), 0.05)
+    axes.set_ylim(low - margin, high + margin)
+    _steps(axes, len(beta), "inverse temperature β")
+    how = "learned" if learned else "fixed"
+    return Picture(
+        figure,
+        f"Inverse temperature by step: from {beta[0]:.3f} at step 0 to {beta[-1]:.3f} at step "
+        f"{len(beta) - 1}.",
+        f"The tempering schedule, {how}. Below 1 the momentum is hotter, so that a trajectory gets "
+        "further; every step cools it.",
+    )
+
+
+@styled()
+def step_sizes(step_size: NDArray[np.floating], *, learned: bool) -> Picture | None:
+    """Step sizes by latent dimension, or by step; None for a single number."""
+    how = "learned" if learned else "fixed"
+    if step_size.size == 1:
+        return None
+    figure, axes = new_figure(4.4, 2.9)
+    by_step = step_size.ndim == 2 and step_size.shape[1] == 1
+    table = step_size.reshape(1, -1) if by_step or step_size.ndim == 1 else step_size
+    places = np.arange(1, table.shape[1] + 1)
+    if len(table) > 1:
+        axes.vlines(places, table.min(axis=0), table.max(axis=0), color=BLUE, alpha=0.35, lw=3)
+    centre = np.median(table, axis=0)
+    axes.plot(places, centre, "o", color=BLUE, ms=4.5)
+    axes.set_ylim(0, 1.12 * float(table.max()))
+    axes.set_xlim(0.4, len(places) + 0.6)
+    along = "step k" if by_step else "latent dimension"
+    axes.set(xlabel=along, ylabel="leapfrog step size ε")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.grid(axis="y")
+    spread = " A dot is the median over steps, a bar their range." if len(table) > 1 else ""
+    return Picture(
+        figure,
+        f"Step sizes by {along}: from {table.min():.3f} to {table.max():.3f}, median "
+        f"{np.median(table):.3f}.",
+        f"The leapfrog step sizes, {how}.{spread}",
+    )
+
+
+@styled()
+def energy_errors(errors: Float[np.ndarray, "draws K"]) -> Picture:
+    """How much each leapfrog step changes the energy, as quantiles over draws."""
+    finite = np.where(np.isfinite(errors), errors, np.nan)
+    lost = int(np.isnan(finite).sum())
+    figure, axes = new_figure(4.4, 2.9)
+    steps = np.arange(1, errors.shape[1] + 1)
+    kept = [column[~np.isnan(column)] for column in finite.T]
+    table = np.array([np.percentile(c, _BAND) if len(c) else [np.nan] * 5 for c in kept])
+    axes.axhline(0, color=GREY, linewidth=0.7)
+    quantile_bars(axes, steps, table)
+    _steps(axes, errors.shape[1] + 1, "energy error (nats)")
+    axes.set_xlim(0.4, len(steps) + 0.6)
+    typical = np.nanmedian(np.abs(finite), axis=0)
+    beyond = f" {lost} errors are not finite and left out." if lost else ""
+    return Picture(
+        figure,
+        "Energy error of each leapfrog step: medians of its size from "
+        f"{typical.min():.3f} to {typical.max():.3f} nats over {len(typical)} steps.",
+        f"Change of energy over each leapfrog step, {len(errors)} trajectories on test data: median"
+        " (dot), half of them (thick), nine tenths (thin). An exact flow would keep the energy."
+        + beyond,
+    )
+
+
+@styled()
+def bound_by_step(log_weight: Float[np.ndarray, "n draws stages"]) -> Picture | None:
+    """The bound of the flow stopped after k steps, less that of the encoder alone."""
+    gain = (log_weight - log_weight[..., :1]).mean(axis=1, dtype=np.float64)
+    kept = gain[np.all(np.isfinite(gain), axis=1)]
+    if len(kept) < 2:
+        return None
+    mean, error = kept.mean(axis=0), kept.std(axis=0, ddof=1) / np.sqrt(len(kept))
+    figure, axes = new_figure(4.4, 2.9)
+    k = np.arange(len(mean))
+    axes.axhline(0, color=GREY, linewidth=0.7)
+    axes.fill_between(k, mean - 2 * error, mean + 2 * error, color=BLUE, alpha=0.2, linewidth=0)
+    axes.plot(k, mean, "o-", color=BLUE, ms=4.5)
+    axes.annotate(
+        f"{mean[-1]:+.2f}", (k[-1], mean[-1]), xytext=(0, 8), textcoords="offset points",
+        ha="right", color=BLUE, fontsize=8.5,
+    )  # fmt: skip
+    axes.margins(y=0.18)
+    _steps(axes, len(mean), "ELBO gained (nats)")
+    left_out = len(gain) - len(kept)
+    also = f" {left_out} points with non-finite weights are left out." if left_out else ""
+    total = f"{mean[-1]:+.3f} ± {error[-1]:.3f}"
+    return Picture(
+        figure,
+        f"ELBO gained by the flow stopped after each step: {total} nats after step {k[-1]}.",
+        "Stopped after k steps the flow gives a bound too: what it gains over this model's encoder "
+        f"alone, mean over {len(kept)} test points with ± 2 standard errors. All steps together "
+        f"make {total} nats." + also,
+    )
+
+
+def quantile_bars(
+    axes: Axes, places: NDArray[np.number], table: Float[np.ndarray, "places 5"], colour: str = BLUE
+) -> None:
+    """At each place a median (dot), its half (thick line) and nine tenths (thin line)."""
+    low, lower, middle, upper, high = table.T
+    axes.vlines(places, low, high, color=colour, linewidth=1.0)
+    axes.vlines(places, lower, upper, color=colour, linewidth=4.0, alpha=0.55)
+    axes.plot(places, middle, "o", color=colour, ms=4.5, markeredgecolor=INK, markeredgewidth=0.4)
+
+
+def _steps(axes: Axes, stages: int, ylabel: str) -> None:
+    axes.set(xlabel="step k", ylabel=ylabel)
+    axes.xaxis.set_major_locator(MaxNLocator(nbins=10, integer=True))
+    axes.set_xlim(-0.3, stages - 0.7)
+    axes.grid(axis="y")

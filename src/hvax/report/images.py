@@ -1,0 +1,60 @@
+"""Arrays as images: what counts as one, grey levels and colours, and many on one sheet."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+_LEAST, _MOST = 4, 128  # pixels along a side: fewer make no image, more are left out
+
+
+def is_image(x_shape: tuple[int, ...]) -> bool:
+    """Whether data of this shape are pictures: (h, w), (h, w, 1 or 3) or (1 or 3, h, w)."""
+    sides = _sides(x_shape)
+    return sides is not None and min(sides) >= _LEAST
+
+
+def as_pixels(
+    x: NDArray[Any], *, low: float, high: float, x_shape: tuple[int, ...]
+) -> NDArray[np.uint8]:
+    """Images (n, *x_shape) as RGBA (n, height, width, 4); `low` is black and `high` is full.
+
+    Of sides longer than 128 pixels every second, third, ... pixel is kept.
+    """
+    if len(x_shape) == 2:
+        x = x[..., None]
+    elif x_shape[-1] not in (1, 3):
+        x = np.moveaxis(x, 1, -1)
+    every = -(-max(x.shape[1:3]) // _MOST)
+    x = x[:, ::every, ::every].astype(np.float64)
+    level = np.clip((np.nan_to_num(x) - low) / max(high - low, 1e-12), 0, 1)
+    colour = np.broadcast_to(level, (*level.shape[:3], 3))
+    opaque = np.ones((*level.shape[:3], 1))
+    return np.round(255 * np.concatenate([colour, opaque], axis=-1)).astype(np.uint8)
+
+
+def levels(x: NDArray[Any]) -> tuple[float, float]:
+    """What to show as black and as white: 0 and 1 for data between them, else their extremes."""
+    low, high = float(np.min(x)), float(np.max(x))
+    return (0.0, 1.0) if low >= 0 and high <= 1 else (low, high)
+
+
+def sheet(pixels: NDArray[np.uint8], columns: int, *, gap: int = 1) -> NDArray[np.uint8]:
+    """Images (n, height, width, 4) side by side in rows, with transparent gaps."""
+    count, height, width, _ = pixels.shape
+    rows = -(-count // columns)
+    whole = np.zeros((rows * (height + gap) - gap, columns * (width + gap) - gap, 4), np.uint8)
+    for i, one in enumerate(pixels):
+        top, left = i // columns * (height + gap), i % columns * (width + gap)
+        whole[top : top + height, left : left + width] = one
+    return whole
+
+
+def _sides(x_shape: tuple[int, ...]) -> tuple[int, int] | None:
+    if len(x_shape) == 2:
+        return x_shape[0], x_shape[1]
+    if len(x_shape) == 3 and x_shape[2] in (1, 3):
+        return x_shape[0], x_shape[1]
+    if len(x_shape) == 3 and x_shape[0] in (1, 3):
+        return x_shape[1], x_shape[2]
+    return None

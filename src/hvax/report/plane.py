@@ -1,0 +1,121 @@
+"""The true posterior of one data point on a plane of the latent space, beside the encoder's.
+
+With two latent dimensions the plane is the whole space, and the sum over the grid is p(x) to many
+digits: the gaps of the encoder and of the flow are known, not estimated by a bound.
+"""
+
+import math
+from typing import NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+from numpy.typing import NDArray
+
+from hvax.models.gaussian import DiagonalGaussian
+from hvax.models.vae import VAE
+
+_CELLS = 120  # along each axis
+_ZOOMS = 2  # times the box closes in on the posterior before the last grid
+_KEPT = 12.0  # nats below the maximum that a box still holds
+_BLOCK = 1024  # points of the grid that are decoded at once
+_NODES = 24  # of Gauss-Hermite quadrature, along each axis
+
+
+class Plane(NamedTuple):
+    """log p(x, z) over two latent axes, the others held; mean and sigma are the encoder's."""
+
+    axes: tuple[int, int]
+    first: NDArray[np.float64]  # grid along axes[0]
+    second: NDArray[np.float64]  # grid along axes[1]
+    log_joint: Float[np.ndarray, "second first"]  # nats
+    mean: Float[np.ndarray, "2"]
+    sigma: Float[np.ndarray, "2"]
+    log_p: float | None  # log p(x), where d = 2
+    kl: float | None  # KL(q(z | x) || p(z | x)), where d = 2
+
+
+def plane(
+    vae: VAE,
+    x: Array,
+    *,
+    through: Float[Array, " d"],
+    axes: tuple[int, int],
+    cover: Float[np.ndarray, "points 2"],
+) -> Plane:
+    """The plane of two latent axes through a point, as far as the posterior and `cover` reach."""
+    posterior = vae.posterior(x)
+    where = np.array(axes)
+    mean = np.asarray(posterior.mean, np.float64)[where]
+    sigma = np.asarray(posterior.sigma, np.float64)[where]
+    held = np.asarray(through, np.float64)
+    near = np.concatenate([mean + 3 * sigma * np.array([[-1], [1]]), cover])
+    low = np.minimum(near.min(axis=0), np.minimum(-4, mean - 6 * sigma))
+    high = np.maximum(near.max(axis=0), np.maximum(4, mean + 6 * sigma))
+    for _ in range(_ZOOMS):
+        first, second, log_joint = _grid(vae, x, held, where, low, high)
+        rows, columns = np.nonzero(log_joint > log_joint.max() - _KEPT)
+        pad = 2 * (high - low) / (_CELLS - 1)
+        low = np.array([first[columns.min()], second[rows.min()]]) - pad
+        high = np.array([first[columns.max()], second[rows.max()]]) + pad
+        low, high = np.minimum(low, near.min(axis=0)), np.maximum(high, near.max(axis=0))
+    first, second, log_joint = _grid(vae, x, held, where, low, high)
+    log_p, kl = None, None
+    if len(held) == 2:
+        cell = math.log((first[1] - first[0]) * (second[1] - second[0]))
+        log_p = float(np.logaddexp.reduce(log_joint, axis=None)) + cell
+        kl = log_p - _elbo(vae, x, posterior)
+    return Plane(axes, first, second, log_joint, mean, sigma, log_p, kl)
+
+
+def mass_levels(log_density: NDArray[np.float64], masses: tuple[float, ...]) -> list[float]:
+    """The levels above which the densest cells of a grid hold these fractions of the whole."""
+    descending = np.sort(log_density, axis=None)[::-1]
+    held = np.exp(descending - descending[0]).cumsum()
+    return [float(descending[np.searchsorted(held, mass * held[-1])]) for mass in masses]
+
+
+def most_tied(vae: VAE, x: Array) -> tuple[int, int]:
+    """The two latent axes that x ties most closely: largest |H_ij| / sqrt(H_ii H_jj) of the
+    Hessian of U at the encoder's mean."""
+    hessian = np.asarray(_hessian(vae, x), np.float64)
+    scale = np.sqrt(np.maximum(np.abs(np.diag(hessian)), 1e-12))
+    tied = np.abs(np.triu(hessian / np.outer(scale, scale), k=1))
+    first, second = np.unravel_index(np.nanargmax(tied), tied.shape)
+    return int(first), int(second)
+
+
+def _grid(
+    vae: VAE,
+    x: Array,
+    held: NDArray[np.float64],
+    axes: NDArray[np.int64],
+    low: NDArray[np.float64],
+    high: NDArray[np.float64],
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    first, second = (np.linspace(low[i], high[i], _CELLS) for i in (0, 1))
+    z = np.tile(held, (_CELLS, _CELLS, 1))
+    z[..., axes[0]], z[..., axes[1]] = first[None, :], second[:, None]
+    log_joint = np.asarray(_log_joint(vae, x, jnp.asarray(z.reshape(-1, len(held)), float)))
+    return first, second, log_joint.reshape(_CELLS, _CELLS).astype(np.float64)
+
+
+def _elbo(vae: VAE, x: Array, posterior: DiagonalGaussian) -> float:
+    """E_q[log p(x, z)] + entropy of q, by Gauss-Hermite quadrature over two dimensions."""
+    node, weight = np.polynomial.hermite_e.hermegauss(_NODES)
+    noise = np.stack(np.meshgrid(node, node), axis=-1).reshape(-1, 2)
+    z = posterior.mean + posterior.sigma * jnp.asarray(noise, posterior.mean.dtype)
+    weights = np.outer(weight, weight).reshape(-1) / (2 * np.pi)
+    return float(weights @ np.asarray(_log_joint(vae, x, z))) + float(posterior.entropy())
+
+
+@eqx.filter_jit
+def _log_joint(vae: VAE, x: Array, z: Float[Array, "points d"]) -> Float[Array, " points"]:
+    return -jax.lax.map(lambda z: vae.potential(x)(z)[0], z, batch_size=_BLOCK)
+
+
+@eqx.filter_jit
+def _hessian(vae: VAE, x: Array) -> Float[Array, "d d"]:
+    return jax.hessian(lambda z: vae.potential(x)(z)[0])(vae.posterior(x).mean)
