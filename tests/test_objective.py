@@ -47,6 +47,7 @@ def model() -> HVAE:
 
 
 compiled_forward = eqx.filter_jit(forward)
+compiled_bound = eqx.filter_jit(importance_weighted_bound)
 
 
 def log_weights(model, x, **options) -> np.ndarray:
@@ -137,14 +138,14 @@ def test_the_elbo_scores_x_out():
 
 
 def test_importance_weighted_bound_is_its_formula(model):
-    bound = eqx.filter_jit(importance_weighted_bound)(model, X, key=key(), num_samples=3)
+    bound = compiled_bound(model, X, key=key(), num_samples=3)
     draws = [log_weights(model, X, key=k) for k in jax.random.split(key(), 3)]
     exact = (logsumexp(draws, axis=0) - np.log(3)).mean()
     np.testing.assert_allclose(bound, exact, rtol=0, atol=1e-13)
 
 
 def test_one_importance_sample_is_the_elbo():
-    bound = importance_weighted_bound(vae(), X, key=key(), num_samples=1)
+    bound = compiled_bound(vae(), X, key=key(), num_samples=1)
     exact = log_weights(vae(), X, key=jax.random.split(key(), 1)[0]).mean()
     np.testing.assert_allclose(bound, exact, rtol=0, atol=1e-13)
 
@@ -170,14 +171,14 @@ def test_a_failed_draw_counts_as_no_weight():
     failed = ~np.isfinite(draws)
     assert failed[0].any() and not failed.all(axis=0).any()
     exact = (logsumexp(np.where(failed, -np.inf, draws), axis=0) - np.log(8)).mean()
-    bound = importance_weighted_bound(model, X, key=key(), num_samples=8)
+    bound = compiled_bound(model, X, key=key(), num_samples=8)
     np.testing.assert_allclose(bound, exact, rtol=0, atol=1e-13)
     assert hamiltonian_elbo(model, X, key=keys[0]) == -np.inf
 
 
 def test_a_data_point_that_always_fails_has_no_likelihood():
     x = np.where(np.arange(12).reshape(4, 3) == 4, np.nan, X)
-    assert importance_weighted_bound(vae(), x, key=key(), num_samples=2) == -np.inf
+    assert compiled_bound(vae(), x, key=key(), num_samples=2) == -np.inf
 
 
 @pytest.mark.xfail(strict=True, reason="elbo takes the plain mean: NaN, not -inf")
@@ -221,6 +222,33 @@ def test_new_prefactors_compile_nothing(model, terms):
         exact = 2 * scale - (terms[0] @ np.asarray(logp) - terms[1] @ np.asarray(logq)).mean()
         np.testing.assert_allclose(value(logp, logq, scale), exact, rtol=0, atol=1e-12)
     assert len(traces) == 1
+
+
+def test_the_analytic_kl_at_no_steps_is_the_plain_vaes():
+    """In value and in gradient, on the same noise."""
+    plain = eqx.filter_value_and_grad(lambda model: vae_loss(model, X, key=key(), kl="analytic"))
+    no_steps = eqx.filter_value_and_grad(
+        lambda model: loss(HVAE(model, HamiltonianFlow(0)), X, key=key(), kl="analytic")
+    )
+    ours, exact = eqx.filter_jit(no_steps)(vae()), eqx.filter_jit(plain)(vae())
+    for one, other in zip(jax.tree.leaves(ours), jax.tree.leaves(exact), strict=True):
+        np.testing.assert_allclose(one, other, rtol=0, atol=1e-13)
+
+
+def test_the_analytic_kl_keeps_the_expectation(model):
+    """20,000 draws in batches of four, paired, under prefactors. PLANTED."""
+
+    def difference(key):
+        options = {"logp_prefactor": np.array([1, 0.6, 1]), "logq_prefactor": np.array([1.3, 1, 1])}
+        sampled, analytic = (
+            loss(model, X, key=jax.random.clone(key), kl=kl, **options)
+            for kl in ("sampled", "analytic")
+        )
+        return sampled - analytic
+
+    noise = np.asarray(jax.jit(jax.vmap(difference))(jax.random.split(key(), 5000)))
+    assert noise.std() > 0.1
+    assert abs(noise.mean()) < 4.5 * noise.std() / np.sqrt(5000)
 
 
 @pytest.mark.parametrize("name", ["logp_prefactor", "logq_prefactor"])

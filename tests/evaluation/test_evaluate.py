@@ -88,7 +88,8 @@ def hand():
 
 
 def test_nll_is_the_negative_log_likelihood(scores, hand):
-    """Within 4.5 SE, SE = ?. Planted errors: ?."""
+    """Within 4.5 SE of 0.005 nats. Seen to fail: 0.93 nats without the log-determinant, 0.35 with
+    one key for all draws, 1.8 with the tempering's ratio upside down."""
     _, log_w = hand
     truth = -marginal().logpdf(X)
     relative = np.exp(log_w + truth[:, None])  # w / p
@@ -96,14 +97,14 @@ def test_nll_is_the_negative_log_likelihood(scores, hand):
     bias = relative.var(axis=1).mean() / (2 * S)
     assert scores.nll_mc_se == pytest.approx(mc_se, rel=0.05)
     assert scores.nll_bias == pytest.approx(bias, rel=0.1)
-    print("SE", mc_se, "bias", bias, "off", scores.nll - truth.mean())
     assert abs(scores.nll - truth.mean()) < 4.5 * mc_se + bias
     # Over data points it is the spread of the truth.
     assert scores.nll_se == pytest.approx(truth.std(ddof=1) / np.sqrt(N), rel=0.02)
 
 
 def test_elbo_is_the_closed_forms_and_below_log_p(scores, hand):
-    """Within 4.5 SE, SE = ?. Planted errors: ?."""
+    """Within 4.5 SE of 0.005 nats. Seen to fail: 0.58 nats with rho_0 scored under N(0, I), 4.6 with
+    the tempering's ratio upside down."""
     _, log_w = hand
     mc_se = np.sqrt(log_w.var(axis=1, ddof=1).sum() / S) / N
     flow, encoder, network = MODEL.flow, PLAIN.encoder, PLAIN.decoder.network
@@ -124,7 +125,6 @@ def test_elbo_is_the_closed_forms_and_below_log_p(scores, hand):
             for x in X
         ]
     )
-    print("SE", mc_se, "off", scores.elbo - exact, exact)
     assert abs(scores.elbo - exact) < 4.5 * mc_se
     assert exact < marginal().logpdf(X).mean() - 0.05  # and the two are told apart:
     assert scores.elbo < marginal().logpdf(X).mean() - 4.5 * mc_se
@@ -213,17 +213,17 @@ def test_pairs_are_scored_at_x_out():
 
 def test_examples_are_scored_scaled():
     stored = np.random.default_rng(0).integers(0, 9, (30, 3)).astype(np.uint8)
-    rows = np.array([3, 29, 4])
+    rows = np.arange(29, 5, -2)
     scaled = score(PLAIN, Examples(stored, rows, scale=4.0), 20)
     plain = score(PLAIN, (stored[rows] / 4).astype(np.float32), 20)
     assert scaled.nll == pytest.approx(plain.nll, rel=TOLERANCE)
 
 
 class Broken(AbstractLikelihood):
-    """A Gaussian that gives NaN, or +inf, where the decoder's first output is above a limit."""
+    """A Gaussian that gives another number where the decoder's first output is above a limit."""
 
-    limit: float
-    instead: float
+    limit: jax.Array
+    instead: jax.Array
 
     def log_prob(self, output, x):
         value = FixedGaussian().log_prob(output, x)
@@ -239,26 +239,23 @@ class Broken(AbstractLikelihood):
         pass
 
 
-@pytest.mark.parametrize("instead", [np.nan, np.inf, -np.inf])
-def test_a_draw_that_is_not_finite_is_counted_and_has_no_weight(instead):
-    x = X[:4]
+def test_a_draw_that_is_not_finite_is_counted_and_has_no_weight():
     network = PLAIN.decoder.network
-    sound = VAE(PLAIN.encoder, Decoder(network, FixedGaussian()))
-    outputs, log_w = by_hand(sound, x, 20)
-    first = np.sort(np.asarray(outputs.decoder)[..., 0], axis=1)
-    limit = float(np.median(first))
-    wrong = np.asarray(outputs.decoder)[..., 0] > limit
-    assert 0 < wrong.sum() < wrong.size
-    log_w = np.where(wrong, -np.inf, log_w)
-    broken = score(VAE(PLAIN.encoder, Decoder(network, Broken(limit, instead))), x, 20)
-    assert broken.non_finite == wrong.sum()
-    assert broken.elbo == -np.inf and math.isnan(broken.elbo_se)
-    with np.errstate(divide="ignore"):
-        expected = logsumexp(log_w, axis=1) - np.log(20)
-    np.testing.assert_allclose(broken.per_point.log_p, expected, rtol=TOLERANCE)
-    finite = np.isfinite(expected)
-    np.testing.assert_array_equal(np.isfinite(broken.per_point.log_p), finite)
-    assert not broken.trusted
+    outputs, log_w = by_hand(VAE(PLAIN.encoder, Decoder(network, FixedGaussian())), X, 20)
+    first = np.asarray(outputs.decoder)[..., 0]
+    limit = np.median(first)
+    log_w = np.where(first > limit, -np.inf, log_w)
+    some = np.any(first <= limit, axis=1)
+    assert 0 < some.sum() < N  # a point of which no draw is left has log p = -inf
+    expected = np.full(N, -np.inf)
+    expected[some] = logsumexp(log_w[some], axis=1) - np.log(20)
+    for instead in (np.nan, np.inf, -np.inf):
+        likelihood = Broken(jnp.asarray(limit, float), jnp.asarray(instead, float))
+        broken = score(VAE(PLAIN.encoder, Decoder(network, likelihood)), X, 20)
+        assert broken.non_finite == np.sum(first > limit)
+        assert broken.elbo == -np.inf and math.isnan(broken.elbo_se)
+        assert broken.nll == np.inf and not broken.trusted
+        np.testing.assert_allclose(broken.per_point.log_p, expected, rtol=TOLERANCE)
 
 
 def test_one_point_has_no_standard_error():

@@ -68,17 +68,15 @@ def rising_factorial_oracle(r, n):
     return logs, firsts, np.array([-(1 / f**2).sum() for f in factors])
 
 
-@pytest.mark.parametrize("region", ["below the switch", "above the switch"])
-def test_log_rising_factorial(dtype, region):
-    """The plain difference of lgammas fails above the switch, 26,000 units off in float32."""
-    r = {
-        "below the switch": np.geomspace(1e-4, 16, 40),
-        "above the switch": np.geomspace(16.001, np.exp(10), 40),
-    }[region].astype(dtype)
+def test_log_rising_factorial(dtype):
+    """From r = 1e-4 to e^10, and on both sides of its switch at 16, where it must not jump. The
+    plain difference of lgammas fails, 26,000 units off in float32."""
+    r = np.append(np.geomspace(1e-4, np.exp(10), 80), 16).astype(dtype)
+    r = np.append(r, np.nextafter(r[-1], dtype.type(17)))
     n = np.concatenate([np.arange(10), np.round(np.geomspace(10, 1e4, 12))]).astype(dtype)
     r, n = (a.ravel() for a in np.meshgrid(r, n))
     ours = derivatives(log_rising_factorial, jnp.asarray(r), jnp.asarray(n))
-    # Rounding seen: 60 units. Where n = 0 the exact value is 0, hence the floors.
+    # Rounding seen: 64 units. Where n = 0 the exact value is 0, hence the floors.
     floors = [1, 1 / r, 1 / r**2]
     for derived, exact, floor in zip(ours, rising_factorial_oracle(r, n), floors, strict=True):
         assert_close(derived, exact, units=600, dtype=dtype, floor=floor)
@@ -91,12 +89,3 @@ def test_log_rising_factorial_of_fractions(x64):
     # Differences of gammaln near 100 carry 1e-14; 50 times that.
     np.testing.assert_allclose(ours, gammaln(r + n) - gammaln(r), rtol=0, atol=5e-13)
     np.testing.assert_allclose(ours, np.log(poch(r, n)), rtol=0, atol=5e-13)
-
-
-def test_log_rising_factorial_does_not_jump_at_its_switch(dtype):
-    n = jnp.asarray([0.0, 1.0, 3.0, 100.0, 1e4], dtype)
-    sixteen, seventeen = np.array([16, 17], dtype)
-    sides = [jnp.full_like(n, r) for r in (sixteen, np.nextafter(sixteen, seventeen))]
-    below, above = (derivatives(log_rising_factorial, r, n) for r in sides)
-    for left, right, floor in zip(below, above, [1, 1 / 16, 1 / 256], strict=True):
-        assert_close(left, right, units=600, dtype=dtype, floor=floor)

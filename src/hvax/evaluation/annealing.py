@@ -7,7 +7,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, Float, Key, PRNGKeyArray
 from numpy.typing import NDArray
 
 from hvax.hamiltonian.gradient import Evaluation as Gradient
@@ -24,16 +24,18 @@ _GAIN, _FIRST_STEP = 0.1, 0.1  # of the adaptation of log step sizes
 class Ends(NamedTuple):
     """log p_0 and log p(x, z) at one z, with their gradients."""
 
-    log_start: Float[Array, ""]
-    start_gradient: Float[Array, " d"]
-    log_joint: Float[Array, ""]
-    joint_gradient: Float[Array, " d"]
+    log_start: Float[Array, "*chains"]
+    start_gradient: Float[Array, "*chains d"]
+    log_joint: Float[Array, "*chains"]
+    joint_gradient: Float[Array, "*chains d"]
 
 
 class Chains(NamedTuple):
-    z: Float[Array, " d"]
+    """One chain, or with leading axes (points, chains) many."""
+
+    z: Float[Array, "*chains d"]
     ends: Ends
-    log_weight: Float[Array, ""]
+    log_weight: Float[Array, "*chains"]
 
 
 class Swept(NamedTuple):
@@ -97,7 +99,7 @@ class Sweep(eqx.Module):
 
 
 @eqx.filter_jit
-def _started(sweep: Sweep, x: Array, keys: PRNGKeyArray) -> Chains:
+def _started(sweep: Sweep, x: Array, keys: Key[Array, "points chains"]) -> Chains:
     def one(x: Array, key: PRNGKeyArray) -> Array:
         posterior = sweep.vae.posterior(x)
         if sweep.start == "posterior":

@@ -64,7 +64,7 @@ def prior_samples(
 
 
 def decoded(
-    model: PyTree, z: Float[Array, "n d"], *, key: PRNGKeyArray, mean: bool = False
+    model: PyTree, z: Float[Array | np.ndarray, "n d"], *, key: PRNGKeyArray, mean: bool = False
 ) -> NDArray[Any]:
     """Draws of x, or E[x | z] where `mean`, at given latent points."""
     pieces = []
@@ -75,8 +75,8 @@ def decoded(
 
 
 def interpolation(
-    start: Float[Array, " d"],
-    end: Float[Array, " d"],
+    start: Float[Array | np.ndarray, " d"],
+    end: Float[Array | np.ndarray, " d"],
     num_points: int,
     *,
     path: Literal["linear", "spherical"] = "spherical",

@@ -121,7 +121,7 @@ class HamiltonianFlow(eqx.Module):
             return moved._replace(rho=scaling * moved.rho), moved.energy - state.energy
 
         start = phase_state(value_and_grad, z=z, rho=rho)
-        per_step = (self._step_sizes(z), jnp.sqrt(beta[1:] / beta[:-1]))
+        per_step = (self._step_sizes(z), jnp.sqrt(beta[:-1] / beta[1:]))
         end, energy_errors = jax.lax.scan(step, start, per_step)
         return PhaseSpace(z, rho, end.z, end.rho, gamma, beta, energy_errors, end.aux)
 

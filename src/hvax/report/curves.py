@@ -146,5 +146,3 @@ def _said(name: str, curve: Curve) -> str:
         f"Validation ELBO of {name}: {curve.elbo[0]:.2f} nats at epoch {curve.epoch[0]:.0f}, best "
         f"{curve.elbo[best]:.2f} at epoch {curve.epoch[best]:.0f} of {curve.epoch[-1]:.0f}"
     )
-
-

@@ -36,6 +36,7 @@ THEMES: dict[str, dict[str, str]] = {
 _STYLE = {
     "svg.fonttype": "none",  # text stays text, in the reader's own font
     "svg.hashsalt": "hvax",
+    "path.simplify": False,  # it would lose dots drawn as one path
     "font.family": "DejaVu Sans",
     "font.size": 9.5,
     "text.color": INK,
@@ -90,11 +91,18 @@ def svg(figure: Figure) -> dict[str, bytes]:
     with styled():
         figure.savefig(written, format="svg", transparent=True, metadata=nothing)
     text = written.getvalue().replace("'DejaVu Sans'", _FONT)
-    text = re.sub(r"\d+\.\d{3,}", lambda number: f"{float(number[0]):.2f}", text)
+    text = re.sub("<[^>]*>", _rounded, text)
     return {
-        theme: re.sub(r"#0000[01]\d", lambda name, c=colours: c.get(name[0], name[0]), text).encode()
+        theme: re.sub(
+            r"#0000[01]\d", lambda name, c=colours: c.get(name[0], name[0]), text
+        ).encode()
         for theme, colours in THEMES.items()
     }
+
+
+def _rounded(tag: re.Match[str]) -> str:
+    """A tag with its coordinates to a hundredth of a point; what it encloses is left alone."""
+    return re.sub(r"\d+\.\d{3,}", lambda number: f"{float(number[0]):.2f}", tag[0])
 
 
 def png(pixels: NDArray[np.uint8]) -> bytes:

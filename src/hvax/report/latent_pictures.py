@@ -154,10 +154,12 @@ def _frame(axes: Axes, plane: Plane, level: float, points: Float[np.ndarray, "n 
     ]
     ellipse = plane.mean + 0.5 * _ELLIPSE * plane.sigma * np.array([[-1], [1]])
     whole = np.concatenate([region, ellipse, points])
-    low, high = whole.min(axis=0), whole.max(axis=0)
-    pad = 0.04 * (high - low).max()
-    axes.set(xlim=(low[0] - pad, high[0] + pad), ylim=(low[1] - pad, high[1] + pad))
-    axes.set_aspect("equal", adjustable="datalim")
+    centre = (whole.min(axis=0) + whole.max(axis=0)) / 2
+    reach = 0.54 * np.ptp(whole, axis=0).max()
+    axes.set(
+        xlim=(centre[0] - reach, centre[0] + reach), ylim=(centre[1] - reach, centre[1] + reach)
+    )
+    axes.set_box_aspect(1)
 
 
 def _axis(points: Projection, i: int) -> str:
@@ -173,5 +175,3 @@ def _mode(plane: Plane) -> tuple[float, float]:
 
 def _pair(two: Any) -> str:
     return f"({two[0]:.2f}, {two[1]:.2f})"
-
-

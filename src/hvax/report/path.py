@@ -56,14 +56,10 @@ def positions(
 
     start = phase_state(value_and_grad, z=z, rho=rho)
     _, later = jax.lax.scan(step, start, (step_sizes, jnp.sqrt(beta[:-1] / beta[1:])))
-    return Positions(
-        jnp.concatenate([z[None], later.z]), jnp.concatenate([rho[None], later.rho])
-    )
+    return Positions(jnp.concatenate([z[None], later.z]), jnp.concatenate([rho[None], later.rho]))
 
 
-def paths(
-    model: VAE | HVAE, x: Num[Array, "n ..."], num_draws: int, *, key: PRNGKeyArray
-) -> Paths:
+def paths(model: VAE | HVAE, x: Num[Array, "n ..."], num_draws: int, *, key: PRNGKeyArray) -> Paths:
     """`num_draws` draws of the model for each data point."""
     keys = jax.random.split(key, (len(x), num_draws))
     return Paths(*(np.asarray(array) for array in _paths(model, x, keys)))

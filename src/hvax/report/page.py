@@ -1,0 +1,126 @@
+"""The HTML of a report: text is escaped here and nowhere else, and nothing is fetched."""
+
+from collections.abc import Iterable, Sequence
+from html import escape
+from pathlib import Path
+from typing import NamedTuple, NewType
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hvax.report.figure import Picture, data_uri, png, svg
+
+Html = NewType("Html", str)
+"""Text that is HTML already; every other string is escaped on its way in."""
+
+# The page may show what it holds, and reach nothing.
+_POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
+
+
+class Section(NamedTuple):
+    """A part of the page; `name` is its anchor."""
+
+    name: str
+    title: str
+    body: Html
+
+
+def page(title: str, subtitle: str, sections: Sequence[Section], footer: str) -> Html:
+    """The whole document."""
+    style = Path(__file__).with_name("page.css").read_text()
+    links = joined(Html(f'<a href="#{s.name}">{escape(s.title)}</a>') for s in sections)
+    parts = joined(
+        Html(
+            f'<section id="{s.name}" aria-labelledby="{s.name}-title">\n'
+            f'<h2 id="{s.name}-title">{escape(s.title)}</h2>\n{s.body}\n</section>'
+        )
+        for s in sections
+    )
+    return Html(f"""<!DOCTYPE html>
+<html lang="en-GB">
+<head>
+<meta charset="utf-8">
+<meta http-equiv="Content-Security-Policy" content="{_POLICY}">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="color-scheme" content="light dark">
+<title>{escape(title)}</title>
+<style>
+{style}</style>
+</head>
+<body>
+<header>
+<h1>{escape(title)}</h1>
+<p>{escape(subtitle)}</p>
+<nav aria-label="Sections">{links}</nav>
+</header>
+<main>
+{parts}
+</main>
+<footer>{escape(footer)}</footer>
+</body>
+</html>
+""")
+
+
+def joined(pieces: Iterable[Html]) -> Html:
+    return Html("\n".join(pieces))
+
+
+def text(words: str) -> Html:
+    return Html(escape(words))
+
+
+def paragraph(words: str, kind: str = "") -> Html:
+    """Words as one paragraph."""
+    return element("p", Html(escape(words)), kind)
+
+
+def element(tag: str, content: Html, kind: str = "") -> Html:
+    """An element of a CSS class."""
+    attribute = f' class="{kind}"' if kind else ""
+    return Html(f"<{tag}{attribute}>{content}</{tag}>")
+
+
+def pictures(found: Iterable[Picture | None], kind: str = "") -> Html:
+    """Pictures beside each other where there is room."""
+    figures = joined(figure(picture) for picture in found if picture is not None)
+    return element("div", figures, f"pictures {kind}".strip())
+
+
+def figure(picture: Picture, beside_caption: Html | None = None) -> Html:
+    """A picture in both themes, with its caption."""
+    caption = element("figcaption", Html(escape(picture.caption)))
+    if beside_caption is not None:
+        caption = element("div", Html(beside_caption + caption), "with-input")
+    written = svg(picture.figure)
+    width, height = (round(96 * inches) for inches in picture.figure.get_size_inches())
+    return Html(
+        "<figure><picture>"
+        '<source media="(prefers-color-scheme: dark)" '
+        f'srcset="{data_uri(written["dark"], "svg+xml")}">'
+        f'<img src="{data_uri(written["light"], "svg+xml")}" alt="{escape(picture.alt)}" '
+        f'width="{width}" height="{height}"></picture>{caption}</figure>'
+    )
+
+
+def image(pixels: NDArray[np.uint8], alt: str) -> Html:
+    """An RGBA image, its pixels kept apart however large it is shown."""
+    height, width, _ = pixels.shape
+    return Html(
+        f'<img class="pixels" src="{data_uri(png(pixels), "png")}" alt="{escape(alt)}" '
+        f'width="{width}" height="{height}">'
+    )
+
+
+def table(head: Sequence[Html], rows: Iterable[Sequence[Html]], caption: str) -> Html:
+    """A table whose first column names its rows; `head` and cells are ready elements' content."""
+    top = "".join(f'<th scope="col">{cell}</th>' for cell in head)
+    body = "\n".join(
+        f'<tr><th scope="row">{name}</th>' + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>"
+        for name, *cells in rows
+    )
+    header = f"<thead><tr>{top}</tr></thead>\n" if head else ""
+    return Html(
+        f'<div class="scroll" role="region" aria-label="{escape(caption)}" tabindex="0"><table>\n'
+        f"{header}<tbody>\n{body}\n</tbody></table></div>"
+    )

@@ -1,0 +1,56 @@
+"""One self-contained HTML file that says how a run went: numbers, pictures, options."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import PRNGKeyArray
+
+from hvax.data.examples import Examples
+from hvax.files import write_atomically
+from hvax.models.hvae import HVAE
+from hvax.models.vae import VAE
+
+
+@dataclass(frozen=True, eq=False)
+class Report:
+    """What a report is made from.
+
+    - `title`: any text, such as the run's name.
+    - `model`: what was trained; `test`: the examples (batch axis first) that the pictures show;
+      `labels`: theirs, of any kind, or None.
+    - `evaluation`: `hvax.evaluation.table.as_json` of the model on test data; it may have what a
+      run knows besides (`epochs`, `seconds_training`, ...). `history`: one mapping per epoch, the
+      lines of metrics.jsonl.
+    - `baseline`, `baseline_history`: the same of the plain VAE.
+    - `options`: those of the run, nested.
+    """
+
+    title: str
+    model: VAE | HVAE
+    test: Examples
+    evaluation: Mapping[str, Any]
+    history: Sequence[Mapping[str, float]] = ()
+    baseline: Mapping[str, Any] | None = None
+    baseline_history: Sequence[Mapping[str, float]] = ()
+    labels: np.ndarray | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.labels is not None and len(self.labels) != len(self.test):
+            raise ValueError(
+                f"labels must be one per test example, got {len(self.labels)} labels for "
+                f"{len(self.test)} examples."
+            )
+
+
+def write_report(report: Report, path: str | Path, *, key: PRNGKeyArray) -> None:
+    """Writes the report to `path`, whole or not at all; a file that is there is replaced.
+
+    What is random in the pictures comes from `key`; with the same key the file is the same.
+    """
+    from hvax.report.sections import report_html  # loads matplotlib
+
+    write_atomically(Path(path), report_html(report, key=key).encode())

@@ -1,0 +1,131 @@
+"""A report's page: its sections in order, those on numbers and training spelt out here."""
+
+
+import jax
+from jaxtyping import PRNGKeyArray
+
+from hvax import __version__
+from hvax.evaluation.evaluate import ESS, K_HAT
+from hvax.models.hvae import HVAE, plain_vae
+from hvax.models.likelihood import Bernoulli
+from hvax.report import curves, numbers
+from hvax.report.data_sections import latent_section, reconstruction_section, samples_section
+from hvax.report.draw import spaced
+from hvax.report.figure import BLUE, ORANGE
+from hvax.report.flow_sections import flow_section, posterior_section
+from hvax.report.page import Html, Section, element, joined, page, paragraph, pictures
+from hvax.report.report import Report
+
+# The words of the first table, each with what it means.
+_GLOSSARY = {
+    "Nats": "Natural logarithms of probabilities: one nat is a factor of e in likelihood.",
+    "ELBO": "The mean of log w, a lower bound on log p(x). It falls short by how far the draws of "
+    "z are from the true posterior.",
+    "NLL": "Minus log p(x), estimated with many importance samples. Too few samples make it too "
+    "high.",
+    "Standard error": "How far the mean over these test points may be off that over all such data. "
+    "Two models on the same points share most of it: their difference is usually surer than either "
+    "number.",
+    "Effective samples": "How many equally weighted samples the weighted ones are worth.",
+    "k-hat": "The shape of the weights’ tail. Above 0.7 a few samples carry the estimate, and its "
+    "error is not known.",
+    "Divergent": "A trajectory whose energy jumped by more than 1000 nats in a step: the step size "
+    "is too large for it.",
+}
+
+
+def report_html(report: Report, *, key: PRNGKeyArray) -> Html:
+    """The whole page."""
+    data, samples, latent, posterior, flow = jax.random.split(key, 5)
+    sections = (
+        _numbers_section(report),
+        _training_section(report),
+        reconstruction_section(report, key=data),
+        samples_section(report, key=samples),
+        latent_section(report, key=latent),
+        posterior_section(report, key=posterior),
+        flow_section(report, key=flow),
+        _everything_section(report),
+        _options_section(report),
+    )
+    made = f"Written by hvax {__version__}. This page holds everything it shows and fetches nothing."
+    return page(report.title, _subtitle(report), [s for s in sections if s is not None], made)
+
+
+def _subtitle(report: Report) -> str:
+    parts = [f"Hamiltonian VAE, {report.model.flow.num_steps} leapfrog steps"
+             if isinstance(report.model, HVAE) else "Variational autoencoder"]  # fmt: skip
+    parts.append(f"{report.evaluation['latent_size']} latent dimensions")
+    parts.append(f"{type(plain_vae(report.model).decoder.likelihood).__name__} likelihood")
+    parts.append(f"examples of shape {' × '.join(map(str, report.test.x_shape))}")
+    return ", ".join(parts)
+
+
+def _scores(report: Report) -> list[tuple[str, str, numbers.Evaluation]]:
+    scores: list[tuple[str, str, numbers.Evaluation]] = [
+        (type(report.model).__name__, "model", report.evaluation)
+    ]
+    if report.baseline is not None:
+        scores.append(("VAE", "baseline", report.baseline))
+    return scores
+
+
+def _numbers_section(report: Report) -> Section:
+    scores = _scores(report)
+    warnings = [numbers.distrust(name, evaluation) for name, _, evaluation in scores]
+    pieces = [
+        element("p", numbers.lead(scores[0][0], report.evaluation, report.baseline), "lead"),
+        *(paragraph(warning, "warning") for warning in warnings if warning is not None),
+    ]
+    if _is_grey(report):
+        pieces.append(
+            paragraph(
+                "These data have grey levels between 0 and 1 under a Bernoulli likelihood. The "
+                "numbers are cross-entropies, no likelihoods of the data.",
+                "warning",
+            )
+        )
+    terms = joined(
+        Html(f"<dt>{term}</dt><dd>{meaning}</dd>") for term, meaning in _GLOSSARY.items()
+    )
+    words = Html(f"<details><summary>What the words mean</summary><dl>{terms}</dl></details>")
+    return Section("numbers", "Results", joined([*pieces, numbers.headline(scores), words]))
+
+
+def _training_section(report: Report) -> Section | None:
+    histories = (report.history, report.baseline_history)
+    runs = [
+        curves.Run(name, colour, history, evaluation)
+        for (name, _, evaluation), colour, history in zip(
+            _scores(report), (BLUE, ORANGE), histories, strict=False
+        )
+    ]
+    found = [curves.learning_curves(runs), curves.bounds(runs)]
+    if not any(found):
+        return None
+    return Section("training", "Training", pictures(found))
+
+
+def _everything_section(report: Report) -> Section:
+    note = paragraph(
+        f"From {report.evaluation['num_samples']} importance samples at each of "
+        f"{report.evaluation['num_points']} test points. Weights count as sound where k-hat is at "
+        f"most {K_HAT} and at least {ESS:g} samples are effective.",
+        "soft",
+    )
+    return Section("all", "All numbers", joined([note, numbers.everything(_scores(report))]))
+
+
+def _options_section(report: Report) -> Section | None:
+    if not report.options:
+        return None
+    return Section("options", "Configuration", numbers.options(report.options))
+
+
+def _is_grey(report: Report) -> bool:
+    if not isinstance(plain_vae(report.model).decoder.likelihood, Bernoulli):
+        return False
+    x = report.test[spaced(len(report.test), 100)]
+    return bool(((x > 0) & (x < 1)).any())
+
+
