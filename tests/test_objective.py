@@ -224,19 +224,9 @@ def test_new_prefactors_compile_nothing(model, terms):
     assert len(traces) == 1
 
 
-def test_the_analytic_kl_at_no_steps_is_the_plain_vaes():
-    """In value and in gradient, on the same noise."""
-    plain = eqx.filter_value_and_grad(lambda model: vae_loss(model, X, key=key(), kl="analytic"))
-    no_steps = eqx.filter_value_and_grad(
-        lambda model: loss(HVAE(model, HamiltonianFlow(0)), X, key=key(), kl="analytic")
-    )
-    ours, exact = eqx.filter_jit(no_steps)(vae()), eqx.filter_jit(plain)(vae())
-    for one, other in zip(jax.tree.leaves(ours), jax.tree.leaves(exact), strict=True):
-        np.testing.assert_allclose(one, other, rtol=0, atol=1e-13)
-
-
 def test_the_analytic_kl_keeps_the_expectation(model):
-    """20,000 draws in batches of four, paired, under prefactors. PLANTED."""
+    """20,000 draws in batches of four, paired, under prefactors; an entropy 5% too large lies 14
+    standard errors off."""
 
     def difference(key):
         options = {"logp_prefactor": np.array([1, 0.6, 1]), "logq_prefactor": np.array([1.3, 1, 1])}

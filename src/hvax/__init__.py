@@ -9,12 +9,14 @@ from hvax.evaluation.evaluate import Evaluation as Evaluation
 from hvax.evaluation.evaluate import evaluate as evaluate
 from hvax.hamiltonian.flow import HamiltonianFlow as HamiltonianFlow
 from hvax.hamiltonian.flow import PhaseSpace as PhaseSpace
+from hvax.hamiltonian.gradient import AbstractGradient as AbstractGradient
 from hvax.hamiltonian.gradient import Finite as Finite
 from hvax.hamiltonian.gradient import Forward as Forward
 from hvax.hamiltonian.gradient import Reverse as Reverse
 from hvax.hamiltonian.leapfrog import PhaseState as PhaseState
 from hvax.hamiltonian.leapfrog import leapfrog_step as leapfrog_step
 from hvax.hamiltonian.leapfrog import phase_state as phase_state
+from hvax.hamiltonian.tempering import AbstractTempering as AbstractTempering
 from hvax.hamiltonian.tempering import CustomTempering as CustomTempering
 from hvax.hamiltonian.tempering import FreeTempering as FreeTempering
 from hvax.hamiltonian.tempering import NullTempering as NullTempering

@@ -3,7 +3,7 @@
 Every function takes a batch, batch axis first, and gives one number in nats: the mean over it.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
 import jax
@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Num, PRNGKeyArray, PyTree
 
-from hvax.models.hvae import HVAE, ONES, HVAEOutputs
+from hvax.models.hvae import HVAE, ONES, HVAEOutputs, Prefactor
 from hvax.models.prior import AbstractPrior, StandardNormal
 from hvax.models.vae import VAE, VAEOutputs
 
@@ -66,8 +66,8 @@ def loss(
     reg_function: Callable[..., Array] | None = None,
     reg_kwargs: Mapping[str, Any] | None = None,
     reg_strength: ArrayLike = 1.0,
-    logp_prefactor: ArrayLike | Sequence[float] = ONES,
-    logq_prefactor: ArrayLike | Sequence[float] = ONES,
+    logp_prefactor: Prefactor = ONES,
+    logq_prefactor: Prefactor = ONES,
     return_outputs: bool = False,
 ) -> Any:
     """The HVAE's loss: -mean log w + reg_strength * reg_function(outputs, **reg_kwargs), in nats.
@@ -204,7 +204,7 @@ def _regularisation(
     return jnp.asarray(strength) * value
 
 
-def _three(prefactor: ArrayLike | Sequence[float], name: str) -> Float[Array, " 3"]:
+def _three(prefactor: Prefactor, name: str) -> Float[Array, " 3"]:
     values = jnp.asarray(prefactor, dtype=float)
     if values.shape != (3,):
         raise ValueError(f"{name}_prefactor must be three numbers, got shape {values.shape}.")

@@ -9,6 +9,7 @@ one whole model.
 
 import dataclasses
 import hashlib
+import inspect
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -67,6 +68,9 @@ FUNCTIONS: dict[str, Callable] = {
         tempering.temperature_tempering,
     )
 }
+# Equinox's MLP ends in an unnamed identity unless told otherwise.
+_MLP_OPTIONS = inspect.signature(eqx.nn.MLP.__init__).parameters
+FUNCTIONS["equinox.nn.MLP.final_activation"] = _MLP_OPTIONS["final_activation"].default
 _MODULE_NAMES = {cls: name for name, cls in MODULES.items()}
 _FUNCTION_NAMES = {function: name for name, function in FUNCTIONS.items()}
 
@@ -176,8 +180,8 @@ def _build(kind: type, fields: dict[str, Any], arrays: dict[str, Array]) -> Any:
 def _known(table: dict[str, Any], name: str) -> Any:
     if name not in table:
         raise ValueError(
-            f"the saved model holds {name}, which is not hvax's own. Build a model of the same "
-            "structure and pass it: load(folder, like=model)."
+            f"the saved model holds {name}, which hvax cannot rebuild by itself. Build a model of "
+            "the same structure and pass it: load(folder, like=model)."
         )
     return table[name]
 

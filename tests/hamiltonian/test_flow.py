@@ -186,9 +186,9 @@ def test_K_numbers_in_K_dimensions_are_one_per_dimension(x64):
 
 
 def test_a_plain_potential_and_the_key():
-    """has_aux=False; the momentum is standard normal noise from the key, over sqrt(beta_0)."""
+    """A plain z -> U; the momentum is standard normal noise from the key, over sqrt(beta_0)."""
     flow, z = HamiltonianFlow(2, 0.1, QuadraticTempering(0.25)), draw(3)
-    plain = flow(lambda z: potential(z)[0], z, key=jax.random.key(1), has_aux=False)
+    plain = flow(lambda z: potential(z)[0], z, key=jax.random.key(1))
     phase = flow(potential, z, key=jax.random.key(1))
     assert plain.aux is None
     np.testing.assert_allclose(plain.z_final, phase.z_final, rtol=1e-5)

@@ -95,11 +95,11 @@ def interpolation(
     lengths = jnp.linalg.norm(start), jnp.linalg.norm(end)
     angle = jnp.arccos(jnp.clip(start @ end / jnp.maximum(lengths[0] * lengths[1], 1e-12), -1, 1))
     if path == "linear" or bool(jnp.sin(angle) < 1e-4):
-        return jnp.outer(1 - t, start) + jnp.outer(t, end)
+        return jnp.outer(1 - t, jnp.asarray(start)) + jnp.outer(t, jnp.asarray(end))
     length = (1 - t) * lengths[0] + t * lengths[1]
     first = jnp.sin((1 - t) * angle) / jnp.sin(angle) * length / lengths[0]
     last = jnp.sin(t * angle) / jnp.sin(angle) * length / lengths[1]
-    return jnp.outer(first, start) + jnp.outer(last, end)
+    return jnp.outer(first, jnp.asarray(start)) + jnp.outer(last, jnp.asarray(end))
 
 
 def _encoded(

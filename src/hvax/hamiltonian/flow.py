@@ -43,7 +43,7 @@ class PhaseSpace(NamedTuple):
 
 
 class HamiltonianFlow(eqx.Module):
-    """K tempered leapfrog steps on any potential z -> (U, aux).
+    """K tempered leapfrog steps on any potential z -> U, or z -> (U, aux).
 
         rho_0 = gamma / sqrt(beta_0),  gamma ~ N(0, I)
         for k = 1 ... K:
@@ -95,11 +95,10 @@ class HamiltonianFlow(eqx.Module):
         z: Float[Array, " d"],
         *,
         key: PRNGKeyArray,
-        has_aux: bool = True,
     ) -> PhaseSpace:
-        """The flow from z with a fresh momentum; `has_aux=False` where potential is z -> U."""
+        """The flow from z with a fresh momentum, on a potential z -> U or z -> (U, aux)."""
         gamma = jax.random.normal(key, z.shape, z.dtype)
-        return self.transport(potential if has_aux else with_aux(potential), z=z, gamma=gamma)
+        return self.transport(with_aux(potential), z=z, gamma=gamma)
 
     def transport(
         self, potential: Potential, *, z: Float[Array, " d"], gamma: Float[Array, " d"]

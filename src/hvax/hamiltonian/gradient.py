@@ -6,7 +6,7 @@ it (second order), and each works under `jit` and `vmap`.
 
 from abc import abstractmethod
 from collections.abc import Callable
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import equinox as eqx
 import jax
@@ -117,6 +117,11 @@ def gradient_method(method: str | AbstractGradient) -> AbstractGradient:
     return _METHODS[method]()
 
 
-def with_aux(potential: Callable[[Float[Array, " d"]], Float[Array, ""]]) -> Potential:
-    """A plain z -> U as a potential whose aux is None."""
-    return lambda z: (potential(z), None)
+def with_aux(potential: Callable[[Float[Array, " d"]], Any]) -> Potential:
+    """A potential z -> U or z -> (U, aux) in the second form, with aux None for the first."""
+
+    def paired(z: Float[Array, " d"]) -> tuple[Float[Array, ""], PyTree]:
+        value = potential(z)
+        return value if isinstance(value, tuple) else (value, None)
+
+    return paired

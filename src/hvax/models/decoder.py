@@ -3,10 +3,11 @@
 from collections.abc import Callable
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Num, PyTree
 
-from hvax.models.likelihood import AbstractLikelihood
+from hvax.models.likelihood import AbstractLikelihood, check_shape
 
 
 class Decoder(eqx.Module):
@@ -21,6 +22,10 @@ class Decoder(eqx.Module):
 
     def log_likelihood(self, x: Num[Array, "..."], output: PyTree) -> Float[Array, ""]:
         """log p(x | z) in nats, from the output at z."""
+        # hvax's own likelihoods check x whole; a user's must not sum a batch by broadcasting.
+        one = jax.eval_shape(self.likelihood.mean, output).shape
+        if jnp.shape(x)[1:] == one:
+            check_shape(x, one)
         log_p = self.likelihood.log_prob(output, x)
         if jnp.shape(log_p) != ():
             raise ValueError(

@@ -1,12 +1,11 @@
 """The Hamiltonian variational autoencoder: a VAE with a flow behind its encoder."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Num, PRNGKeyArray, PyTree
 
@@ -17,6 +16,8 @@ from hvax.models.likelihood import ShapeMismatch
 from hvax.models.vae import VAE, LogJoint
 
 ONES = (1.0, 1.0, 1.0)
+Prefactor = ArrayLike | Sequence[float]
+"""Three numbers, one per term."""
 
 
 class HVAEOutputs(NamedTuple):
@@ -42,9 +43,9 @@ class HVAEOutputs(NamedTuple):
     @property
     def log_weight(self) -> Float[Array, ""]:
         """log w = log p-bar - log q-bar, with E[exp(log w)] = p(x)."""
-        return self.weighted(np.ones(3), np.ones(3))
+        return self.weighted(ONES, ONES)
 
-    def weighted(self, logp_prefactor: ArrayLike, logq_prefactor: ArrayLike) -> Float[Array, ""]:
+    def weighted(self, logp_prefactor: Prefactor, logq_prefactor: Prefactor) -> Float[Array, ""]:
         """sum logp_prefactor * log_p_terms - sum logq_prefactor * log_q_terms.
 
         The normalising constants of the six terms are gathered first, so that at ones they vanish
@@ -89,7 +90,7 @@ class HVAE(eqx.Module):
     - `vae`: a `VAE`.
     - `flow`: a `HamiltonianFlow`; the default one where None.
     - `potential`: what the flow follows in place of the model's own U, as a callable
-      `potential(vae, x) -> (z -> (U, aux))`. The weights score the model all the same.
+      `potential(vae, x) -> (z -> U)`, or z -> (U, aux). The weights score the model all the same.
 
     Caterini, Doucet and Sejdinovic, "Hamiltonian Variational Auto-Encoder", NeurIPS 2018.
     """

@@ -59,8 +59,8 @@ def learning_curves(runs: Sequence[Run]) -> Picture | None:
         figure,
         "Learning curves. " + "; ".join(said) + ".",
         "ELBO by epoch: solid on validation data, with a dot at the best epoch, dotted on training "
-        "data. Dashed: minus the NLL on test data, which a tight bound would reach. Where the first"
-        " epochs lie far below, the axis leaves them out.",
+        "data. Dashed: minus the final NLL, on test data. The axis leaves out first epochs that lie "
+        "far below.",
     )
 
 

@@ -1,5 +1,7 @@
 """The sections that show data: reconstructions, samples, the map of the latent space."""
 
+from statistics import NormalDist
+
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import PRNGKeyArray
@@ -39,7 +41,7 @@ def reconstruction_section(report: Report, *, key: PRNGKeyArray) -> Section:
         x, mean = (array.reshape(len(index), -1) for array in (found.x, found.mean))
         shown = draw.chosen_features(x, _FEATURES)
         body = element("div", figure(feature_pictures.reconstructed_features(x, mean, shown)),
-                       "pictures one")  # fmt: skip
+                       "wide")  # fmt: skip
         words = "What comes back of a test point: E[x | z] "
     drawn = "at one z after the flow." if isinstance(report.model, HVAE) else "at one z."
     return Section("reconstructions", "Reconstructions", joined([paragraph(words + drawn), body]))
@@ -57,7 +59,7 @@ def samples_section(report: Report, *, key: PRNGKeyArray) -> Section:
         x, sampled = x.reshape(len(x), -1), sampled.reshape(len(sampled), -1)
         shown = draw.chosen_features(x, _FEATURES)
         picture = feature_pictures.sampled_features(x, sampled, shown)
-        body = element("div", figure(picture), "pictures one")
+        body = element("div", figure(picture), "wide")
         return Section("samples", "Samples from the prior", body)
     low, high = images.levels(report.test[draw.spaced(len(report.test), _POINTS)])
     if d == 2 and isinstance(vae.prior, StandardNormal):
@@ -77,7 +79,9 @@ def samples_section(report: Report, *, key: PRNGKeyArray) -> Section:
     level = found.mean(), found.std()
     alt += f" Mean level {level[0]:.2f}, standard deviation {level[1]:.2f}."
     picture_html = image(images.sheet(pixels, columns, gap=max(1, pixels.shape[2] // 14)), alt)
-    body = element("figure", joined([picture_html, element("figcaption", text(words))]), "sheet")
+    body = element(
+        "div", element("figure", joined([picture_html, element("figcaption", text(words))])), "wide"
+    )
     return Section("samples", "Samples from the prior", body)
 
 
@@ -90,7 +94,7 @@ def latent_section(report: Report, *, key: PRNGKeyArray) -> Section | None:
     if not (np.all(np.isfinite(points.mean)) and np.all(np.isfinite(points.z))):
         return None
     labels = None if report.labels is None else report.labels[index]
-    body = element("div", figure(latent_map(points, labels)), "pictures one")
+    body = element("div", figure(latent_map(points, labels)), "wide")
     return Section("latent", "Latent space", body)
 
 
@@ -109,7 +113,7 @@ def _pairs(found: draw.Reconstructed, labels: NDArray | None) -> Html:
         label = "" if labels is None else f"“{labels[i]}”, "
         both = images.sheet(np.stack(pair), 2, gap=max(1, shape[-1] // 28))
         alt = (
-            f"Test point {found.index[i]} {label}input on the left, reconstruction on the right; "
+            f"Test point {found.rows[i]} {label}input on the left, reconstruction on the right; "
             f"root mean square difference {error:.3f}."
         )
         caption = element("figcaption", text(f"{label}rms error {error:.2f}"))
@@ -119,8 +123,6 @@ def _pairs(found: draw.Reconstructed, labels: NDArray | None) -> Html:
 
 def _quantile_grid() -> NDArray[np.float64]:
     """z at the middles of equal shares of a standard normal; the first row has the largest z_2."""
-    from jax.scipy.special import ndtri
-
-    middle = np.asarray(ndtri((jnp.arange(_GRID) + 0.5) / _GRID), np.float64)
+    middle = [NormalDist().inv_cdf((i + 0.5) / _GRID) for i in range(_GRID)]
     first, second = np.meshgrid(middle, middle[::-1])
     return np.stack([first.ravel(), second.ravel()], axis=1)

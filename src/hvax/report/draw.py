@@ -2,21 +2,24 @@
 
 from typing import Any, NamedTuple
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, PRNGKeyArray
 from numpy.typing import NDArray
 
 from hvax.data.examples import Examples
-from hvax.evaluation.latent import encode, reconstructions
+from hvax.evaluation.latent import decoded
 from hvax.models.hvae import HVAE, plain_vae
 from hvax.models.likelihood import Categorical
 from hvax.models.vae import VAE
+from hvax.report.path import noise, paths
 
 
 class Reconstructed(NamedTuple):
     """Inputs and E[x | z_K] at one draw each, of one shape."""
 
-    index: NDArray[np.int64]  # in the test data
+    rows: NDArray[np.int64]  # of the test data
     x: NDArray[Any]
     mean: NDArray[Any]
 
@@ -24,7 +27,7 @@ class Reconstructed(NamedTuple):
 class Embedded(NamedTuple):
     """Data points in the latent space: the encoder's means, and one z_K each."""
 
-    index: NDArray[np.int64]
+    rows: NDArray[np.int64]  # of the test data
     mean: Float[np.ndarray, "n d"]
     z: Float[np.ndarray, "n d"]
 
@@ -43,28 +46,37 @@ def spaced(count: int, most: int) -> NDArray[np.int64]:
 
 
 def reconstructed(
-    model: VAE | HVAE, test: Examples, index: NDArray[np.int64], *, key: PRNGKeyArray
+    model: VAE | HVAE, test: Examples, rows: NDArray[np.int64], *, key: PRNGKeyArray
 ) -> Reconstructed:
     """Some test points and their reconstructions.
 
     Vectors of classes are one-hot; images of classes show the most probable one.
     """
-    x = test[index]
-    mean = reconstructions(model, x, key=key, progress=False)
+    noise_key, decoder_key = jax.random.split(key)
+    x = test[rows]
+    z = paths(model, x, noise(len(x), 1, latent_size(model, x), key=noise_key)).z[:, 0, -1]
+    mean = decoded(model, z, key=decoder_key, mean=True)
     likelihood = plain_vae(model).decoder.likelihood
     if isinstance(likelihood, Categorical):
         x = np.eye(likelihood.num_classes)[x] if x.shape != mean.shape else x
         if x.ndim > 3:
             x, mean = x.argmax(axis=-1), mean.argmax(axis=-1)
-    return Reconstructed(index, x, mean)
+    return Reconstructed(rows, x, mean)
 
 
 def embedded(
-    model: VAE | HVAE, test: Examples, index: NDArray[np.int64], *, key: PRNGKeyArray
+    model: VAE | HVAE, test: Examples, rows: NDArray[np.int64], *, key: PRNGKeyArray
 ) -> Embedded:
     """Some test points in the latent space."""
-    encoding = encode(model, test[index], key=key, progress=False)
-    return Embedded(index, encoding.mean, encoding.z[:, 0])
+    x = test[rows]
+    found = paths(model, x, noise(len(x), 1, latent_size(model, x), key=key))
+    return Embedded(rows, found.mean, found.z[:, 0, -1])
+
+
+def latent_size(model: VAE | HVAE, x: NDArray[Any]) -> int:
+    """The dimension of z."""
+    one = jax.ShapeDtypeStruct(x.shape[1:], jnp.asarray(x[:1]).dtype)
+    return jax.eval_shape(plain_vae(model).posterior, one).mean.shape[0]
 
 
 def projected(points: Embedded) -> Projection:

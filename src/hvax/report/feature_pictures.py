@@ -59,8 +59,8 @@ def sampled_features(
         there, drawn = x[:, feature], samples[:, feature]
         drawn = drawn[np.isfinite(drawn)]
         edges = _edges(there, drawn)
-        axes.hist(there, edges, density=True, color=GREY, alpha=0.35)
-        axes.hist(drawn, edges, density=True, histtype="step", color=BLUE, linewidth=1.3)
+        axes.hist(there, edges.tolist(), density=True, color=GREY, alpha=0.35)
+        axes.hist(drawn, edges.tolist(), density=True, histtype="step", color=BLUE, linewidth=1.3)
         axes.set_yticks([])
         axes.spines.left.set_visible(False)
         axes.locator_params(axis="x", nbins=4)

@@ -7,6 +7,7 @@ the theme's own when it is written, so a figure is drawn once.
 import base64
 import io
 import re
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import matplotlib
@@ -23,17 +24,18 @@ MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", "*", ">")
 
 # Matthew Petroff's ten colours (2021), made for colour-vision deficiencies; some are moved in
 # lightness so that each stands off its background.
-_KINDS_LIGHT = "3f90da f28e00 bd1f01 7f9190 832db6 a96b59 e76300 a39649 4a4f5c 45b3b8".split()
-_KINDS_DARK = "5ba8ee ffb53a ff6b52 a9b8b7 c07be8 c9927f ff8a3c c9bd7e 8d93a3 92dadd".split()
-THEMES: dict[str, dict[str, str]] = {
-    "light": {INK: "#20242b", GREY: "#6b7280", FAINT: "#d9dce1", PAPER: "#ffffff",
-              BLUE: "#0068a8", ORANGE: "#c75300"}
-    | {stand_in: f"#{colour}" for stand_in, colour in zip(KINDS, _KINDS_LIGHT, strict=True)},
-    "dark": {INK: "#e4e6ea", GREY: "#9aa2af", FAINT: "#3a404a", PAPER: "#171a1f",
-             BLUE: "#5cb3ea", ORANGE: "#f0924a"}
-    | {stand_in: f"#{colour}" for stand_in, colour in zip(KINDS, _KINDS_DARK, strict=True)},
-}  # fmt: skip
-_STYLE = {
+_KINDS_LIGHT = ("3f90da", "f28e00", "bd1f01", "7f9190", "832db6",
+                "a96b59", "e76300", "a39649", "4a4f5c", "45b3b8")  # fmt: skip
+_KINDS_DARK = ("5ba8ee", "ffb53a", "ff6b52", "a9b8b7", "c07be8",
+               "c9927f", "ff8a3c", "c9bd7e", "8d93a3", "92dadd")  # fmt: skip
+_NAMED = (INK, GREY, FAINT, PAPER, BLUE, ORANGE, *KINDS)
+_LIGHT = ("20242b", "6b7280", "d9dce1", "ffffff", "0068a8", "c75300", *_KINDS_LIGHT)
+_DARK = ("e4e6ea", "9aa2af", "3a404a", "171a1f", "5cb3ea", "f0924a", *_KINDS_DARK)
+THEMES = {
+    theme: dict(zip(_NAMED, (f"#{colour}" for colour in colours), strict=True))
+    for theme, colours in (("light", _LIGHT), ("dark", _DARK))
+}
+_STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",  # text stays text, in the reader's own font
     "svg.hashsalt": "hvax",
     "path.simplify": False,  # it would lose dots drawn as one path
@@ -87,17 +89,17 @@ def new_figure(width: float = 4.7, height: float = 3.3) -> tuple[Figure, Axes]:
 def svg(figure: Figure) -> dict[str, bytes]:
     """The figure as SVG for each theme, transparent."""
     written = io.StringIO()
-    nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
+    nothing: Any = dict.fromkeys(("Date", "Creator", "Format", "Type"))
     with styled():
         figure.savefig(written, format="svg", transparent=True, metadata=nothing)
     text = written.getvalue().replace("'DejaVu Sans'", _FONT)
     text = re.sub("<[^>]*>", _rounded, text)
-    return {
-        theme: re.sub(
-            r"#0000[01]\d", lambda name, c=colours: c.get(name[0], name[0]), text
-        ).encode()
-        for theme, colours in THEMES.items()
-    }
+    return {theme: _painted(text, colours).encode() for theme, colours in THEMES.items()}
+
+
+def _painted(text: str, colours: Mapping[str, str]) -> str:
+    """Stand-ins replaced by a theme's colours."""
+    return re.sub(r"#0000[01]\d", lambda name: colours.get(name[0], name[0]), text)
 
 
 def _rounded(tag: re.Match[str]) -> str:
@@ -108,7 +110,7 @@ def _rounded(tag: re.Match[str]) -> str:
 def png(pixels: NDArray[np.uint8]) -> bytes:
     """An image (height, width, 4) as PNG."""
     written = io.BytesIO()
-    imsave(written, pixels, format="png", metadata={"Software": None})
+    imsave(written, pixels, format="png", metadata={})
     return written.getvalue()
 
 

@@ -5,19 +5,20 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, PRNGKeyArray
+from jaxtyping import PRNGKeyArray
+from numpy.typing import NDArray
 
 from hvax.models.hvae import HVAE, plain_vae
 from hvax.parameter import AbstractParameter, Learned
 from hvax.report import draw, flow_pictures, images, latent_pictures
 from hvax.report.figure import Picture
-from hvax.report.page import Html, Section, element, figure, image, joined, paragraph, pictures
 from hvax.report.numbers import number as written
-from hvax.report.path import paths, paths_from
-from hvax.report.plane import Plane, most_tied, plane
+from hvax.report.page import Html, Section, element, figure, image, joined, paragraph, pictures
+from hvax.report.path import Paths, noise, paths
+from hvax.report.plane import Gaussian, Plane, most_tied, plane
 from hvax.report.report import Report
 
-_SCENES, _TRAJECTORIES, _ENDS = 3, 6, 300
+_SCENES, _TRAJECTORIES, _DRAWN = 3, 6, 256
 _POINTS, _DRAWS = 200, 10  # of the energy errors and of the bound by step
 
 
@@ -26,12 +27,17 @@ def posterior_section(report: Report, *, key: PRNGKeyArray) -> Section | None:
     if report.evaluation["latent_size"] < 2:
         return None
     index = draw.one_of_each(report.labels, len(report.test), _SCENES)
-    x = report.test[index]
-    figures = []
-    for i, scene_key in enumerate(jax.random.split(key, len(index))):
-        picture = _scene(report, jnp.asarray(x[i]), int(index[i]), key=scene_key)
-        if picture is not None:
-            figures.append(figure(picture, _thumbnail(report, x[i : i + 1], int(index[i]))))
+    x, d = report.test[index], report.evaluation["latent_size"]
+    # In two dimensions every flow has its own start; else all flows of a point share one.
+    drawn = noise(len(x), _DRAWN, d, key=key)
+    if d > 2:
+        drawn = drawn._replace(start=jnp.broadcast_to(drawn.start[:, :1], drawn.start.shape))
+    found = paths(report.model, x, drawn)
+    figures = [
+        figure(_scene(report, found, x, i, int(index[i])), _thumbnail(report, x[i], int(index[i])))
+        for i in range(len(x))
+        if np.all(np.isfinite(found.z[i]))
+    ]
     if not figures:
         return None
     body = element("div", joined(figures), "pictures three")
@@ -43,8 +49,8 @@ def flow_section(report: Report, *, key: PRNGKeyArray) -> Section | None:
     model = report.model
     if not isinstance(model, HVAE) or model.flow.num_steps == 0:
         return None
-    x = jnp.asarray(report.test[draw.spaced(len(report.test), _POINTS)])
-    drawn = paths(model, x, _DRAWS, key=key)
+    x = report.test[draw.spaced(len(report.test), _POINTS)]
+    drawn = paths(model, x, noise(len(x), _DRAWS, report.evaluation["latent_size"], key=key))
     errors = drawn.energy_errors.reshape(-1, model.flow.num_steps)
     step_size = np.asarray(model.flow.step_size.value)
     beta = np.asarray(model.flow.tempering.beta(model.flow.num_steps))
@@ -64,38 +70,33 @@ def flow_section(report: Report, *, key: PRNGKeyArray) -> Section | None:
     return Section("flow", "The flow", joined([paragraph(words), pictures(found)]))
 
 
-def _scene(report: Report, x: Array, number: int, *, key: PRNGKeyArray) -> Picture | None:
-    """One point's posterior; None where its numbers are not finite."""
-    model, vae = report.model, plain_vae(report.model)
-    draw_key, momentum_key = jax.random.split(key)
-    drawn = paths(model, x[None], _ENDS, key=draw_key)
-    starts = drawn.z[0, :, 0]
-    if not np.all(np.isfinite(drawn.z)):
-        return None
-    if starts.shape[1] == 2:
-        shown, ends = drawn.z[0, :_TRAJECTORIES], drawn.z[0, :, -1]
-        scene = plane(vae, x, through=jnp.asarray(starts[0]), axes=(0, 1), cover=ends)
-        return latent_pictures.posterior(scene, shown, ends, _gaps(scene, drawn.log_weight, number))
-    axes = most_tied(vae, x)
-    start = jnp.asarray(starts[0])
-    moved = paths_from(model, x, start, _TRAJECTORIES, key=momentum_key)[..., np.array(axes)]
-    scene = plane(vae, x, through=start, axes=axes, cover=moved.reshape(-1, 2))
-    return latent_pictures.posterior(
-        scene,
-        moved,
-        np.zeros((0, 2)),
-        f"Test point {number}: a plane through one z₀. Of all pairs of latent axes, x ties these "
-        "two most closely.",
-    )
+def _scene(report: Report, found: Paths, x: NDArray, i: int, number: int) -> Picture:
+    """The posterior of the i-th point of x."""
+    vae, one, z = plain_vae(report.model), jnp.asarray(x[i]), found.z[i]
+    axes = (0, 1) if z.shape[-1] == 2 else most_tied(vae, one)
+    where = np.array(axes)
+    posterior = Gaussian(found.mean[i, where], found.sigma[i, where])
+    ends = z[:, -1, where]
+    scene = plane(vae, one, posterior, through=z[0, 0], axes=axes, cover=ends)
+    shown = z[:_TRAJECTORIES][..., where]
+    if z.shape[-1] == 2:
+        caption = f"Test point {number}: {_gaps(scene, found.log_weight[i])}"
+    else:
+        caption = (
+            f"Test point {number}: a plane through one z₀. Of all pairs of latent axes, x ties "
+            "these two most closely."
+        )
+    return latent_pictures.posterior(scene, shown, ends, caption)
 
 
-def _gaps(scene: Plane, log_weight: Any, number: int) -> str:
+def _gaps(scene: Plane, log_weight: NDArray) -> str:
     """How far the encoder and the flow stay below log p(x), which quadrature knows."""
-    said = f"Test point {number}: log p(x) = {written(scene.log_p)} nats. The encoder’s bound misses "
-    said += f"it by {written(scene.kl)}"
-    if log_weight.shape[-1] == 1:
+    assert scene.log_p is not None and scene.kl is not None
+    said = f"log p(x) = {written(scene.log_p)} nats. The encoder’s bound misses it by "
+    said += written(scene.kl)
+    if log_weight.shape[1] == 1:
         return f"{said}."
-    gap = scene.log_p - log_weight[0, :, -1]
+    gap = scene.log_p - log_weight[:, -1].astype(np.float64)
     error = float(gap.std(ddof=1) / np.sqrt(gap.size))
     return f"{said}, with the flow by {written(float(gap.mean()))} ± {written(error)}."
 
@@ -122,11 +123,11 @@ def _key(report: Report) -> Html:
     return element("p", Html(" ".join(said)), "key")
 
 
-def _thumbnail(report: Report, x: Any, number: int) -> Html | None:
+def _thumbnail(report: Report, x: NDArray, number: int) -> Html | None:
     if not images.is_image(report.test.x_shape):
         return None
     low, high = images.levels(x)
-    pixels = images.as_pixels(x, low=low, high=high, x_shape=report.test.x_shape)[0]
+    pixels = images.as_pixels(x[None], low=low, high=high, x_shape=report.test.x_shape)[0]
     label = "" if report.labels is None else f", labelled “{report.labels[number]}”"
     return image(pixels, f"Test point {number}{label}: the input of this posterior.")
 

@@ -45,8 +45,9 @@ def latent_map(points: Projection, labels: NDArray[Any] | None) -> Picture:
     if len(kinds) > 1:
         for i, (name, chosen) in enumerate(kinds):
             if len(name) <= 3:
+                across, up = np.median(points.mean[chosen], axis=0)
                 axes.text(
-                    *np.median(points.mean[chosen], axis=0), name, color=KINDS[i], fontsize=15,
+                    across, up, name, color=KINDS[i], fontsize=15,
                     fontweight="bold", ha="center", va="center",
                     path_effects=[withStroke(linewidth=3.5, foreground=PAPER)],
                 )  # fmt: skip
@@ -82,6 +83,7 @@ def posterior(
 ) -> Picture:
     """The posterior's regions, the encoder's ellipse, and flows from z_0 to z_K."""
     figure, axes = new_figure(3.7, 3.5)
+    mean, sigma = plane.encoder
     top = float(plane.log_joint.max())
     levels = mass_levels(plane.log_joint, MASSES)[::-1]
     for level, alpha in zip(levels, (0.16, 0.2, 0.24), strict=True):
@@ -91,8 +93,8 @@ def posterior(
     _dots(axes, ends, BLUE, size=2.2, alpha=0.45)
     axes.add_patch(
         Ellipse(
-            tuple(plane.mean), *(_ELLIPSE * plane.sigma), fill=False, edgecolor=ORANGE,
-            linewidth=1.6, linestyle=(0, (4, 2)),
+            tuple(mean), *(_ELLIPSE * sigma), fill=False, edgecolor=ORANGE, linewidth=1.6,
+            linestyle=(0, (4, 2)),
         )
     )  # fmt: skip
     for path in paths:
@@ -101,11 +103,11 @@ def posterior(
         axes.plot(*path[-1], "o", ms=5, color=BLUE, markeredgecolor=PAPER, markeredgewidth=0.7)
     _frame(axes, plane, levels[0], np.concatenate([paths.reshape(-1, 2), ends]))
     axes.set(xlabel=f"latent {plane.axes[0] + 1}", ylabel=f"latent {plane.axes[1] + 1}")
-    moved = float(np.sqrt((((paths[:, -1] - paths[:, 0]) / plane.sigma) ** 2).mean()))
+    moved = float(np.sqrt((((paths[:, -1] - paths[:, 0]) / sigma) ** 2).mean()))
     alt = (
         f"Posterior of one test point over latent {plane.axes[0] + 1} and {plane.axes[1] + 1}: its "
-        f"mode at {_pair(_mode(plane))}; the encoder's mean at {_pair(plane.mean)} with standard "
-        f"deviations {_pair(plane.sigma)}; {len(paths)} trajectories that end {moved:.2f} encoder "
+        f"mode at {_pair(_mode(plane))}; the encoder’s mean at {_pair(mean)} with standard "
+        f"deviations {_pair(sigma)}; {len(paths)} trajectories that end {moved:.2f} encoder "
         "standard deviations (rms) from where they start."
     )
     return Picture(figure, alt, caption)
@@ -152,7 +154,7 @@ def _frame(axes: Axes, plane: Plane, level: float, points: Float[np.ndarray, "n 
         [plane.first[columns.min()], plane.second[rows.min()]],
         [plane.first[columns.max()], plane.second[rows.max()]],
     ]
-    ellipse = plane.mean + 0.5 * _ELLIPSE * plane.sigma * np.array([[-1], [1]])
+    ellipse = plane.encoder.mean + 0.5 * _ELLIPSE * plane.encoder.sigma * np.array([[-1], [1]])
     whole = np.concatenate([region, ellipse, points])
     centre = (whole.min(axis=0) + whole.max(axis=0)) / 2
     reach = 0.54 * np.ptp(whole, axis=0).max()

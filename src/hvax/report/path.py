@@ -7,10 +7,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Num, PRNGKeyArray, PyTree
+from numpy.typing import NDArray
 
 from hvax.hamiltonian.leapfrog import PhaseState, leapfrog_step, phase_state
-from hvax.models.hvae import HVAE, HVAEOutputs
+from hvax.models.hvae import HVAE, plain_vae
 from hvax.models.vae import VAE
+
+_ROWS = 256  # draws of one compiled call: one program serves every picture
 
 
 class Positions(NamedTuple):
@@ -18,6 +21,7 @@ class Positions(NamedTuple):
 
     z: Float[Array, "stages d"]
     rho: Float[Array, "stages d"]  # after the tempering of step k
+    energy_errors: Float[Array, " K"]  # H_k - H_{k-1}, nats
 
 
 class Paths(NamedTuple):
@@ -30,9 +34,42 @@ class Paths(NamedTuple):
     so at 0 it is the encoder's alone, and at K the model's.
     """
 
+    mean: Float[np.ndarray, "n d"]  # of q(z_0 | x)
+    sigma: Float[np.ndarray, "n d"]
     z: Float[np.ndarray, "n draws stages d"]
     log_weight: Float[np.ndarray, "n draws stages"]  # nats
-    energy_errors: Float[np.ndarray, "n draws K"]  # H_k - H_{k-1}, nats
+    energy_errors: Float[np.ndarray, "n draws K"]  # nats
+
+
+class Noise(NamedTuple):
+    """What a model draws: z_0 = mean + sigma * start, rho_0 = gamma / sqrt(beta_0)."""
+
+    start: Float[Array, "n draws d"]
+    gamma: Float[Array, "n draws d"]
+
+
+def noise(points: int, draws: int, latent_size: int, *, key: PRNGKeyArray) -> Noise:
+    """Independent standard normals."""
+    start_key, gamma_key = jax.random.split(key)
+    shape = (points, draws, latent_size)
+    return Noise(jax.random.normal(start_key, shape), jax.random.normal(gamma_key, shape))
+
+
+def paths(model: VAE | HVAE, x: Num[NDArray, "n ..."], noise: Noise) -> Paths:
+    """The draws of the model for each data point that this noise makes."""
+    points, draws, d = noise.start.shape
+    count = points * draws
+    rows = np.resize(np.arange(count), -(-count // _ROWS) * _ROWS).reshape(-1, _ROWS)
+    start, gamma = (array.reshape(count, d) for array in noise)
+    pieces = [
+        jax.device_get(_paths(model, jnp.asarray(x[some // draws]), start[some], gamma[some]))
+        for some in rows
+    ]
+    mean, sigma, *drawn = (
+        np.concatenate(arrays)[:count].reshape(points, draws, *arrays[0].shape[1:])
+        for arrays in zip(*pieces, strict=True)
+    )
+    return Paths(mean[:, 0], sigma[:, 0], *drawn)
 
 
 def positions(
@@ -43,7 +80,7 @@ def positions(
     beta = flow.tempering.beta(flow.num_steps).astype(z.dtype)
     rho = gamma / jnp.sqrt(beta[0])
     if flow.num_steps == 0:
-        return Positions(z[None], rho[None])
+        return Positions(z[None], rho[None], jnp.zeros((0,), z.dtype))
     potential = (model.potential or VAE.potential)(model.vae, x)
     value_and_grad = flow.gradient.value_and_grad(potential)
     step_sizes = jnp.broadcast_to(flow.step_size.value, (flow.num_steps, z.size)).astype(z.dtype)
@@ -51,50 +88,35 @@ def positions(
     def step(state: PhaseState, k: tuple[Array, Array]) -> tuple[PhaseState, Positions]:
         step_size, scaling = k
         moved = leapfrog_step(value_and_grad, state, step_size)
+        error = moved.energy - state.energy
         moved = moved._replace(rho=scaling * moved.rho)
-        return moved, Positions(moved.z, moved.rho)
+        return moved, Positions(moved.z, moved.rho, error)
 
     start = phase_state(value_and_grad, z=z, rho=rho)
     _, later = jax.lax.scan(step, start, (step_sizes, jnp.sqrt(beta[:-1] / beta[1:])))
-    return Positions(jnp.concatenate([z[None], later.z]), jnp.concatenate([rho[None], later.rho]))
-
-
-def paths(model: VAE | HVAE, x: Num[Array, "n ..."], num_draws: int, *, key: PRNGKeyArray) -> Paths:
-    """`num_draws` draws of the model for each data point."""
-    keys = jax.random.split(key, (len(x), num_draws))
-    return Paths(*(np.asarray(array) for array in _paths(model, x, keys)))
-
-
-def paths_from(
-    model: VAE | HVAE,
-    x: Num[Array, "..."],
-    z: Float[Array, " d"],
-    num_draws: int,
-    *,
-    key: PRNGKeyArray,
-) -> Float[np.ndarray, "draws stages d"]:
-    """Where flows go that all start at z, each with a momentum of its own."""
-    if not isinstance(model, HVAE):
-        return np.broadcast_to(np.asarray(z), (num_draws, 1, z.size))
-    gamma = jax.random.normal(key, (num_draws, z.size), z.dtype)
-    return np.asarray(_paths_from(model, x, z, gamma))
+    return Positions(
+        jnp.concatenate([z[None], later.z]),
+        jnp.concatenate([rho[None], later.rho]),
+        later.energy_errors,
+    )
 
 
 @eqx.filter_jit
-def _paths(model: PyTree, x: Array, keys: PRNGKeyArray) -> tuple[Array, ...]:
-    def one(x: Array, key: PRNGKeyArray) -> tuple[Array, ...]:
-        outputs = model(x, key=key, latent=True)
-        if not isinstance(outputs, HVAEOutputs):
-            return outputs.z[None], outputs.log_weight[None], jnp.zeros((0,))
-        space = outputs.phase_space
-        stages = positions(model, x, z=space.z_init, gamma=space.gamma)
-        log_joint = -jax.vmap(lambda z: model.vae.potential(x)(z)[0])(stages.z)
-        kinetic = 0.5 * (space.gamma @ space.gamma - space.beta * jnp.sum(stages.rho**2, axis=1))
-        return stages.z, log_joint - outputs.log_posterior + kinetic, space.energy_errors
+def _paths(model: PyTree, x: Array, start: Array, gamma: Array) -> tuple[Array, ...]:
+    vae = plain_vae(model)
 
-    return jax.vmap(jax.vmap(one, in_axes=(None, 0)))(x, keys)
+    def one(x: Array, start: Array, gamma: Array) -> tuple[Array, ...]:
+        posterior = vae.posterior(x)
+        z = posterior.mean + posterior.sigma * start
+        if isinstance(model, HVAE):
+            beta = model.flow.tempering.beta(model.flow.num_steps)
+            stages = positions(model, x, z=z, gamma=gamma)
+        else:
+            beta = jnp.ones((1,), z.dtype)
+            stages = Positions(z[None], gamma[None], jnp.zeros((0,), z.dtype))
+        log_joint = -jax.vmap(lambda z: vae.potential(x)(z)[0])(stages.z)
+        kinetic = 0.5 * (gamma @ gamma - beta * jnp.sum(stages.rho**2, axis=1))
+        log_weight = log_joint - posterior.log_prob(z) + kinetic
+        return posterior.mean, posterior.sigma, stages.z, log_weight, stages.energy_errors
 
-
-@eqx.filter_jit
-def _paths_from(model: HVAE, x: Array, z: Array, gamma: Array) -> Array:
-    return jax.vmap(lambda gamma: positions(model, x, z=z, gamma=gamma).z)(gamma)
+    return jax.vmap(one)(x, start, gamma)

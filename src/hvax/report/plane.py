@@ -14,7 +14,6 @@ import numpy as np
 from jaxtyping import Array, Float
 from numpy.typing import NDArray
 
-from hvax.models.gaussian import DiagonalGaussian
 from hvax.models.vae import VAE
 
 _CELLS = 120  # along each axis
@@ -24,15 +23,21 @@ _BLOCK = 1024  # points of the grid that are decoded at once
 _NODES = 24  # of Gauss-Hermite quadrature, along each axis
 
 
+class Gaussian(NamedTuple):
+    """The encoder's, along the two axes of a plane."""
+
+    mean: Float[np.ndarray, "2"]
+    sigma: Float[np.ndarray, "2"]
+
+
 class Plane(NamedTuple):
-    """log p(x, z) over two latent axes, the others held; mean and sigma are the encoder's."""
+    """log p(x, z) over two latent axes, the others held."""
 
     axes: tuple[int, int]
     first: NDArray[np.float64]  # grid along axes[0]
     second: NDArray[np.float64]  # grid along axes[1]
     log_joint: Float[np.ndarray, "second first"]  # nats
-    mean: Float[np.ndarray, "2"]
-    sigma: Float[np.ndarray, "2"]
+    encoder: Gaussian
     log_p: float | None  # log p(x), where d = 2
     kl: float | None  # KL(q(z | x) || p(z | x)), where d = 2
 
@@ -40,17 +45,16 @@ class Plane(NamedTuple):
 def plane(
     vae: VAE,
     x: Array,
+    encoder: Gaussian,
     *,
-    through: Float[Array, " d"],
+    through: Float[np.ndarray, " d"],
     axes: tuple[int, int],
     cover: Float[np.ndarray, "points 2"],
 ) -> Plane:
     """The plane of two latent axes through a point, as far as the posterior and `cover` reach."""
-    posterior = vae.posterior(x)
-    where = np.array(axes)
-    mean = np.asarray(posterior.mean, np.float64)[where]
-    sigma = np.asarray(posterior.sigma, np.float64)[where]
-    held = np.asarray(through, np.float64)
+    where, held = np.array(axes), np.asarray(through, np.float64)
+    encoder = Gaussian(*(np.asarray(array, np.float64) for array in encoder))
+    mean, sigma = encoder
     near = np.concatenate([mean + 3 * sigma * np.array([[-1], [1]]), cover])
     low = np.minimum(near.min(axis=0), np.minimum(-4, mean - 6 * sigma))
     high = np.maximum(near.max(axis=0), np.maximum(4, mean + 6 * sigma))
@@ -66,8 +70,8 @@ def plane(
     if len(held) == 2:
         cell = math.log((first[1] - first[0]) * (second[1] - second[0]))
         log_p = float(np.logaddexp.reduce(log_joint, axis=None)) + cell
-        kl = log_p - _elbo(vae, x, posterior)
-    return Plane(axes, first, second, log_joint, mean, sigma, log_p, kl)
+        kl = log_p - _elbo(vae, x, encoder)
+    return Plane(axes, first, second, log_joint, encoder, log_p, kl)
 
 
 def mass_levels(log_density: NDArray[np.float64], masses: tuple[float, ...]) -> list[float]:
@@ -102,13 +106,14 @@ def _grid(
     return first, second, log_joint.reshape(_CELLS, _CELLS).astype(np.float64)
 
 
-def _elbo(vae: VAE, x: Array, posterior: DiagonalGaussian) -> float:
-    """E_q[log p(x, z)] + entropy of q, by Gauss-Hermite quadrature over two dimensions."""
+def _elbo(vae: VAE, x: Array, encoder: Gaussian) -> float:
+    """E_q[log p(x, z)] plus the entropy of q, by Gauss-Hermite quadrature over two dimensions."""
     node, weight = np.polynomial.hermite_e.hermegauss(_NODES)
-    noise = np.stack(np.meshgrid(node, node), axis=-1).reshape(-1, 2)
-    z = posterior.mean + posterior.sigma * jnp.asarray(noise, posterior.mean.dtype)
+    standard = np.stack(np.meshgrid(node, node), axis=-1).reshape(-1, 2)
+    z = jnp.asarray(encoder.mean + encoder.sigma * standard, float)
     weights = np.outer(weight, weight).reshape(-1) / (2 * np.pi)
-    return float(weights @ np.asarray(_log_joint(vae, x, z))) + float(posterior.entropy())
+    entropy = float(np.log(encoder.sigma).sum()) + 1 + math.log(2 * math.pi)
+    return float(weights @ np.asarray(_log_joint(vae, x, z), np.float64)) + entropy
 
 
 @eqx.filter_jit

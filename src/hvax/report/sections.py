@@ -1,6 +1,5 @@
 """A report's page: its sections in order, those on numbers and training spelt out here."""
 
-
 import jax
 from jaxtyping import PRNGKeyArray
 
@@ -48,7 +47,9 @@ def report_html(report: Report, *, key: PRNGKeyArray) -> Html:
         _everything_section(report),
         _options_section(report),
     )
-    made = f"Written by hvax {__version__}. This page holds everything it shows and fetches nothing."
+    made = (
+        f"Written by hvax {__version__}. This page holds everything it shows and fetches nothing."
+    )
     return page(report.title, _subtitle(report), [s for s in sections if s is not None], made)
 
 
@@ -127,5 +128,3 @@ def _is_grey(report: Report) -> bool:
         return False
     x = report.test[spaced(len(report.test), 100)]
     return bool(((x > 0) & (x < 1)).any())
-
-

@@ -1,7 +1,7 @@
 """The state of training, and one step of it."""
 
 from collections.abc import Callable, Mapping
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import equinox as eqx
@@ -99,7 +99,13 @@ def default_loss(model: PyTree) -> LossFunction:
     from the draw.
     """
     kl = "analytic" if isinstance(plain_vae(model).prior, StandardNormal) else "sampled"
-    return partial(_hvae_loss if isinstance(model, HVAE) else _vae_loss, kl=kl)
+    return _reporting(_hvae_loss if isinstance(model, HVAE) else _vae_loss, kl)
+
+
+@cache
+def _reporting(loss_function: LossFunction, kl: str) -> LossFunction:
+    """One object for one choice: a compiled step is kept for as long as its loss is the same."""
+    return partial(loss_function, kl=kl)
 
 
 def traced_numbers(kwargs: Mapping[str, Any]) -> dict[str, Any]:

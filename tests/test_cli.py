@@ -1,0 +1,400 @@
+"""The program: real runs, what they leave, and bad input told in a line before anything starts."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from hvax import __version__, load
+from hvax.cli import COMMANDS, main
+from hvax.models.hvae import HVAE
+from hvax.models.vae import VAE
+
+HVAX = str(Path(sys.executable).with_name("hvax"))
+TINY = "--epochs 1 --hidden 8 --latent-size 2 --num-samples 5 --test-points 10 --batch-size 16"
+VAE_ONLY = f"--model vae {TINY} --no-progress"
+
+
+@pytest.fixture(autouse=True)
+def x64_as_before():
+    """`main` sets the precision of the whole process."""
+    before = jax.config.read("jax_enable_x64")
+    yield
+    jax.config.update("jax_enable_x64", before)
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def program(arguments: str, folder: Path, **options):
+    """The installed program in a process of its own."""
+    env = {**os.environ, "COLUMNS": "80", "JAX_ENABLE_X64": "0"}
+    return subprocess.run(
+        [HVAX, *arguments.split()], cwd=folder, env=env, capture_output=True, text=True, **options
+    )
+
+
+def read_json(path: Path):
+    """JSON as other programs read it: NaN and Infinity are no JSON."""
+
+    def refuse(word):
+        raise AssertionError(f"{path.name} holds {word}")
+
+    return json.loads(path.read_text(), parse_constant=refuse)
+
+
+def metrics(folder: Path):
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+# Help
+
+
+def test_version(tmp_path):
+    done = program("--version", tmp_path)
+    assert (done.returncode, done.stdout, done.stderr) == (0, f"hvax {__version__}\n", "")
+
+
+@pytest.mark.parametrize("command", ["", *COMMANDS])
+def test_help_fits_80_columns_and_explains_every_option(command, monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", "80")
+    with pytest.raises(SystemExit) as end:
+        main([*command.split(), "--help"])
+    out, err = capsys.readouterr()
+    assert end.value.code == 0 and not err
+    assert max(len(line) for line in out.splitlines()) <= 80
+    if not command:
+        assert all(name in out for name in COMMANDS)
+        return
+    # An option's help stands behind it, two spaces apart, or on the lines below.
+    rows = [line.strip("│ ") for line in out.splitlines()]
+    options = [i for i, row in enumerate(rows) if re.match("--?[a-z]", row)]
+    assert len(options) > 5
+    for i in options:
+        assert "  " in rows[i] or re.match(r"[^-─\s]", rows[i + 1]), rows[i]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        "",
+        "train",
+        "nonsense",
+        "train digits --nonsense 1",
+        "train digits --epochs ten",
+        "train digits --likelihood normal",
+        "train digits --fractions 0.5 0.5",
+    ],
+)
+def test_wrong_usage_is_explained(arguments, here, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    with pytest.raises(SystemExit) as end:
+        main(arguments.split())
+    out, err = capsys.readouterr()
+    assert end.value.code == 2 and not out and err
+    assert max(len(line) for line in err.splitlines()) <= 80
+    assert not list(here.iterdir())
+
+
+# Runs
+
+
+@pytest.fixture(scope="module")
+def digits_run(tmp_path_factory):
+    """The documented first run, in a process of its own."""
+    folder = tmp_path_factory.mktemp("digits")
+    done = program(f"train digits {TINY} --run-dir out/first --num-steps 1", folder)
+    assert done.returncode == 0, done.stderr
+    return folder / "out" / "first", done
+
+
+def test_a_run_leaves_the_files_that_are_documented(digits_run):
+    folder, _ = digits_run
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "baseline", "config.json", "metrics.jsonl", "model", "results.json",
+    ]  # fmt: skip
+    assert {"metrics.jsonl", "model"} <= {path.name for path in (folder / "baseline").iterdir()}
+    config = read_json(folder / "config.json")
+    assert (config["format"], config["hvax"]) == (1, __version__)
+    assert config["options"]["train"]["epochs"] == 1 and config["options"]["source"] == "digits"
+    assert config["data"]["examples"] == {"train": 1437, "validation": 180, "test": 180}
+    for part in (folder, folder / "baseline"):
+        (epoch,) = metrics(part)
+        assert (epoch["epoch"], epoch["step"]) == (1, 1437 // 16)
+        assert -100 < epoch["validation_elbo"] < -20 and -100 < epoch["elbo"] < -20
+    results = read_json(folder / "results.json")
+    assert list(results) == ["vae", "hvae"]
+    for row in results.values():
+        assert row["num_points"] == 10 and row["num_samples"] == 5
+        assert (row["ended"], row["epochs"], row["best_epoch"]) == ("finished", 1, 1)
+        assert row["nll"] < -row["elbo"] and row["non_finite"] == 0
+    assert results["hvae"]["distance"] > 0 == results["vae"]["distance"]
+
+
+def test_a_run_tells_its_numbers(digits_run):
+    folder, done = digits_run
+    lines = done.stdout.splitlines()
+    assert lines[0].startswith("digits: 1437 train, 180 validation, 180 test")
+    rows = {line.split()[0]: line for line in lines if line.startswith(("VAE ", "HVAE "))}
+    results = read_json(folder / "results.json")
+    for name, row in results.items():
+        assert f"{row['elbo']:.2f} +- {row['elbo_se']:.2f}" in rows[name.upper()]
+        assert f"{row['nll']:.2f} +- {row['nll_se']:.2f}" in rows[name.upper()]
+    assert lines[-1] == "run directory: out/first"
+    assert "nan" not in done.stdout and "Traceback" not in done.stderr
+
+
+def test_the_models_of_a_run_open(digits_run):
+    folder, _ = digits_run
+    hvae, vae = load(folder / "model"), load(folder / "baseline" / "model")
+    assert isinstance(hvae, HVAE) and isinstance(vae, VAE)
+    assert hvae.flow.num_steps == 1 and hvae.flow.step_size.value.shape == (2,)
+    x = jnp.zeros((8, 8))
+    for model in (hvae, vae):
+        assert model(x, key=jax.random.key(0)).shape == (8, 8)
+
+
+def test_ctrl_c_ends_a_run_with_what_it_has(tmp_path):
+    """A real SIGINT, once there is an epoch: exit code 130, the epochs so far, and a model."""
+    command = f"train digits {VAE_ONLY} --epochs 1000000 --run-dir run"
+    env = {**os.environ, "JAX_ENABLE_X64": "0"}
+    process = subprocess.Popen(
+        [HVAX, *command.split()], cwd=tmp_path, env=env,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    log, deadline = tmp_path / "run" / "metrics.jsonl", time.monotonic() + 120
+    while not (log.is_file() and log.stat().st_size) and time.monotonic() < deadline:
+        assert process.poll() is None
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == 130, err
+    assert "interrupted after" in out and "Traceback" not in err
+    row = read_json(tmp_path / "run" / "results.json")["vae"]
+    assert row["ended"] == "interrupted" and row["epochs"] == len(metrics(tmp_path / "run"))
+    assert isinstance(load(tmp_path / "run" / "model"), VAE)
+
+
+def write_files(folder: Path) -> None:
+    """Good sources of 60 examples."""
+    draw = np.random.default_rng(0)
+    np.save(folder / "reals.npy", draw.normal(5.0, 300.0, (60, 4)))
+    np.save(folder / "counts.npy", draw.poisson(3.0, (60, 2, 3)))
+    np.savez(folder / "two.npz", a=draw.poisson(5.0, (60, 4)), b=np.zeros(3), y=np.arange(60))
+    np.save(folder / "images.npy", draw.integers(0, 256, (60, 28, 28)).astype(np.uint8))
+    classes = "\n".join(",".join(map(str, row)) for row in draw.integers(0, 3, (60, 5)))
+    (folder / "classes.csv").write_text("a,b,c,d,label\n" + classes + "\n")
+
+
+RUNS = {
+    "gaussian, standardised, x64": "reals.npy --standardise --x64",
+    "poisson": "counts.npy --likelihood poisson",
+    "negative binomial": "two.npz --array a --labels y --likelihood negative-binomial",
+    "categorical": "classes.csv --labels label --likelihood categorical",
+    "conv": "images.npy --network conv --num-samples 2 --test-points 3",
+}
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_sources_and_likelihoods(name, here, capsys):
+    write_files(here)
+    source, *options = RUNS[name].split()
+    assert main(["train", source, *VAE_ONLY.split(), *options, "--run-dir", "run"]) == 0
+    out, err = capsys.readouterr()
+    assert not err and f"{source}: 48 train, 6 validation, 6 test" in out
+    assert np.isfinite(metrics(here / "run")[0]["validation_elbo"])
+    results = json.loads((here / "run" / "results.json").read_text())
+    assert list(results) == ["vae"] and np.isfinite(results["vae"]["nll"])
+    model = load(here / "run" / "model")
+    wide = "--x64" in options
+    assert {leaf.dtype for leaf in jax.tree.leaves(model)} == {np.dtype("f8" if wide else "f4")}
+    if "--standardise" in options:  # without the log-Jacobian it would be 23 nats lower
+        assert 27 < results["vae"]["nll"] < 40
+
+
+@pytest.mark.xfail(reason="Python writes NaN, which is no JSON", strict=True)
+def test_results_are_json_to_every_reader(here, capsys):
+    """One test point has no standard error."""
+    write_files(here)
+    options = f"train counts.npy --likelihood poisson {VAE_ONLY} --test-points 1 --run-dir run"
+    assert main(options.split()) == 0
+    read_json(here / "run" / "results.json")
+
+
+# Bad input
+
+
+def write_bad_files(folder: Path) -> None:
+    whole = (folder / "reals.npy").read_bytes()
+    (folder / "cut.npy").write_bytes(whole[:-9])
+    (folder / "text.npy").write_bytes(b"not an array")
+    (folder / "cut.npz").write_bytes((folder / "two.npz").read_bytes()[:-40])
+    (folder / "text.txt").write_text("1,2\n")
+    (folder / "ragged.csv").write_text("1,2\n3\n")
+    (folder / "word.csv").write_text("1,2\n3,four\n")
+    np.save(folder / "objects.npy", np.array([{}, []] * 30, object), allow_pickle=True)
+    np.save(folder / "nan.npy", np.where(np.arange(240.0).reshape(60, 4) == 7, np.nan, 0.5))
+    np.save(folder / "inf.npy", np.full((60, 4), np.inf))
+    np.save(folder / "complex.npy", np.ones((60, 4), complex))
+    np.save(folder / "empty.npy", np.ones((0, 4)))
+    np.save(folder / "three.npy", np.ones((3, 4)))
+    np.save(folder / "negative.npy", np.arange(240).reshape(60, 4) - 1)
+    np.save(folder / "halves.npy", np.full((60, 4), 0.5))
+    mnist = folder / "data" / "mnist"
+    mnist.mkdir(parents=True)
+    for part in ("train", "t10k"):
+        header = bytes([0, 0, 8, 3]) + np.array([60_000, 28, 28], ">u4").tobytes()
+        (mnist / f"{part}-images-idx3-ubyte").write_bytes(header + bytes(100))
+        (mnist / f"{part}-labels-idx1-ubyte").write_bytes(header[:3] + b"\x01" + header[4:8])
+    (folder / "taken").mkdir()
+    (folder / "taken" / "thesis.txt").write_text("not to be lost")
+    (folder / "file").write_text("")
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("files")
+    write_files(folder)
+    write_bad_files(folder)
+    return folder
+
+
+def listing(folder: Path):
+    return sorted(str(path) for path in folder.rglob("*"))
+
+
+BAD = [
+    # The source
+    ("no-such-source", "digits, mnist, fashion-mnist, binarized-mnist"),
+    ("missing.npy", "missing.npy"),
+    ("fashion-mnist", "--data-dir"),
+    ("mnist", "truncated or damaged"),
+    ("cut.npy", "cut.npy"),
+    ("text.npy", "text.npy"),
+    ("cut.npz --array a", "cut.npz"),
+    ("text.txt", ".npy, .npz, .csv"),
+    ("data", "got a directory"),
+    ("ragged.csv", "line 2"),
+    ("word.csv", "line 2, column 2"),
+    ("objects.npy", "objects"),
+    ("complex.npy", "complex128"),
+    ("empty.npy", "at least one example"),
+    ("three.npy --batch-size 2", "at most the number of examples, 1, got 2"),
+    ("three.npy --fractions 0.1 0.5 0.4", "enough examples"),
+    ("nan.npy", r"finite, got nan at index \(1, 3\)"),
+    ("inf.npy", "finite, got inf"),
+    ("two.npz", "a, b, y"),
+    ("two.npz --array c", "a, b, y"),
+    ("two.npz --array a --labels b", "labels"),
+    ("reals.npy --array a", ".npz"),
+    ("reals.npy --labels a", "labels"),
+    ("digits --labels digits", "labels"),
+    # Values and likelihoods
+    ("reals.npy --likelihood bernoulli", r"Bernoulli needs data in \[0, 1\]"),
+    ("negative.npy", "--likelihood"),
+    ("negative.npy --likelihood poisson", "whole counts >= 0; got -1"),
+    ("negative.npy --likelihood negative-binomial", "whole counts >= 0; got -1"),
+    ("halves.npy --likelihood poisson", "whole counts >= 0; got 0.5"),
+    ("halves.npy --likelihood categorical", "integer classes"),
+    ("negative.npy --likelihood categorical", "classes 0 to 238"),
+    ("classes.csv --labels label --likelihood categorical --num-classes 2", "classes 0 to 1"),
+    ("reals.npy --likelihood fixed-gaussian --sigma 0", "sigma must be > 0"),
+    ("reals.npy --binarise static", "--binarise static is for the bernoulli"),
+    ("images.npy --standardise", "--standardise is for Gaussian"),
+    # The split
+    ("reals.npy --fractions 0.5 0.1 0.1", "sum to 1"),
+    ("reals.npy --fractions 1.2 -0.1 -0.1", "none negative"),
+    ("reals.npy --fractions 0.8 0.2 0", "no test examples"),
+    ("reals.npy --fractions 0.8 0 0.2", "no validation examples"),
+    ("reals.npy --split-seed -1", "seed of at least 0"),
+    # The model
+    ("reals.npy --latent-size 0", "latent_size must be >= 1"),
+    ("reals.npy --hidden 0", "layer sizes must be >= 1"),
+    ("reals.npy --hidden", "hidden needs at least one"),
+    ("reals.npy --network conv", r"28 x 28 images.*\(4,\)"),
+    ("images.npy --network conv --likelihood gaussian", "28 x 28 images with the likelihood"),
+    # The flow
+    ("reals.npy --num-steps -1", "num_steps must be >= 0"),
+    ("reals.npy --beta0 0", r"--beta0 must be in \(0, 1\], got 0"),
+    ("reals.npy --beta0 1.5", r"--beta0 must be in \(0, 1\], got 1.5"),
+    ("reals.npy --beta0 nan", r"--beta0 must be in \(0, 1\], got nan"),
+    ("reals.npy --beta0 1", "strictly between"),
+    ("reals.npy --step-size 0", "strictly between"),
+    ("reals.npy --step-size -0.1 --no-learn-step-size", "step_size must be finite and > 0"),
+    ("reals.npy --step-size 0.5", "its upper bound 0.5"),
+    ("reals.npy --step-size 0.1 --max-step 0.1", "its upper bound 0.1"),
+    ("reals.npy --max-step -1", "upper must be a finite number > 0"),
+    # The training
+    ("reals.npy --epochs 0", "epochs must be >= 1"),
+    ("reals.npy --batch-size 0", "batch_size must be >= 1"),
+    ("reals.npy --batch-size 49", "at most the number of examples, 48, got 49"),
+    ("reals.npy --patience 0", "patience must be >= 1"),
+    ("reals.npy --learning-rate 0", "--learning-rate must be > 0"),
+    ("reals.npy --learning-rate nan", "--learning-rate must be > 0"),
+    ("reals.npy --num-samples 0", "--num-samples and --test-points must be >= 1"),
+    ("reals.npy --test-points 0", "--num-samples and --test-points must be >= 1"),
+    # Where it is written
+    ("reals.npy --run-dir taken", "taken is there already; use --overwrite"),
+    ("reals.npy --run-dir taken --overwrite", "taken is no run of hvax's"),
+    ("reals.npy --run-dir file --overwrite", "file is no run of hvax's"),
+    ("reals.npy --run-dir file/run", "file"),
+]  # fmt: skip
+NOT_YET = [
+    ("reals.npy --seed -1", "seed"),
+    ("reals.npy --seed 99999999999999999999999", "seed"),
+    ("reals.npy --learning-rate inf", "--learning-rate"),
+    ("reals.npy --likelihood fixed-gaussian --sigma inf", "sigma"),
+    ("classes.csv --labels label --likelihood categorical --num-classes 0", "num.classes"),
+]
+
+
+def refused(arguments, message, files, monkeypatch, capsys):
+    monkeypatch.chdir(files)
+    before = listing(files)
+    code = main(["train", *TINY.split(), "--no-progress", *arguments.split()])
+    out, err = capsys.readouterr()
+    assert (code, out) == (2, "")
+    assert err.startswith("hvax: ") and err.count("\n") == 1 and err.endswith("\n")
+    assert re.search(message, err), err
+    assert listing(files) == before
+
+
+@pytest.mark.parametrize(("arguments", "message"), BAD)
+def test_bad_input_is_told_in_one_line_before_anything_is_written(
+    arguments, message, files, monkeypatch, capsys
+):
+    refused(arguments, message, files, monkeypatch, capsys)
+
+
+@pytest.mark.xfail(reason="taken as it is, told too late, or a traceback", strict=True)
+@pytest.mark.parametrize(("arguments", "message"), NOT_YET)
+def test_bad_input_that_is_not_refused_yet(arguments, message, files, monkeypatch, capsys):
+    monkeypatch.setattr("hvax.commands.train._train_one", lambda *_: pytest.fail("it trained"))
+    try:
+        refused(arguments, message, files, monkeypatch, capsys)
+    finally:
+        for left in files.glob("runs/*/*"):
+            left.unlink()
+        for left in (*files.glob("runs/*"), *files.glob("runs")):
+            left.rmdir()
+
+
+@pytest.mark.parametrize("arguments", ["train no-such-source", "train nan.npy --run-dir run"])
+def test_the_program_itself_refuses_bad_input(arguments, files):
+    before = listing(files)
+    done = program(arguments, files)
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
+    assert done.stderr.startswith("hvax: ")
+    assert listing(files) == before
