@@ -224,30 +224,27 @@ def test_like_of_another_structure_is_refused(like, message, tmp_path):
 
 @pytest.mark.parametrize("thing", [{1, 2}, 1j, np.float32(1), b"bytes"])
 def test_what_cannot_be_saved_is_refused_and_nothing_is_written(thing, tmp_path):
-    with pytest.raises(TypeError, match=f"cannot save a {type(thing).__name__}, at more.x.0 of"):
+    with pytest.raises(
+        TypeError, match=rf"cannot save a {type(thing).__name__}, at more\[.x.\]\.0 of"
+    ):
         save(Own(None, {"x": [thing]}), tmp_path)
     with pytest.raises(TypeError, match="strings for keys"):
         save(Own(None, {1: 2}), tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.xfail(
-    reason="the bytes of a NumPy array in Fortran order are saved as they lie", strict=True
-)
 def test_the_order_in_memory_does_not_matter(tmp_path):
     model = Own(np.asfortranarray(np.arange(6, dtype=np.float32).reshape(2, 3)))
     save(model, tmp_path)
     np.testing.assert_array_equal(load(tmp_path, like=model).inner, model.inner)
 
 
-@pytest.mark.xfail(reason="bfloat16 is saved, and then cannot be loaded (KeyError)", strict=True)
 def test_what_is_saved_can_be_loaded(tmp_path):
     model = DiagonalGaussian(jnp.ones(2, jnp.bfloat16), jnp.zeros(2, jnp.bfloat16))
     save(model, tmp_path)
     assert arrays(load(tmp_path)) == arrays(model)
 
 
-@pytest.mark.xfail(reason="two paths of the tree have one name in the file", strict=True)
 def test_keys_with_dots(tmp_path):
     model = Own(None, {"a.b": jnp.ones(2), "a": {"b": jnp.zeros(2)}})
     save(model, tmp_path)
@@ -395,7 +392,7 @@ def node(name, **fields):
         ({"model": {"module": ["hvax.Fixed"], "fields": {}}}, "does not describe a model"),
         ({"model": {"array": "nowhere"}}, "does not describe a model.*nowhere"),
         ({"model": {"code": "print()"}}, "unknown kind of node 'code'"),
-        ({"model": [1]}, "does not describe a model"),
+        ({"model": [1]}, "'model' is no dict"),
         ({"model": {"array": "held", "value": 1}}, "unpack"),
     ],
 )  # fmt: skip
@@ -404,9 +401,6 @@ def test_a_manifest_that_is_wrong_is_refused(changes, message, saved):
         load(saved(**changes))
 
 
-@pytest.mark.xfail(
-    reason="a format-1 file without a model is said to need a newer hvax", strict=True
-)
 @pytest.mark.parametrize("changes", [{"model": None}, {"sha256": 5}])
 def test_a_damaged_manifest_is_not_taken_for_a_newer_one(changes, saved):
     with pytest.raises(ValueError, match="is damaged"):

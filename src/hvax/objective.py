@@ -9,13 +9,13 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
-from jaxtyping import Array, Float, Num, PRNGKeyArray, PyTree
+from jaxtyping import Array, Float, PRNGKeyArray, PyTree, Shaped
 
 from hvax.models.hvae import HVAE, ONES, HVAEOutputs, Prefactor
 from hvax.models.prior import AbstractPrior, StandardNormal
 from hvax.models.vae import VAE, VAEOutputs
 
-Batch = Num[ArrayLike, "batch ..."]
+Batch = Shaped[ArrayLike, "batch ..."]
 
 
 def hamiltonian_elbo(
@@ -106,7 +106,7 @@ def elbo(
     ("sampled", for any prior); both have the same expectation.
     """
     outputs = _vae_forward(model, x, x_out, key=key)
-    value = jnp.mean(outputs.log_likelihood - _kl(model, outputs, kl))
+    value = jnp.mean(finite_or_zero_weight(outputs.log_likelihood - _kl(model, outputs, kl)))
     return (value, outputs) if return_outputs else value
 
 

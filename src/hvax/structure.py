@@ -41,6 +41,7 @@ from hvax.models import (
 
 FORMAT = 1
 STRUCTURE = "structure.json"
+_MANIFEST = {"weights": str, "sha256": str, "narrow": dict, "model": dict}
 
 _OWN = (
     parameter, flow, gradient, tempering, convolution, decoder, gaussian, heads, hvae, likelihood,
@@ -85,10 +86,19 @@ def save(model: eqx.Module, folder: str | Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     arrays: dict[str, np.ndarray] = {}
     tree = _encode(model, "", arrays)
-    weights = safetensors.numpy.save(arrays)
+    # safetensors' NumPy reader knows no bfloat16 or float8: their bits are stored as integers.
+    narrow = {name: str(a.dtype) for name, a in arrays.items() if a.dtype.kind == "V"}
+    stored = {n: a.view(f"u{a.dtype.itemsize}") if n in narrow else a for n, a in arrays.items()}
+    weights = safetensors.numpy.save(stored)
     digest = hashlib.sha256(weights).hexdigest()
     name = f"weights-{digest[:16]}.safetensors"
-    manifest = {"format": FORMAT, "weights": name, "sha256": digest, "model": tree}
+    manifest = {
+        "format": FORMAT,
+        "weights": name,
+        "sha256": digest,
+        "narrow": narrow,
+        "model": tree,
+    }
     write_atomically(folder / name, weights)
     write_atomically(folder / STRUCTURE, json.dumps(manifest, indent=1).encode())
     for old in folder.glob("weights-*.safetensors"):
@@ -106,7 +116,7 @@ def load(folder: str | Path, *, like: eqx.Module | None = None) -> Any:
     """
     folder = Path(folder)
     manifest = _read_manifest(folder / STRUCTURE)
-    arrays = _read_weights(folder / manifest["weights"], manifest["sha256"])
+    arrays = _read_weights(folder, manifest)
     if like is not None:
         return _fill(like, arrays, folder)
     try:
@@ -126,7 +136,7 @@ def _encode(node: Any, path: str, arrays: dict[str, np.ndarray]) -> Any:
         kind = type(node)
         return {"module": _MODULE_NAMES.get(kind, _own_name(kind)), "fields": fields}
     if _is_array(node):
-        arrays[path.lstrip(".")] = np.asarray(node)
+        arrays[path.lstrip(".")] = np.ascontiguousarray(node).reshape(node.shape)
         return {"array": path.lstrip(".")}
     if isinstance(node, tuple | list):
         items = [_encode(item, f"{path}.{i}", arrays) for i, item in enumerate(node)]
@@ -134,9 +144,8 @@ def _encode(node: Any, path: str, arrays: dict[str, np.ndarray]) -> Any:
     if isinstance(node, dict):
         if not all(isinstance(key, str) for key in node):
             raise TypeError(f"a dict in a model must have strings for keys to be saved, at {path}.")
-        return {
-            "dict": {key: _encode(v, f"{path}.{key}", arrays) for key, v in sorted(node.items())}
-        }
+        items = sorted(node.items())
+        return {"dict": {k: _encode(v, f"{path}[{json.dumps(k)}]", arrays) for k, v in items}}
     if node is None or isinstance(node, bool | int | float | str):
         return {"value": node}
     if callable(node):
@@ -180,8 +189,8 @@ def _build(kind: type, fields: dict[str, Any], arrays: dict[str, Array]) -> Any:
 def _known(table: dict[str, Any], name: str) -> Any:
     if name not in table:
         raise ValueError(
-            f"the saved model holds {name}, which hvax cannot rebuild by itself. Build a model of "
-            "the same structure and pass it: load(folder, like=model)."
+            f"the saved model holds {name}, which is not hvax's own. Build a model of the "
+            "same structure and pass it: load(folder, like=model)."
         )
     return table[name]
 
@@ -214,10 +223,20 @@ def _read_manifest(path: Path) -> dict[str, Any]:
         raise FileNotFoundError(f"no model in {path.parent}: {path.name} is missing.")
     try:
         manifest = json.loads(path.read_bytes())
-        version, name = manifest["format"], manifest["weights"]
-        if version == FORMAT and isinstance(manifest["sha256"], str) and "model" in manifest:
-            if Path(name).name != name:
-                raise ValueError(f"the weights file {name!r} lies outside the folder")
+        version = manifest["format"]
+        if version == FORMAT:
+            for name, kind in (
+                ("weights", str),
+                ("sha256", str),
+                ("narrow", dict),
+                ("model", dict),
+            ):
+                if not isinstance(manifest[name], kind):
+                    raise ValueError(f"{name!r} is no {kind.__name__}")
+            if Path(manifest["weights"]).name != manifest["weights"]:
+                raise ValueError(
+                    f"the weights file {manifest['weights']!r} lies outside the folder"
+                )
             return manifest
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{path} is damaged: {error}.") from error
@@ -227,11 +246,12 @@ def _read_manifest(path: Path) -> dict[str, Any]:
     )
 
 
-def _read_weights(path: Path, digest: str) -> dict[str, Array]:
+def _read_weights(folder: Path, manifest: dict[str, Any]) -> dict[str, Array]:
+    path = folder / manifest["weights"]
     if not path.is_file():
         raise FileNotFoundError(f"the weights file {path} is missing.")
     content = path.read_bytes()
-    if hashlib.sha256(content).hexdigest() != digest:
+    if hashlib.sha256(content).hexdigest() != manifest["sha256"]:
         raise ValueError(f"{path} is damaged: its checksum is not the one in {STRUCTURE}.")
     try:
         stored = safetensors.numpy.load(content)
@@ -243,4 +263,6 @@ def _read_weights(path: Path, digest: str) -> dict[str, Array]:
             f"{path} holds 64-bit arrays ({wide[0]} and others); switch them on with "
             "jax.config.update('jax_enable_x64', True) before loading."
         )
+    for name, dtype in manifest["narrow"].items():
+        stored[name] = stored[name].view(jnp.dtype(dtype))
     return {name: jnp.asarray(array) for name, array in stored.items()}

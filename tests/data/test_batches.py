@@ -11,7 +11,7 @@ def test_an_epoch_is_a_shuffle_without_the_rest(n, batch_size):
     batches = epoch_batches(n, batch_size, seed=0, epoch=1)
     assert batches.shape == (n // batch_size, batch_size) and batches.dtype == np.int32
     assert len(np.unique(batches)) == batches.size
-    assert 0 <= batches.min() and batches.max() < n
+    assert batches.min() >= 0 and batches.max() < n
 
 
 def test_an_epoch_is_a_pure_function_of_seed_and_epoch():

@@ -112,9 +112,6 @@ def test_all_rows_are_checked():
         as_pair(Examples(x), "data", check=LearnedGaussian().check)
 
 
-@pytest.mark.xfail(
-    reason="Examples of no rows pass the door: evaluate divides by zero", strict=True
-)
 def test_no_examples_are_refused():
     with pytest.raises(ValueError, match="at least one example"):
         as_pair(Examples(STORED[:0]), "data", check=accept)

@@ -15,7 +15,7 @@ from scipy.stats import multivariate_normal
 import closed_form
 from hvax.hamiltonian.flow import HamiltonianFlow
 from hvax.hamiltonian.gradient import with_aux
-from hvax.hamiltonian.tempering import CustomTempering
+from hvax.hamiltonian.tempering import CustomTempering, FreeTempering
 from hvax.models.decoder import Decoder
 from hvax.models.hvae import HVAE, HVAEOutputs
 from hvax.models.likelihood import FixedGaussian
@@ -110,7 +110,7 @@ def named(model):
         "e": vae.encoder.mean.bias,
         "log_sigma": vae.encoder.log_sigma,
         "step_size": flow.step_size.raw,
-        "schedule": (schedule.alpha if hasattr(schedule, "alpha") else schedule.beta0).raw,
+        "schedule": (schedule.alpha if isinstance(schedule, FreeTempering) else schedule.beta0).raw,
     }
     return {name: np.asarray(leaf, np.float64) for name, leaf in leaves.items()}
 

@@ -53,10 +53,6 @@ def numbers(fitted):
     return history, [(leaf.dtype, np.asarray(leaf).tobytes()) for leaf in arrays]
 
 
-STREAMING = pytest.mark.xfail(
-    reason="Examples.rows is annotated with int64 and StreamedFeed gives it int32", strict=True
-)
-
 # What a run is a function of
 
 
@@ -79,7 +75,6 @@ def test_a_seed_repeats_a_run_bit_for_bit(run, reference):
     assert numbers(run()) == reference
 
 
-@STREAMING
 def test_streamed_data_give_the_resident_run_bit_for_bit(run, reference, monkeypatch, tmp_path):
     """From a memory-mapped file, three batches at a time of an epoch's four: the last chunk is not
     full."""
@@ -106,7 +101,6 @@ def test_another_seed_is_another_run():
     assert one.history[0]["loss"] != two.history[0]["loss"]
 
 
-@STREAMING
 def test_one_program_serves_every_step(compilations, monkeypatch):
     """Whatever the number of epochs and the pieces of the data."""
     monkeypatch.setattr(feed, "RESIDENT_BYTES", 0)
@@ -116,7 +110,6 @@ def test_one_program_serves_every_step(compilations, monkeypatch):
     assert fitted.seconds_compiling > 0 and fitted.seconds_training > 0
 
 
-@pytest.mark.xfail(reason="start() traces the loss anew at every epoch", strict=True)
 def test_later_epochs_trace_nothing():
     traces = []
 
@@ -144,7 +137,6 @@ def numbers_of(model):
     return [np.asarray(leaf).tobytes() for leaf in jax.tree.leaves(model)]
 
 
-@pytest.mark.xfail(reason="the next epoch consumes the model of an event", strict=True)
 def test_a_callback_may_keep_its_models():
     kept = []
     train(loss_function=distance, callback=lambda event: kept.append(event.model))

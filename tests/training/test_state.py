@@ -225,7 +225,6 @@ def test_the_default_losses_are_the_models_own_with_the_kl_in_closed_form():
         assert report == ({"divergent": 0.0} if isinstance(model, HVAE) else {})
 
 
-@pytest.mark.xfail(reason="default_loss makes a new partial: every call compiles", strict=True)
 def test_the_default_loss_compiles_once(compilations):
     state, _ = train_step(start(linear_gaussian()), X)
     before = compilations("update")

@@ -1,5 +1,6 @@
 """Options -> what a run works on: the split data and the models."""
 
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -146,8 +147,8 @@ def build_hvae(config: Train, vae: VAE) -> HVAE:
 def build_optimiser(config: Train) -> optax.GradientTransformation:
     """The optimiser that the options name."""
     rate = config.train.learning_rate
-    if not rate > 0:
-        raise ValueError(f"--learning-rate must be > 0, got {rate}.")
+    if not (math.isfinite(rate) and rate > 0):
+        raise ValueError(f"--learning-rate must be finite and > 0, got {rate}.")
     return getattr(optax, config.train.optimiser)(rate)
 
 
@@ -190,7 +191,9 @@ def _likelihood(config: Train, source: Source) -> AbstractLikelihood:
     if name == "categorical":
         if not np.issubdtype(source.x.dtype, np.integer):
             raise ValueError(f"categorical needs integer classes, got {source.x.dtype} data.")
-        return Categorical(options.num_classes or int(source.x.max()) + 1)
+        if options.num_classes is None:
+            return Categorical(int(source.x.max()) + 1)
+        return Categorical(options.num_classes)
     if name == "fixed-gaussian":
         return FixedGaussian(options.sigma)
     families: dict[str, type[AbstractLikelihood]] = {

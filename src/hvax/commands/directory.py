@@ -10,6 +10,7 @@ runs/NAME/baseline/         the plain VAE of the same networks, as a run directo
 
 import dataclasses
 import json
+import math
 import shutil
 import time
 import types
@@ -121,8 +122,21 @@ def read_metrics(path: Path) -> list[dict[str, float]]:
 
 
 def write_json(path: Path, record: Mapping[str, Any]) -> None:
-    """JSON, written whole or not at all."""
-    write_atomically(path, (json.dumps(record, indent=1, default=str) + "\n").encode())
+    """JSON, written whole or not at all; numbers that are not finite as null."""
+    write_atomically(path, (dumps(record, indent=1) + "\n").encode())
+
+
+def dumps(record: Any, *, indent: int | None = None) -> str:
+    """JSON that every reader takes: NaN and infinity, which JSON does not have, become null."""
+
+    def finite(value: Any) -> Any:
+        if isinstance(value, Mapping):
+            return {str(key): finite(item) for key, item in value.items()}
+        if isinstance(value, list | tuple):
+            return [finite(item) for item in value]
+        return None if isinstance(value, float) and not math.isfinite(value) else value
+
+    return json.dumps(finite(record), indent=indent, default=str, allow_nan=False)
 
 
 def _absolute(config: Train) -> Train:

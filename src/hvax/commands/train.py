@@ -1,6 +1,5 @@
 """`hvax train`: trains a model, and the plain VAE beside it, and prints their numbers."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -9,7 +8,7 @@ import jax
 from jaxtyping import PyTree
 
 from hvax.commands.build import Parts, build_hvae, build_optimiser, build_vae, load_parts
-from hvax.commands.directory import BASELINE, METRICS, MODEL, RESULTS, claim, write_json
+from hvax.commands.directory import BASELINE, METRICS, MODEL, RESULTS, claim, dumps, write_json
 from hvax.commands.select import evenly
 from hvax.config import Train
 from hvax.evaluation.evaluate import evaluate
@@ -25,6 +24,8 @@ def train(config: Train) -> int:
 
     Raises `ValueError`, `TypeError` and `OSError` for bad input, before anything is written.
     """
+    if not 0 <= config.train.seed < 2**32:
+        raise ValueError(f"--seed must be in [0, 2**32), got {config.train.seed}.")
     jax.config.update("jax_enable_x64", config.train.x64)
     parts = load_parts(config)
     vae = build_vae(config, parts, key=jax.random.key(config.train.seed))
@@ -58,7 +59,7 @@ def _train_one(
     with (folder / METRICS).open("a") as metrics:
 
         def log(event: Event) -> None:
-            metrics.write(json.dumps(event.metrics) + "\n")
+            metrics.write(dumps(event.metrics) + "\n")
             metrics.flush()
 
         fitted = fit(

@@ -41,13 +41,13 @@ class Examples:
         """The bytes of all rows as stored."""
         return len(self) * math.prod(self.x_shape) * self.stored.dtype.itemsize
 
-    def rows(self, which: NDArray[np.int64] | slice) -> NDArray[Any]:
+    def rows(self, which: NDArray[np.integer[Any]] | slice) -> NDArray[Any]:
         """Some rows as stored; float64 as float32 is left to JAX."""
         if self.index is not None:
             which = self.index[which]
         return np.asarray(self.stored[which])
 
-    def __getitem__(self, which: NDArray[np.int64] | slice) -> NDArray[Any]:
+    def __getitem__(self, which: NDArray[np.integer[Any]] | slice) -> NDArray[Any]:
         """Some rows as the model sees them."""
         rows = self.rows(which)
         return rows if self.scale == 1 else (rows / self.scale).astype(np.float32)
@@ -56,6 +56,8 @@ class Examples:
 def as_examples(data: Any, name: str = "data") -> Examples:
     """Examples as they are, or a checked array of them; see `check_examples` for what is raised."""
     if isinstance(data, Examples):
+        if len(data) == 0:
+            raise ValueError(f"expected {name} to have at least one example, got none.")
         return data
     array = data if isinstance(data, np.ndarray) else np.asarray(data)
     check_examples(array, name)

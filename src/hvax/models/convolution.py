@@ -7,7 +7,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
-from jaxtyping import Array, Float, Num, PRNGKeyArray
+from jaxtyping import Array, Float, PRNGKeyArray, Shaped
 
 from hvax.models.decoder import Decoder
 from hvax.models.heads import JointGaussian, SigmaHead
@@ -74,7 +74,7 @@ class ConvolutionalTrunk(eqx.Module):
         )
         self.dense = _dense(512, 450, activate_last=True, key=dense_key)
 
-    def __call__(self, x: Num[Array, "28 28"]) -> Float[Array, "450"]:
+    def __call__(self, x: Shaped[Array, "28 28"]) -> Float[Array, "450"]:
         check_shape(x, (SIZE, SIZE), name="the network's input")
         h = x[..., None].astype(self.dense.layers[0].weight.dtype)
         for convolution in self.convolutions:

@@ -5,9 +5,9 @@ from collections.abc import Callable
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Num, PyTree
+from jaxtyping import Array, Float, PyTree
 
-from hvax.models.likelihood import AbstractLikelihood, check_shape
+from hvax.models.likelihood import AbstractLikelihood, Data, check_shape
 
 
 class Decoder(eqx.Module):
@@ -20,7 +20,7 @@ class Decoder(eqx.Module):
         """The likelihood's parameters at z."""
         return self.network(z)
 
-    def log_likelihood(self, x: Num[Array, "..."], output: PyTree) -> Float[Array, ""]:
+    def log_likelihood(self, x: Data, output: PyTree) -> Float[Array, ""]:
         """log p(x | z) in nats, from the output at z."""
         # hvax's own likelihoods check x whole; a user's must not sum a batch by broadcasting.
         one = jax.eval_shape(self.likelihood.mean, output).shape

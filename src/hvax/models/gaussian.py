@@ -5,7 +5,7 @@ import math
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, Float, PRNGKeyArray, Shaped
 
 HALF_LOG_TWO_PI = 0.5 * math.log(2 * math.pi)
 
@@ -32,7 +32,7 @@ class DiagonalGaussian(eqx.Module):
         noise = self._noise(key)
         return self.mean + self.sigma * noise, self._log_density(noise)
 
-    def log_prob(self, z: Float[Array, "*shape"]) -> Float[Array, ""]:
+    def log_prob(self, z: Shaped[Array, "*shape"]) -> Float[Array, ""]:
         """sum -((z - mean) / sigma)^2 / 2 - log sigma - log(2 pi) / 2, in nats."""
         return self._log_density((z - self.mean) * jnp.exp(-self.log_sigma))
 

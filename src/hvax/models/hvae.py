@@ -7,12 +7,12 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
-from jaxtyping import Array, Float, Num, PRNGKeyArray, PyTree
+from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from hvax.hamiltonian.flow import HamiltonianFlow, PhaseSpace
 from hvax.hamiltonian.gradient import Potential
 from hvax.models.gaussian import HALF_LOG_TWO_PI, DiagonalGaussian
-from hvax.models.likelihood import ShapeMismatch
+from hvax.models.likelihood import Data, ShapeMismatch
 from hvax.models.vae import VAE, LogJoint
 
 ONES = (1.0, 1.0, 1.0)
@@ -111,8 +111,8 @@ class HVAE(eqx.Module):
 
     def __call__(
         self,
-        x: Num[Array, "..."],
-        x_out: Num[Array, "..."] | None = None,
+        x: Data,
+        x_out: Data | None = None,
         *,
         key: PRNGKeyArray,
         latent: bool = False,
@@ -134,9 +134,7 @@ class HVAE(eqx.Module):
             ) from error
         return outputs if latent else outputs.decoder
 
-    def draw(
-        self, posterior: DiagonalGaussian, x: Num[Array, "..."], *, key: PRNGKeyArray
-    ) -> HVAEOutputs:
+    def draw(self, posterior: DiagonalGaussian, x: Data, *, key: PRNGKeyArray) -> HVAEOutputs:
         """One draw of the flow from a posterior at hand, scored at x: the encoder does not run."""
         z_key, rho_key = jax.random.split(key)
         z, log_posterior = posterior.sample_and_log_prob(key=z_key)
@@ -151,13 +149,17 @@ class HVAE(eqx.Module):
         )
 
     def log_weight(
-        self, x: Num[Array, "..."], x_out: Num[Array, "..."] | None = None, *, key: PRNGKeyArray
+        self,
+        x: Data,
+        x_out: Data | None = None,
+        *,
+        key: PRNGKeyArray,
     ) -> Float[Array, ""]:
         """One draw of log w, in nats, with E[exp(log w)] = p(x_out)."""
         return self(x, x_out, key=key, latent=True).log_weight
 
     def _flow(
-        self, x: Num[Array, "..."], z: Float[Array, " d"], *, key: PRNGKeyArray
+        self, x: Data, z: Float[Array, " d"], *, key: PRNGKeyArray
     ) -> tuple[PhaseSpace, LogJoint]:
         if self.potential is None:
             # The flow's last evaluation is the model at z_K: the decoder does not run again.
@@ -179,8 +181,8 @@ def log_q_bar(outputs: HVAEOutputs) -> Float[Array, ""]:
 
 def reconstruct(
     model: VAE | HVAE,
-    x: Num[Array, "..."],
-    x_out: Num[Array, "..."] | None = None,
+    x: Data,
+    x_out: Data | None = None,
     *,
     key: PRNGKeyArray,
 ) -> Float[Array, "..."]:

@@ -12,11 +12,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
-from jaxtyping import Array, Float, Num, PRNGKeyArray, PyTree
+from jaxtyping import Array, Float, Num, PRNGKeyArray, PyTree, Shaped
 
 from hvax.models.gaussian import DiagonalGaussian
 from hvax.models.numerics import log_rising_factorial
 from hvax.parameter import AbstractParameter, as_parameter
+
+Data = Shaped[Array, "..."]
+"""One data point: floats, integers or booleans."""
 
 
 class ShapeMismatch(ValueError):
@@ -27,7 +30,7 @@ class AbstractLikelihood(eqx.Module):
     """A family of densities over x, with the decoder's output as its parameters."""
 
     @abstractmethod
-    def log_prob(self, output: PyTree, x: Num[Array, "..."]) -> Float[Array, ""]:
+    def log_prob(self, output: PyTree, x: Data) -> Float[Array, ""]:
         """log p(x | z), in nats, for one data point."""
 
     @abstractmethod
@@ -49,7 +52,7 @@ class Bernoulli(AbstractLikelihood):
     For x strictly between 0 and 1 (grey levels) this is no likelihood, only a cross-entropy.
     """
 
-    def log_prob(self, output: Float[Array, "..."], x: Num[Array, "..."]) -> Float[Array, ""]:
+    def log_prob(self, output: Float[Array, "..."], x: Data) -> Float[Array, ""]:
         check_shape(x, output.shape)
         return jnp.sum(x * output - jax.nn.softplus(output))
 
@@ -74,10 +77,12 @@ class FixedGaussian(AbstractLikelihood):
     def __init__(self, sigma: AbstractParameter | ArrayLike = 1.0):
         self.sigma = as_parameter(sigma)
         value = self.sigma.value
-        if not isinstance(value, jax.core.Tracer) and not np.all(np.asarray(value) > 0):
-            raise ValueError(f"sigma must be > 0, got {value}.")
+        if isinstance(value, jax.core.Tracer):
+            return
+        if not np.all(np.isfinite(value) & (np.asarray(value) > 0)):
+            raise ValueError(f"sigma must be finite and > 0, got {value}.")
 
-    def log_prob(self, output: Float[Array, "..."], x: Num[Array, "..."]) -> Float[Array, ""]:
+    def log_prob(self, output: Float[Array, "..."], x: Data) -> Float[Array, ""]:
         return LearnedGaussian().log_prob(self._density(output), x)
 
     def mean(self, output: Float[Array, "..."]) -> Float[Array, "..."]:
@@ -100,7 +105,7 @@ class LearnedGaussian(AbstractLikelihood):
     Networks that yield one: `JointGaussian` (one trunk, two heads), `SplitGaussian` (two networks).
     """
 
-    def log_prob(self, output: DiagonalGaussian, x: Num[Array, "..."]) -> Float[Array, ""]:
+    def log_prob(self, output: DiagonalGaussian, x: Data) -> Float[Array, ""]:
         check_shape(x, output.mean.shape)
         return output.log_prob(x)
 
@@ -127,14 +132,17 @@ class Categorical(AbstractLikelihood):
         if self.num_classes < 1:
             raise ValueError(f"num_classes must be >= 1, got {self.num_classes}.")
 
-    def log_prob(self, output: Float[Array, "... c"], x: Num[Array, "..."]) -> Float[Array, ""]:
+    def log_prob(self, output: Float[Array, "... c"], x: Data) -> Float[Array, ""]:
         check_shape(output, (*output.shape[:-1], self.num_classes), name="the decoder's logits")
         log_p = jax.nn.log_softmax(output)
         if jnp.issubdtype(x.dtype, jnp.integer) and x.shape == output.shape[:-1]:
             # A class out of range gives NaN, not the last class's number.
             return jnp.sum(
                 jnp.take_along_axis(
-                    log_p, jnp.where(x < 0, self.num_classes, x)[..., None], -1, mode="fill"
+                    log_p,
+                    jnp.where(x < 0, self.num_classes, x.astype(jnp.int32))[..., None],
+                    -1,
+                    mode="fill",
                 )
             )
         check_shape(x, output.shape)
@@ -169,7 +177,7 @@ class Categorical(AbstractLikelihood):
 class Poisson(AbstractLikelihood):
     """Counts: sum x log rate - rate - log x!, with the output log rate of x's shape."""
 
-    def log_prob(self, output: Float[Array, "..."], x: Num[Array, "..."]) -> Float[Array, ""]:
+    def log_prob(self, output: Float[Array, "..."], x: Data) -> Float[Array, ""]:
         check_shape(x, output.shape)
         x = x.astype(output.dtype)
         return jnp.sum(x * output - jnp.exp(output) - jax.lax.lgamma(x + 1))
@@ -181,7 +189,8 @@ class Poisson(AbstractLikelihood):
         return jax.random.poisson(key, jnp.exp(output)).astype(output.dtype)
 
     def check(self, x: np.ndarray) -> None:
-        _check_range(x, "Poisson", "whole counts >= 0", (x >= 0) & (x == np.floor(x)))
+        valid = np.isfinite(x) & (x >= 0) & (x == np.floor(x))
+        _check_range(x, "Poisson", "whole counts >= 0", valid)
 
 
 class CountRate(NamedTuple):
@@ -199,7 +208,7 @@ class NegativeBinomial(AbstractLikelihood):
     The output is a `CountRate`; `DispersedCounts` is a network that yields one.
     """
 
-    def log_prob(self, output: CountRate, x: Num[Array, "..."]) -> Float[Array, ""]:
+    def log_prob(self, output: CountRate, x: Data) -> Float[Array, ""]:
         check_shape(x, output.log_mean.shape)
         x = x.astype(output.log_mean.dtype)
         r, odds = jnp.exp(output.log_dispersion), output.log_mean - output.log_dispersion
@@ -216,7 +225,7 @@ class NegativeBinomial(AbstractLikelihood):
     def sample(self, output: CountRate, *, key: PRNGKeyArray) -> Float[Array, "..."]:
         rate_key, count_key = jax.random.split(key)
         r = jnp.broadcast_to(jnp.exp(output.log_dispersion), output.log_mean.shape)
-        rate = jax.random.gamma(rate_key, r) * jnp.exp(output.log_mean) / r
+        rate = jax.random.gamma(rate_key, r, dtype=r.dtype) * jnp.exp(output.log_mean) / r
         return jax.random.poisson(count_key, rate).astype(rate.dtype)
 
     def check(self, x: np.ndarray) -> None:

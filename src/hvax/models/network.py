@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Num, PRNGKeyArray
+from jaxtyping import Array, Float, PRNGKeyArray, Shaped
 
 from hvax.models.decoder import Decoder
 from hvax.models.heads import DispersedCounts, JointGaussian
@@ -55,7 +55,7 @@ class MLP(eqx.Module):
         self.in_shape, self.out_shape = tuple(in_shape), tuple(out_shape)
         self.activation, self.activate_last = activation, activate_last
 
-    def __call__(self, x: Num[Array, "..."]) -> Float[Array, "..."]:
+    def __call__(self, x: Shaped[Array, "..."]) -> Float[Array, "..."]:
         check_shape(x, self.in_shape, name="the network's input")
         h = x.reshape(-1).astype(self.layers[0].weight.dtype)
         for layer in self.layers[:-1]:

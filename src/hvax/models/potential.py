@@ -2,10 +2,11 @@
 
 from collections.abc import Callable
 
-from jaxtyping import Array, Float, Num, PyTree
+from jaxtyping import Array, Float, PyTree
 
 from hvax.hamiltonian.gradient import AbstractGradient, Potential, gradient_method, with_aux
 from hvax.models.hvae import HVAE, plain_vae
+from hvax.models.likelihood import Data
 from hvax.models.vae import VAE
 
 LogLikelihood = Callable[[Array, PyTree], Float[Array, ""]]
@@ -14,7 +15,7 @@ LogPrior = Callable[[Array], Float[Array, ""]]
 
 def potential_energy(
     model: VAE | HVAE,
-    x: Num[Array, "..."],
+    x: Data,
     z: Float[Array, " d"],
     *,
     log_likelihood: LogLikelihood | None = None,
@@ -29,7 +30,7 @@ def potential_energy(
 
 def potential_gradient(
     model: VAE | HVAE,
-    x: Num[Array, "..."],
+    x: Data,
     z: Float[Array, " d"],
     *,
     method: str | AbstractGradient = "reverse",
@@ -47,7 +48,7 @@ def potential_gradient(
 
 def _potential(
     model: VAE | HVAE,
-    x: Num[Array, "..."],
+    x: Data,
     log_likelihood: LogLikelihood | None,
     log_prior: LogPrior | None,
 ) -> Potential:

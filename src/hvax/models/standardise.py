@@ -14,7 +14,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Num, PRNGKeyArray, PyTree
 
 from hvax.models.decoder import Decoder
-from hvax.models.likelihood import AbstractLikelihood, check_shape
+from hvax.models.likelihood import AbstractLikelihood, Data, check_shape
 from hvax.parameter import Fixed
 
 
@@ -25,7 +25,7 @@ class StandardisedInput(eqx.Module):
     shift: Fixed
     scale: Fixed
 
-    def __call__(self, x: Num[Array, "..."]) -> Any:
+    def __call__(self, x: Data) -> Any:
         check_shape(x, self.shift.value.shape)
         return self.network((x - self.shift.value) / self.scale.value)
 
@@ -37,19 +37,27 @@ class StandardisedLikelihood(AbstractLikelihood):
     shift: Fixed
     scale: Fixed
 
-    def log_prob(self, output: PyTree, x: Num[Array, "..."]) -> Float[Array, ""]:
+    def log_prob(self, output: PyTree, x: Data) -> Float[Array, ""]:
         check_shape(x, self.shift.value.shape)
-        standardised = (x - self.shift.value) / self.scale.value
-        return self.inner.log_prob(output, standardised) - jnp.sum(jnp.log(self.scale.value))
+        dtype = x.dtype if jnp.issubdtype(x.dtype, jnp.floating) else self.shift.value.dtype
+        shift, scale = self.shift.value.astype(dtype), self.scale.value.astype(dtype)
+        standardised = (x.astype(dtype) - shift) / scale
+        log_p = self.inner.log_prob(output, standardised)
+        return log_p - jnp.sum(jnp.log(self.scale.value)).astype(log_p.dtype)
 
     def mean(self, output: PyTree) -> Float[Array, "..."]:
-        return self.shift.value + self.scale.value * self.inner.mean(output)
+        return self._raw(self.inner.mean(output))
 
     def sample(self, output: PyTree, *, key: PRNGKeyArray) -> Num[Array, "..."]:
-        return self.shift.value + self.scale.value * self.inner.sample(output, key=key)
+        return self._raw(self.inner.sample(output, key=key))
 
     def check(self, x: np.ndarray) -> None:
         self.inner.check(x)
+
+    def _raw(self, standardised: Float[Array, "..."]) -> Float[Array, "..."]:
+        """Back to x's units, in the dtype at hand."""
+        dtype = standardised.dtype
+        return self.shift.value.astype(dtype) + self.scale.value.astype(dtype) * standardised
 
 
 def standardised(
@@ -62,6 +70,11 @@ def standardised(
     """
     if not np.all(np.isfinite(scale) & (np.asarray(scale) > 0)):
         raise ValueError("scale must be finite and > 0; give 1 for a feature that does not vary.")
+    if jnp.shape(shift) != jnp.shape(scale):
+        raise ValueError(
+            "shift and scale must both have the shape of x, got the shapes "
+            f"{jnp.shape(shift)} and {jnp.shape(scale)}."
+        )
     held = Fixed(shift), Fixed(scale)
     likelihood = StandardisedLikelihood(decoder.likelihood, *held)
     return StandardisedInput(encoder, *held), Decoder(decoder.network, likelihood)

@@ -6,12 +6,12 @@ from typing import NamedTuple
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Num, PRNGKeyArray, PyTree
+from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from hvax.hamiltonian.gradient import Potential
 from hvax.models.decoder import Decoder
 from hvax.models.gaussian import DiagonalGaussian
-from hvax.models.likelihood import batch_advice
+from hvax.models.likelihood import Data, batch_advice
 from hvax.models.prior import AbstractPrior, StandardNormal
 
 
@@ -68,8 +68,8 @@ class VAE(eqx.Module):
 
     def __call__(
         self,
-        x: Num[Array, "..."],
-        x_out: Num[Array, "..."] | None = None,
+        x: Data,
+        x_out: Data | None = None,
         *,
         key: PRNGKeyArray,
         latent: bool = False,
@@ -84,9 +84,7 @@ class VAE(eqx.Module):
             return self.decoder(z)
         return self.draw(posterior, x if x_out is None else x_out, key=key)
 
-    def draw(
-        self, posterior: DiagonalGaussian, x: Num[Array, "..."], *, key: PRNGKeyArray
-    ) -> VAEOutputs:
+    def draw(self, posterior: DiagonalGaussian, x: Data, *, key: PRNGKeyArray) -> VAEOutputs:
         """One draw from a posterior at hand, scored at x: the encoder does not run."""
         z, log_posterior = self._sample(posterior, key)
         joint = self.log_joint(x, z)
@@ -100,12 +98,16 @@ class VAE(eqx.Module):
         )
 
     def log_weight(
-        self, x: Num[Array, "..."], x_out: Num[Array, "..."] | None = None, *, key: PRNGKeyArray
+        self,
+        x: Data,
+        x_out: Data | None = None,
+        *,
+        key: PRNGKeyArray,
     ) -> Float[Array, ""]:
         """One draw of log w, in nats, with E[exp(log w)] = p(x_out)."""
         return self(x, x_out, key=key, latent=True).log_weight
 
-    def posterior(self, x: Num[Array, "..."]) -> DiagonalGaussian:
+    def posterior(self, x: Data) -> DiagonalGaussian:
         """q(z | x), checked to be over one latent vector."""
         try:
             posterior = self.encoder(x)
@@ -123,12 +125,12 @@ class VAE(eqx.Module):
             )
         return posterior
 
-    def log_joint(self, x: Num[Array, "..."], z: Float[Array, " d"]) -> LogJoint:
+    def log_joint(self, x: Data, z: Float[Array, " d"]) -> LogJoint:
         """log p(x | z) and log p(z), with the decoder's output."""
         output = self.decoder(z)
         return LogJoint(output, self.decoder.log_likelihood(x, output), self.prior.log_prob(z))
 
-    def potential(self, x: Num[Array, "..."]) -> Potential:
+    def potential(self, x: Data) -> Potential:
         """U(z) = -log p(x | z) - log p(z); the `LogJoint` at z comes with it."""
 
         def potential(z: Float[Array, " d"]) -> tuple[Float[Array, ""], LogJoint]:

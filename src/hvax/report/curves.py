@@ -30,7 +30,7 @@ class Curve(NamedTuple):
 @styled()
 def learning_curves(runs: Sequence[Run]) -> Picture | None:
     """ELBO on training and validation data by epoch; -NLL on test data as a line."""
-    figure, axes = new_figure(4.9, 3.5)
+    figure, axes = new_figure(4.9, 3.4)
     late, ends, said = [], [], []
     for run in runs:
         train, held_out = (curve(run.history, name) for name in ("elbo", "validation_elbo"))
@@ -59,15 +59,15 @@ def learning_curves(runs: Sequence[Run]) -> Picture | None:
         figure,
         "Learning curves. " + "; ".join(said) + ".",
         "ELBO by epoch: solid on validation data, with a dot at the best epoch, dotted on training "
-        "data. Dashed: minus the final NLL, on test data. The axis leaves out first epochs that lie "
-        "far below.",
+        "data. Dashed: minus the final NLL, on test data. The axis leaves out the first epochs "
+        "where they lie far below.",
     )
 
 
 @styled()
 def bounds(runs: Sequence[Run]) -> Picture | None:
     """The importance-weighted bound by its number of samples."""
-    figure, axes = new_figure(4.9, 3.5)
+    figure, axes = new_figure(4.9, 3.4)
     ends, said, values = [], [], []
     for run in runs:
         found = {int(size): float(value) for size, value in run.evaluation["bounds"].items()}

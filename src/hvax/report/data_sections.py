@@ -13,6 +13,7 @@ from hvax.models.likelihood import Categorical
 from hvax.models.prior import StandardNormal
 from hvax.report import draw, feature_pictures, images
 from hvax.report.latent_pictures import latent_map
+from hvax.report.numbers import number
 from hvax.report.page import Html, Section, element, figure, image, joined, paragraph, text
 from hvax.report.report import Report
 
@@ -20,6 +21,7 @@ _PAIRS = 12  # reconstructions shown of images
 _SAMPLES, _COLUMNS, _GRID = 32, 8, 13
 _POINTS, _MAPPED = 400, 800  # test points of a scatter plot, and of the map
 _FEATURES = 12
+_SAMPLES_TITLE = "Samples from the prior"
 
 
 def reconstruction_section(report: Report, *, key: PRNGKeyArray) -> Section:
@@ -29,6 +31,8 @@ def reconstruction_section(report: Report, *, key: PRNGKeyArray) -> Section:
     most = _PAIRS if as_images or of_classes else _POINTS
     index = draw.spaced(len(report.test), most)
     found = draw.reconstructed(report.model, report.test, index, key=key)
+    if not np.all(np.isfinite(found.mean)):
+        return _nothing("reconstructions", "Reconstructions", "reconstructions")
     if images.is_image(found.x.shape[1:]) or of_classes:
         if not images.is_image(found.x.shape[1:]):
             found = found._replace(
@@ -54,35 +58,39 @@ def samples_section(report: Report, *, key: PRNGKeyArray) -> Section:
     if not images.is_image(x_shape) or isinstance(vae.decoder.likelihood, Categorical):
         x = report.test[draw.spaced(len(report.test), _POINTS)]
         sampled = prior_samples(model, 2 * _POINTS, d, key=key)
+        if not np.all(np.isfinite(sampled)):
+            return _nothing("samples", _SAMPLES_TITLE, "samples")
         if sampled[0].shape != x[0].shape:  # one-hot, where the data are integer classes
             sampled = sampled.argmax(axis=-1)
         x, sampled = x.reshape(len(x), -1), sampled.reshape(len(sampled), -1)
         shown = draw.chosen_features(x, _FEATURES)
         picture = feature_pictures.sampled_features(x, sampled, shown)
         body = element("div", figure(picture), "wide")
-        return Section("samples", "Samples from the prior", body)
-    low, high = images.levels(report.test[draw.spaced(len(report.test), _POINTS)])
+        return Section("samples", _SAMPLES_TITLE, body)
+    x = report.test[draw.spaced(len(report.test), _POINTS)]
+    low, high = images.levels(x)
     if d == 2 and isinstance(vae.prior, StandardNormal):
         z, columns = _quantile_grid(), _GRID
         found = decoded(model, jnp.asarray(z, float), key=key, mean=True)
         alt = f"{_GRID} by {_GRID} images decoded from a grid of the two latent dimensions."
         words = (
             "E[x | z] on a grid of z: latent 1 grows to the right, latent 2 upwards, and each image"
-            f" stands for a {len(z)}th of the prior."
+            f" stands for 1/{len(z)} of the prior."
         )
     else:
         columns = _COLUMNS
         found = prior_samples(model, _SAMPLES, d, key=key, mean=True)
         alt = f"{_SAMPLES} images decoded from draws of the prior."
         words = "E[x | z] at independent draws of z from the prior."
+    if not np.all(np.isfinite(found)):
+        return _nothing("samples", _SAMPLES_TITLE, "samples")
     pixels = images.as_pixels(found, low=low, high=high, x_shape=x_shape)
-    level = found.mean(), found.std()
-    alt += f" Mean level {level[0]:.2f}, standard deviation {level[1]:.2f}."
-    picture_html = image(images.sheet(pixels, columns, gap=max(1, pixels.shape[2] // 14)), alt)
+    alt += f" Mean level {number(float(found.mean()))}, of the test data {number(float(x.mean()))}."
+    picture_html = image(images.sheet(pixels, columns), alt)
     body = element(
         "div", element("figure", joined([picture_html, element("figcaption", text(words))])), "wide"
     )
-    return Section("samples", "Samples from the prior", body)
+    return Section("samples", _SAMPLES_TITLE, body)
 
 
 def latent_section(report: Report, *, key: PRNGKeyArray) -> Section | None:
@@ -90,12 +98,18 @@ def latent_section(report: Report, *, key: PRNGKeyArray) -> Section | None:
     if report.evaluation["latent_size"] < 2 or len(report.test) < 3:
         return None
     index = draw.spaced(len(report.test), _MAPPED)
-    points = draw.projected(draw.embedded(report.model, report.test, index, key=key))
+    points = draw.embedded(report.model, report.test, index, key=key)
     if not (np.all(np.isfinite(points.mean)) and np.all(np.isfinite(points.z))):
         return None
     labels = None if report.labels is None else report.labels[index]
-    body = element("div", figure(latent_map(points, labels)), "wide")
+    flowed = isinstance(report.model, HVAE) and report.model.flow.num_steps > 0
+    picture = latent_map(draw.projected(points), labels, flowed=flowed)
+    body = element("div", figure(picture), "wide")
     return Section("latent", "Latent space", body)
+
+
+def _nothing(name: str, title: str, what: str) -> Section:
+    return Section(name, title, paragraph(f"This model’s {what} are not finite.", "warning"))
 
 
 def _pairs(found: draw.Reconstructed, labels: NDArray | None) -> Html:
@@ -110,14 +124,15 @@ def _pairs(found: draw.Reconstructed, labels: NDArray | None) -> Html:
     figures = []
     for i, pair in enumerate(pairs):
         error = float(np.sqrt(np.mean((found.x[i] - found.mean[i]) ** 2)))
-        label = "" if labels is None else f"“{labels[i]}”, "
-        both = images.sheet(np.stack(pair), 2, gap=max(1, shape[-1] // 28))
+        name, caption = f"Test point {found.rows[i]}", f"rms error {number(error)}"
+        if labels is not None:
+            name, caption = f"{name}, labelled “{labels[i]}”", f"“{labels[i]}”, {caption}"
         alt = (
-            f"Test point {found.rows[i]} {label}input on the left, reconstruction on the right; "
-            f"root mean square difference {error:.3f}."
+            f"{name}: input on the left, reconstruction on the right; root mean square difference "
+            f"{number(error, 3)}."
         )
-        caption = element("figcaption", text(f"{label}rms error {error:.2f}"))
-        figures.append(element("figure", joined([image(both, alt), caption])))
+        shown = [image(images.sheet(np.stack(pair), 2), alt), element("figcaption", text(caption))]
+        figures.append(element("figure", joined(shown)))
     return element("div", joined(figures), "pairs")
 
 

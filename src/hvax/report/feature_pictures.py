@@ -1,5 +1,6 @@
 """Pictures of data that are no images, feature by feature."""
 
+import math
 from typing import Any
 
 import numpy as np
@@ -8,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from hvax.report.figure import BLUE, GREY, Picture, styled
+from hvax.report.figure import BLUE, GREY, Picture, dots, styled
 from hvax.report.flow_pictures import quantile_bars
 
 _COLUMNS = 3
@@ -32,11 +33,12 @@ def reconstructed_features(
             axes.set_xticks([0, 1], [f"{value:g}" for value in values])
             axes.set_xlim(-0.6, 1.6)
         else:
-            axes.plot(there, back, "o", color=BLUE, ms=2.2, alpha=0.45, markeredgewidth=0)
+            dots(axes, np.stack([there, back], axis=1), BLUE, size=2.2, alpha=0.5)
+            axes.autoscale_view()
             axes.axline((there.mean(), there.mean()), slope=1, color=GREY, linewidth=0.9)
             axes.locator_params(nbins=4)
-        axes.set_title(f"{feature + 1}   r = {correlation:.2f}")
-        said.append(f"{feature + 1}: {correlation:.2f}")
+        axes.set_title(f"{feature + 1}: r = {_written(correlation)}")
+        said.append(f"{feature + 1}: {_written(correlation)}")
     figure.supxlabel("input x", fontsize=9.5)
     figure.supylabel("reconstruction E[x | z]", fontsize=9.5)
     return Picture(
@@ -67,11 +69,11 @@ def sampled_features(
         axes.set_title(f"{feature + 1}")
     figure.supxlabel("x", fontsize=9.5)
     gap = np.abs(samples[:, features].mean(axis=0) - x[:, features].mean(axis=0))
-    gap = gap / np.maximum(x[:, features].std(axis=0), 1e-12)
+    gap = float((gap / np.maximum(x[:, features].std(axis=0), 1e-12)).max())
     return Picture(
         figure,
         f"Histograms of {len(features)} of {x.shape[1]} features, data and samples from the prior. "
-        f"Their means differ by at most {gap.max():.2f} standard deviations of the data.",
+        f"Their means differ by at most {_written(gap)} standard deviations of the data.",
         f"{_which(len(features), x.shape[1])}: {len(x)} test points (grey) and {len(samples)} "
         "samples of x with z from the prior (blue line).",
     )
@@ -80,7 +82,7 @@ def sampled_features(
 def _panels(count: int) -> tuple[Figure, list[Axes]]:
     columns = min(_COLUMNS, count)
     rows = -(-count // columns)
-    figure = Figure(figsize=(4.9, 0.5 + 1.45 * rows), layout="constrained")
+    figure = Figure(figsize=(5.2, 0.5 + 1.5 * rows), layout="constrained")
     panels = figure.subplots(rows, columns, squeeze=False).ravel()
     for unused in panels[count:]:
         unused.remove()
@@ -100,9 +102,13 @@ def _edges(x: NDArray[Any], samples: NDArray[Any]) -> NDArray[np.float64]:
 
 def _correlation(a: NDArray[Any], b: NDArray[Any]) -> float:
     """NaN where one of them does not vary."""
-    if a.std() == 0 or b.std() == 0 or not np.all(np.isfinite(b)):
-        return float("nan")
+    if not np.all(np.isfinite(b)) or a.std() == 0 or b.std() == 0:
+        return math.nan
     return float(np.corrcoef(a, b)[0, 1])
+
+
+def _written(value: float) -> str:
+    return "–" if math.isnan(value) else f"{value:.2f}".replace("-", "−")
 
 
 def _which(shown: int, of: int) -> str:

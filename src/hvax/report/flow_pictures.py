@@ -12,9 +12,11 @@ _BAND = (5, 25, 50, 75, 95)  # percentiles
 
 
 @styled()
-def schedule(beta: Float[np.ndarray, " stages"], *, learned: bool) -> Picture:
-    """beta_k by step."""
-    figure, axes = new_figure(4.4, 2.9)
+def schedule(beta: Float[np.ndarray, " stages"], *, learned: bool) -> Picture | None:
+    """beta_k by step; None where it is not finite."""
+    if not np.all(np.isfinite(beta)):
+        return None
+    figure, axes = new_figure(4.9, 3.1)
     axes.plot(beta, "o-", color=BLUE, ms=4.5)
     for k, align in ((0, "left"), (len(beta) - 1, "right")):
         axes.annotate(
@@ -37,11 +39,11 @@ def schedule(beta: Float[np.ndarray, " stages"], *, learned: bool) -> Picture:
 
 @styled()
 def step_sizes(step_size: NDArray[np.floating], *, learned: bool) -> Picture | None:
-    """Step sizes by latent dimension, or by step; None for a single number."""
+    """Step sizes by latent dimension, or by step; None for a single number, or none."""
     how = "learned" if learned else "fixed"
-    if step_size.size == 1:
+    if step_size.size == 1 or not np.all(np.isfinite(step_size)):
         return None
-    figure, axes = new_figure(4.4, 2.9)
+    figure, axes = new_figure(4.9, 3.1)
     by_step = step_size.ndim == 2 and step_size.shape[1] == 1
     table = step_size.reshape(1, -1) if by_step or step_size.ndim == 1 else step_size
     places = np.arange(1, table.shape[1] + 1)
@@ -65,25 +67,25 @@ def step_sizes(step_size: NDArray[np.floating], *, learned: bool) -> Picture | N
 
 
 @styled()
-def energy_errors(errors: Float[np.ndarray, "draws K"]) -> Picture:
-    """How much each leapfrog step changes the energy, as quantiles over draws."""
-    finite = np.where(np.isfinite(errors), errors, np.nan)
-    lost = int(np.isnan(finite).sum())
-    figure, axes = new_figure(4.4, 2.9)
+def energy_errors(errors: Float[np.ndarray, "draws K"]) -> Picture | None:
+    """How much each leapfrog step changes the energy, as quantiles over the finite draws."""
+    lost = np.any(~np.isfinite(errors), axis=1)
+    if lost.all():
+        return None
+    finite = errors[~lost]
+    figure, axes = new_figure(4.9, 3.1)
     steps = np.arange(1, errors.shape[1] + 1)
-    kept = [column[~np.isnan(column)] for column in finite.T]
-    table = np.array([np.percentile(c, _BAND) if len(c) else [np.nan] * 5 for c in kept])
     axes.axhline(0, color=GREY, linewidth=0.7)
-    quantile_bars(axes, steps, table)
+    quantile_bars(axes, steps, np.percentile(finite, _BAND, axis=0).T)
     _steps(axes, errors.shape[1] + 1, "energy error (nats)")
     axes.set_xlim(0.4, len(steps) + 0.6)
-    typical = np.nanmedian(np.abs(finite), axis=0)
-    beyond = f" {lost} errors are not finite and left out." if lost else ""
+    typical = np.median(np.abs(finite), axis=0)
+    beyond = f" {lost.sum()} that are not finite are left out." if lost.any() else ""
     return Picture(
         figure,
         "Energy error of each leapfrog step: medians of its size from "
         f"{typical.min():.3f} to {typical.max():.3f} nats over {len(typical)} steps.",
-        f"Change of energy over each leapfrog step, {len(errors)} trajectories on test data: median"
+        f"Change of energy over each leapfrog step, {len(finite)} trajectories on test data: median"
         " (dot), half of them (thick), nine tenths (thin). An exact flow would keep the energy."
         + beyond,
     )
@@ -92,29 +94,30 @@ def energy_errors(errors: Float[np.ndarray, "draws K"]) -> Picture:
 @styled()
 def bound_by_step(log_weight: Float[np.ndarray, "n draws stages"]) -> Picture | None:
     """The bound of the flow stopped after k steps, less that of the encoder alone."""
-    gain = (log_weight - log_weight[..., :1]).mean(axis=1, dtype=np.float64)
-    kept = gain[np.all(np.isfinite(gain), axis=1)]
-    if len(kept) < 2:
+    sound = np.all(np.isfinite(log_weight), axis=(1, 2))
+    if sound.sum() < 2:
         return None
+    kept = (log_weight[sound] - log_weight[sound, :, :1]).mean(axis=1, dtype=np.float64)
     mean, error = kept.mean(axis=0), kept.std(axis=0, ddof=1) / np.sqrt(len(kept))
-    figure, axes = new_figure(4.4, 2.9)
+    figure, axes = new_figure(4.9, 3.1)
     k = np.arange(len(mean))
     axes.axhline(0, color=GREY, linewidth=0.7)
     axes.fill_between(k, mean - 2 * error, mean + 2 * error, color=BLUE, alpha=0.2, linewidth=0)
     axes.plot(k, mean, "o-", color=BLUE, ms=4.5)
+    digits = 2 if abs(mean[-1]) >= 0.1 else 3
     axes.annotate(
-        f"{mean[-1]:+.2f}", (k[-1], mean[-1]), xytext=(0, 8), textcoords="offset points",
-        ha="right", color=BLUE, fontsize=8.5,
+        f"{mean[-1]:+.{digits}f}".replace("-", "−"), (k[-1], mean[-1]), xytext=(0, 8),
+        textcoords="offset points", ha="right", color=BLUE, fontsize=8.5,
     )  # fmt: skip
     axes.margins(y=0.18)
     _steps(axes, len(mean), "ELBO gained (nats)")
-    left_out = len(gain) - len(kept)
+    left_out = len(sound) - len(kept)
     also = f" {left_out} points with non-finite weights are left out." if left_out else ""
-    total = f"{mean[-1]:+.3f} ± {error[-1]:.3f}"
+    total = f"{mean[-1]:+.3f} ± {error[-1]:.3f}".replace("-", "−")
     return Picture(
         figure,
         f"ELBO gained by the flow stopped after each step: {total} nats after step {k[-1]}.",
-        "Stopped after k steps the flow gives a bound too: what it gains over this model's encoder "
+        "Stopped after k steps the flow gives a bound too: what it gains over this model’s encoder "
         f"alone, mean over {len(kept)} test points with ± 2 standard errors. All steps together "
         f"make {total} nats." + also,
     )

@@ -82,10 +82,7 @@ def _scene(report: Report, found: Paths, x: NDArray, i: int, number: int) -> Pic
     if z.shape[-1] == 2:
         caption = f"Test point {number}: {_gaps(scene, found.log_weight[i])}"
     else:
-        caption = (
-            f"Test point {number}: a plane through one z₀. Of all pairs of latent axes, x ties "
-            "these two most closely."
-        )
+        caption = f"Test point {number}, which ties these two latent axes closest of all."
     return latent_pictures.posterior(scene, shown, ends, caption)
 
 
@@ -113,13 +110,14 @@ def _key(report: Report) -> Html:
         "encoder’s Gaussian, which holds 90%."
     ]
     if isinstance(report.model, HVAE):
-        start = "draws of it" if d == 2 else "one draw of it"
+        start = "draws of it" if d == 2 else "one draw of it with different momenta"
         said.append(
             '<span class="swatch flow"></span> <strong class="model">Blue</strong>: the flow, from '
-            f"{start} (open) by leapfrog steps to z after the flow (filled)"
-            + ("; small dots: where more draws end." if d == 2 else ", with six momenta; the paths"
-               " also move along the axes that the plane does not show.")
-        )  # fmt: skip
+            f"{start} (open) by leapfrog steps to z after the flow (filled); small dots: where "
+            f"{_DRAWN} draws end."
+        )
+    if d > 2:
+        said.append("The flow also moves along the axes that a plane does not show.")
     return element("p", Html(" ".join(said)), "key")
 
 

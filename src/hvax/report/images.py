@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 _LEAST, _MOST = 4, 128  # pixels along a side: fewer make no image, more are left out
+_SHOWN = 56  # pixels of a small image's width on a sheet
 
 
 def is_image(x_shape: tuple[int, ...]) -> bool:
@@ -39,9 +40,12 @@ def levels(x: NDArray[Any]) -> tuple[float, float]:
     return (0.0, 1.0) if low >= 0 and high <= 1 else (low, high)
 
 
-def sheet(pixels: NDArray[np.uint8], columns: int, *, gap: int = 1) -> NDArray[np.uint8]:
-    """Images (n, height, width, 4) side by side in rows, with transparent gaps."""
+def sheet(pixels: NDArray[np.uint8], columns: int) -> NDArray[np.uint8]:
+    """Images (n, height, width, 4) side by side in rows, small ones enlarged, gaps transparent."""
+    zoom = max(1, round(_SHOWN / pixels.shape[2]))
+    pixels = pixels.repeat(zoom, axis=1).repeat(zoom, axis=2)
     count, height, width, _ = pixels.shape
+    gap = max(2, width // 16)
     rows = -(-count // columns)
     whole = np.zeros((rows * (height + gap) - gap, columns * (width + gap) - gap, 4), np.uint8)
     for i, one in enumerate(pixels):

@@ -6,9 +6,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 from matplotlib.axes import Axes
-from matplotlib.patches import Ellipse, PathPatch
-from matplotlib.path import Path
-from matplotlib.patheffects import withStroke
+from matplotlib.patches import Ellipse
 from numpy.typing import NDArray
 
 from hvax.report.draw import Projection
@@ -20,37 +18,33 @@ from hvax.report.figure import (
     ORANGE,
     PAPER,
     Picture,
+    dots,
     new_figure,
     styled,
 )
+from hvax.report.page import printable
 from hvax.report.plane import Plane, mass_levels
 
 MASSES = (0.5, 0.9, 0.99)
 _ELLIPSE = 2 * np.sqrt(-2 * np.log(1 - 0.9))  # width in sigmas of what holds 90% of a 2-D Gaussian
+_LONGEST = 24  # characters of a label
 _MOST_KINDS = 50  # kinds of label beyond which they are not coloured
 
 
 @styled()
-def latent_map(points: Projection, labels: NDArray[Any] | None) -> Picture:
+def latent_map(points: Projection, labels: NDArray[Any] | None, *, flowed: bool) -> Picture:
     """Encoder means as marks, z_K as pale dots, coloured by label."""
     kinds = _kinds(labels, len(points.mean))
-    figure, axes = new_figure(5.4, 5.2 if len(kinds) > 1 else 4.9)
+    figure, axes = new_figure(5.3, 5.1 if len(kinds) > 1 else 4.8)
     for i, (_, chosen) in enumerate(kinds):
-        _dots(axes, points.z[chosen], KINDS[i], size=2.6, alpha=0.45)
+        dots(axes, points.z[chosen], KINDS[i], size=2.6, alpha=0.45)
     for i, (name, chosen) in enumerate(kinds):
         axes.plot(
             *points.mean[chosen].T, MARKERS[i], color=KINDS[i], label=name, ms=4.2,
             markeredgecolor=PAPER, markeredgewidth=0.35,
         )  # fmt: skip
     if len(kinds) > 1:
-        for i, (name, chosen) in enumerate(kinds):
-            if len(name) <= 3:
-                across, up = np.median(points.mean[chosen], axis=0)
-                axes.text(
-                    across, up, name, color=KINDS[i], fontsize=15,
-                    fontweight="bold", ha="center", va="center",
-                    path_effects=[withStroke(linewidth=3.5, foreground=PAPER)],
-                )  # fmt: skip
+        _name(axes, points, kinds)
         figure.legend(
             loc="outside lower center", ncols=min(len(kinds), 5), handletextpad=0.1,
             columnspacing=1.2, markerscale=1.3,
@@ -63,14 +57,14 @@ def latent_map(points: Projection, labels: NDArray[Any] | None) -> Picture:
         where = "The two latent dimensions"
     else:
         share = sum(points.explained)
-        where = f"The first two principal axes of the encoder's means ({share:.0%} of variance)"
+        where = f"The first two principal axes of the encoder’s means ({share:.0%} of variance)"
     return Picture(
         figure,
         f"Map of {len(points.mean)} test points in the latent space{coloured}; standard deviations "
-        f"of the encoder's means along the axes {spread[0]:.2f} and {spread[1]:.2f}"
+        f"of the encoder’s means along the axes {spread[0]:.2f} and {spread[1]:.2f}"
         + (f"; labels {', '.join(name for name, _ in kinds)}." if len(kinds) > 1 else "."),
         f"{where}, {len(points.mean)} test points{coloured}. Marks: means of q(z₀ | x). Pale dots: "
-        "one draw of z each, after the flow.",
+        "one draw of z each" + (", after the flow." if flowed else "."),
     )
 
 
@@ -81,7 +75,7 @@ def posterior(
     ends: Float[np.ndarray, "more 2"],
     caption: str,
 ) -> Picture:
-    """The posterior's regions, the encoder's ellipse, and flows from z_0 to z_K."""
+    """The posterior's regions, the encoder’s ellipse, and flows from z_0 to z_K."""
     figure, axes = new_figure(3.7, 3.5)
     mean, sigma = plane.encoder
     top = float(plane.log_joint.max())
@@ -90,7 +84,7 @@ def posterior(
         axes.contourf(
             plane.first, plane.second, plane.log_joint, [level, top + 1], colors=[GREY], alpha=alpha
         )
-    _dots(axes, ends, BLUE, size=2.2, alpha=0.45)
+    dots(axes, ends, BLUE, size=2.2, alpha=0.45)
     axes.add_patch(
         Ellipse(
             tuple(mean), *(_ELLIPSE * sigma), fill=False, edgecolor=ORANGE, linewidth=1.6,
@@ -118,11 +112,11 @@ def _kinds(labels: NDArray[Any] | None, count: int) -> list[tuple[str, NDArray[n
     everything = [("", np.ones(count, bool))]
     if labels is None:
         return everything
-    names = np.array([str(label) for label in labels])
+    names = np.array([_short(str(label)) for label in labels])
     counts = Counter(names.tolist())
     if len(counts) > _MOST_KINDS:
         return everything
-    order = [str(label) for label in np.unique(labels)]
+    order = list(dict.fromkeys(_short(str(label)) for label in np.unique(labels)))
     if len(order) > len(KINDS):
         common = {name for name, _ in counts.most_common(len(KINDS) - 1)}
         order = [name for name in order if name in common]
@@ -131,20 +125,23 @@ def _kinds(labels: NDArray[Any] | None, count: int) -> list[tuple[str, NDArray[n
     return [*kinds, ("other", rest)] if rest.any() else kinds
 
 
-def _dots(
-    axes: Axes, where: Float[np.ndarray, "n 2"], colour: str, *, size: float, alpha: float
-) -> None:
-    """Round dots as one path, a tenth of the bytes of as many marks."""
-    if len(where) == 0:
-        return
-    vertices = np.repeat(where, 2, axis=0)
-    codes = np.tile([Path.MOVETO, Path.LINETO], len(where))
-    axes.add_patch(
-        PathPatch(
-            Path(vertices, codes), fill=False, edgecolor=colour, linewidth=size,
-            capstyle="round", alpha=alpha,
-        )
-    )  # fmt: skip
+def _short(label: str) -> str:
+    """A label as a picture can hold it; Matplotlib leaves out of a legend what starts with _."""
+    label = printable(label).replace("\n", " ").strip()
+    label = label if len(label) <= _LONGEST else label[: _LONGEST - 1] + "…"
+    return f" {label}" if label.startswith("_") else label or "(empty)"
+
+
+def _name(axes: Axes, points: Projection, kinds: list[tuple[str, NDArray[np.bool_]]]) -> None:
+    """Short labels at the medians of their points."""
+    chip = {"boxstyle": "round,pad=0.12", "facecolor": PAPER, "edgecolor": "none", "alpha": 0.75}
+    for i, (name, chosen) in enumerate(kinds):
+        if len(name) <= 3:
+            across, up = np.median(points.mean[chosen], axis=0)
+            axes.text(
+                across, up, name, color=KINDS[i], fontsize=13, fontweight="bold", ha="center",
+                va="center", bbox=chip,
+            )  # fmt: skip
 
 
 def _frame(axes: Axes, plane: Plane, level: float, points: Float[np.ndarray, "n 2"]) -> None:

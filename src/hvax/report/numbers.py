@@ -2,13 +2,12 @@
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from html import escape
 from typing import Any
 
 import numpy as np
 
 from hvax.evaluation.evaluate import ESS, K_HAT
-from hvax.report.page import Html, element, table
+from hvax.report.page import Html, element, table, text
 
 Evaluation = Mapping[str, Any]
 
@@ -65,7 +64,7 @@ def headline(scores: Sequence[tuple[str, str, Evaluation]]) -> Html:
     for name, note, value, hint in _HEADLINE:
         shown = [value(e) for e in evaluations]
         if any(v is not None for v in shown):
-            title = f"{escape(name)}<small>{escape(note)}</small>"
+            title = f"{text(name)}<small>{text(note)}</small>"
             cells = [_cell("–" if v is None else v, "" if v is None else hint(e))
                      for v, e in zip(shown, evaluations, strict=True)]  # fmt: skip
             rows.append([Html(title), *cells, *_difference(name, evaluations)])
@@ -77,17 +76,14 @@ def everything(scores: Sequence[tuple[str, str, Evaluation]]) -> Html:
     columns = [dict(_flat(evaluation)) for _, _, evaluation in scores]
     names = list(dict.fromkeys(name for column in columns for name in column))
     head = [Html(""), *(element("span", Html(name), kind) for name, kind, _ in scores)]
-    rows = [
-        [Html(escape(name)), *(Html(escape(column.get(name, "–"))) for column in columns)]
-        for name in names
-    ]
+    rows = [[text(name), *(text(column.get(name, "–")) for column in columns)] for name in names]
     return table(head, rows, "Every number of the evaluation")
 
 
 def options(nested: Mapping[str, Any]) -> Html:
     """The options of a run, one row each, in the groups that they come in."""
     rows = [
-        [Html(f"<code>{escape(name)}</code>"), Html(f'<span class="words">{escape(value)}</span>')]
+        [Html(f"<code>{text(name)}</code>"), Html(f'<span class="words">{text(value)}</span>')]
         for name, value in _options(nested)
     ]
     return table([], rows, "The options of the run")
@@ -95,9 +91,11 @@ def options(nested: Mapping[str, Any]) -> Html:
 
 def lead(name: str, mine: Evaluation, baseline: Evaluation | None) -> Html:
     """The result in a sentence or two."""
+    if not math.isfinite(mine["nll"]):
+        return Html(f"The {text(name)}’s NLL is <strong>not finite</strong>.")
     spread = f"{number(mine['nll'])} ± {number(mine['nll_se'])}"
     points = f"{mine['num_points']:,}"
-    said = f"The {escape(name)}’s NLL is <strong>{spread} nats</strong> on {points} test points"
+    said = f"The {text(name)}’s NLL is <strong>{spread} nats</strong> on {points} test points"
     if baseline is None:
         return Html(f"{said}; its ELBO is {number(mine['elbo'])}.")
     gap = baseline["nll"] - mine["nll"]
@@ -107,21 +105,27 @@ def lead(name: str, mine: Evaluation, baseline: Evaluation | None) -> Html:
     return Html(f"{said}, <strong>{number(abs(gap))} nats {better}</strong> than the plain VAE’s.")
 
 
-def distrust(name: str, evaluation: Evaluation) -> str | None:
-    """The warning where an NLL is not to be trusted."""
-    if evaluation["trusted"] and not evaluation.get("non_finite"):
-        return None
+def distrust(name: str, evaluation: Evaluation) -> list[str]:
+    """What stands against an NLL, in sentences."""
+    lost, total = evaluation["non_finite"], evaluation["num_points"] * evaluation["num_samples"]
+    if not math.isfinite(evaluation["nll"]):
+        return [
+            f"The {name} has no finite likelihood on these data: {lost:,} of {total:,} log-weights "
+            "are not finite."
+        ]
     said = []
     if not evaluation["trusted"]:
         said.append(
-            f"At {evaluation['untrusted']:.0%} of the points the importance weights have too heavy "
-            f"a tail (k-hat > {K_HAT}) or fewer than {ESS:g} effective samples. Evaluate with more "
-            "samples."
+            f"The {name}’s NLL is not to be trusted. At {evaluation['untrusted']:.0%} of the points"
+            f" the importance weights have too heavy a tail (k-hat > {K_HAT}) or fewer than "
+            f"{ESS:g} effective samples. Evaluate with more samples."
         )
-    if evaluation.get("non_finite"):
-        total = evaluation["num_points"] * evaluation["num_samples"]
-        said.append(f"{evaluation['non_finite']:,} of {total:,} log-weights are not finite.")
-    return f"The {name}’s NLL is not to be trusted. {' '.join(said)}"
+    if lost:
+        said.append(
+            f"{lost:,} of the {name}’s {total:,} log-weights are not finite; they count as zero "
+            "weight."
+        )
+    return said
 
 
 def _trust(e: Evaluation) -> str:
@@ -193,7 +197,7 @@ def _difference(name: str, evaluations: Sequence[Evaluation]) -> list[Html]:
 
 
 def _cell(value: str, hint: str) -> Html:
-    return Html(escape(value) + (f"<small>{escape(hint)}</small>" if hint else ""))
+    return Html(text(value) + (f"<small>{text(hint)}</small>" if hint else ""))
 
 
 def _flat(evaluation: Evaluation) -> Iterator[tuple[str, str]]:

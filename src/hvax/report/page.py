@@ -28,11 +28,11 @@ class Section(NamedTuple):
 def page(title: str, subtitle: str, sections: Sequence[Section], footer: str) -> Html:
     """The whole document."""
     style = Path(__file__).with_name("page.css").read_text()
-    links = joined(Html(f'<a href="#{s.name}">{escape(s.title)}</a>') for s in sections)
+    links = joined(Html(f'<a href="#{s.name}">{text(s.title)}</a>') for s in sections)
     parts = joined(
         Html(
             f'<section id="{s.name}" aria-labelledby="{s.name}-title">\n'
-            f'<h2 id="{s.name}-title">{escape(s.title)}</h2>\n{s.body}\n</section>'
+            f'<h2 id="{s.name}-title">{text(s.title)}</h2>\n{s.body}\n</section>'
         )
         for s in sections
     )
@@ -43,20 +43,20 @@ def page(title: str, subtitle: str, sections: Sequence[Section], footer: str) ->
 <meta http-equiv="Content-Security-Policy" content="{_POLICY}">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <meta name="color-scheme" content="light dark">
-<title>{escape(title)}</title>
+<title>{text(title)}</title>
 <style>
 {style}</style>
 </head>
 <body>
 <header>
-<h1>{escape(title)}</h1>
-<p>{escape(subtitle)}</p>
+<h1>{text(title)}</h1>
+<p>{text(subtitle)}</p>
 <nav aria-label="Sections">{links}</nav>
 </header>
 <main>
 {parts}
 </main>
-<footer>{escape(footer)}</footer>
+<footer>{text(footer)}</footer>
 </body>
 </html>
 """)
@@ -66,13 +66,19 @@ def joined(pieces: Iterable[Html]) -> Html:
     return Html("\n".join(pieces))
 
 
-def text(words: str) -> Html:
-    return Html(escape(words))
+def text(words: object) -> Html:
+    """Words as HTML that shows them, whatever they hold; what cannot be printed becomes U+FFFD."""
+    return Html(escape(printable(str(words))))
+
+
+def printable(words: str) -> str:
+    """Words without control characters, lone surrogates and marks that turn the line round."""
+    return "".join(c if c.isprintable() or c == "\n" else "\ufffd" for c in words)
 
 
 def paragraph(words: str, kind: str = "") -> Html:
     """Words as one paragraph."""
-    return element("p", Html(escape(words)), kind)
+    return element("p", text(words), kind)
 
 
 def element(tag: str, content: Html, kind: str = "") -> Html:
@@ -89,7 +95,7 @@ def pictures(found: Iterable[Picture | None], kind: str = "") -> Html:
 
 def figure(picture: Picture, beside_caption: Html | None = None) -> Html:
     """A picture in both themes, with its caption."""
-    caption = element("figcaption", Html(escape(picture.caption)))
+    caption = element("figcaption", text(picture.caption))
     if beside_caption is not None:
         caption = element("div", Html(beside_caption + caption), "with-input")
     written = svg(picture.figure)
@@ -98,7 +104,7 @@ def figure(picture: Picture, beside_caption: Html | None = None) -> Html:
         "<figure><picture>"
         '<source media="(prefers-color-scheme: dark)" '
         f'srcset="{data_uri(written["dark"], "svg+xml")}">'
-        f'<img src="{data_uri(written["light"], "svg+xml")}" alt="{escape(picture.alt)}" '
+        f'<img src="{data_uri(written["light"], "svg+xml")}" alt="{text(picture.alt)}" '
         f'width="{width}" height="{height}"></picture>{caption}</figure>'
     )
 
@@ -107,7 +113,7 @@ def image(pixels: NDArray[np.uint8], alt: str) -> Html:
     """An RGBA image, its pixels kept apart however large it is shown."""
     height, width, _ = pixels.shape
     return Html(
-        f'<img class="pixels" src="{data_uri(png(pixels), "png")}" alt="{escape(alt)}" '
+        f'<img class="pixels" src="{data_uri(png(pixels), "png")}" alt="{text(alt)}" '
         f'width="{width}" height="{height}">'
     )
 
@@ -121,6 +127,6 @@ def table(head: Sequence[Html], rows: Iterable[Sequence[Html]], caption: str) ->
     )
     header = f"<thead><tr>{top}</tr></thead>\n" if head else ""
     return Html(
-        f'<div class="scroll" role="region" aria-label="{escape(caption)}" tabindex="0"><table>\n'
+        f'<div class="scroll" role="region" aria-label="{text(caption)}" tabindex="0"><table>\n'
         f"{header}<tbody>\n{body}\n</tbody></table></div>"
     )

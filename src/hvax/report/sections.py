@@ -73,10 +73,13 @@ def _scores(report: Report) -> list[tuple[str, str, numbers.Evaluation]]:
 
 def _numbers_section(report: Report) -> Section:
     scores = _scores(report)
-    warnings = [numbers.distrust(name, evaluation) for name, _, evaluation in scores]
     pieces = [
         element("p", numbers.lead(scores[0][0], report.evaluation, report.baseline), "lead"),
-        *(paragraph(warning, "warning") for warning in warnings if warning is not None),
+        *(
+            paragraph(warning, "warning")
+            for name, _, evaluation in scores
+            for warning in numbers.distrust(name, evaluation)
+        ),
     ]
     if _is_grey(report):
         pieces.append(

@@ -56,22 +56,26 @@ class CompiledSteps:
         self._transform = transform
         self._scales = scales
         self._compiled: Any = None
+        self._report: Mapping[str, Any] = {}
         self.seconds_compiling = 0.0
 
     def start(self, chunk: Chunk, state: TrainState) -> Progress:
         """The progress before the first step. The first call compiles the loop."""
-        began = time.perf_counter()
-        _, report = eqx.filter_eval_shape(self._step, chunk, state, chunk.start)
-        sums = {name: jnp.zeros(value.shape, value.dtype) for name, value in report.items()}
-        progress = Progress(state, sums)
         if self._compiled is None:
+            began = time.perf_counter()
+            _, self._report = eqx.filter_eval_shape(self._step, chunk, state, chunk.start)
             jitted: Any = eqx.filter_jit(self._steps, donate="all-except-first")
-            self._compiled = jitted.lower(chunk, progress).compile()
-        self.seconds_compiling += time.perf_counter() - began
-        return progress
+            self._compiled = jitted.lower(chunk, self._nothing_yet(state)).compile()
+            self.seconds_compiling = time.perf_counter() - began
+        return self._nothing_yet(state)
 
     def __call__(self, chunk: Chunk, progress: Progress) -> Progress:
         return self._compiled(chunk, progress)
+
+    def _nothing_yet(self, state: TrainState) -> Progress:
+        return Progress(
+            state, {name: jnp.zeros(v.shape, v.dtype) for name, v in self._report.items()}
+        )
 
     def _steps(self, chunk: Chunk, progress: Progress) -> Progress:
         arrays, static = eqx.partition(progress, eqx.is_array)

@@ -115,7 +115,7 @@ def fit(
             elbo = metrics.get("validation_elbo", np.inf)
             if elbo > best_elbo or validate is None or epoch == 1:
                 best, best_elbo, best_epoch = _copy(state.model), elbo, epoch
-            stop = callback is not None and callback(Event(epoch, metrics, state.model))
+            stop = callback is not None and callback(Event(epoch, metrics, _copy(state.model)))
             if interrupt.requested:
                 ended = "interrupted"
             elif stop is True:
