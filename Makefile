@@ -9,8 +9,8 @@ demo: $(VENV)/installed
 	$(BIN)/hvax train digits --run-dir runs/digits --overwrite
 
 test: $(VENV)/installed-test lint
-	JAX_ENABLE_X64=0 $(BIN)/pytest
-	JAX_ENABLE_X64=1 $(BIN)/pytest
+	JAX_ENABLE_X64=0 $(BIN)/pytest -n auto
+	JAX_ENABLE_X64=1 $(BIN)/pytest -n auto
 
 lint: $(VENV)/installed-test
 	$(BIN)/ruff check .

@@ -16,7 +16,8 @@ LATENT = 64
 
 @pytest.fixture(scope="module")
 def pair():
-    return eqx.filter_jit(conv)(LATENT, output_bias=-1.25, key=jax.random.key(0))
+    key = jax.random.key(0, impl="rbg")  # compiles in half the time
+    return eqx.filter_jit(conv)(LATENT, output_bias=-1.25, key=key)
 
 
 def layers(pair):
@@ -36,10 +37,14 @@ def layers(pair):
     ]
 
 
+def image(*shape):
+    return jnp.asarray(np.random.default_rng(0).normal(size=shape))
+
+
 @pytest.mark.parametrize(("large", "small"), SIDES)
 def test_plain_convolution_pads_as_same_does(x64, large, small):
     layer = Convolution((large, large, 3), (small, small, 2), key=jax.random.key(1))
-    x = jax.random.normal(jax.random.key(2), (large, large, 3))
+    x = image(large, large, 3)
     same = jax.lax.conv_general_dilated(
         x[None], layer.weight, (2, 2), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
     )[0]
@@ -57,16 +62,16 @@ def test_transposed_convolution_is_the_adjoint(x64, large, small):
     )
     weight = plain.weight[::-1, ::-1].swapaxes(2, 3)
     adjoint = eqx.tree_at(lambda layer: layer.weight, adjoint, weight)
-    x = jax.random.normal(jax.random.key(2), (large, large, 3))
-    y = jax.random.normal(jax.random.key(3), (small, small, 2))
+    x = image(large, large, 3)
+    y = image(small, small, 2)
     np.testing.assert_allclose(adjoint(y), jax.linear_transpose(plain, x)(y)[0], rtol=0, atol=1e-13)
     np.testing.assert_allclose(jnp.vdot(plain(x), y), jnp.vdot(x, adjoint(y)), rtol=1e-11)
 
 
-def test_a_bias_per_channel_is_added():
-    layer = Convolution((7, 7, 2), (4, 4, 3), key=jax.random.key(0))
-    layer = eqx.tree_at(lambda layer: layer.bias, layer, jnp.array([1.0, 2.0, 3.0]))
-    np.testing.assert_array_equal(layer(jnp.zeros((7, 7, 2)))[0, 0], [1.0, 2.0, 3.0])
+def test_a_bias_per_channel_is_added(x64):
+    layer = Convolution((7, 7, 3), (4, 4, 2), key=jax.random.key(0))
+    layer = eqx.tree_at(lambda layer: layer.bias, layer, jnp.array([1.0, 2.0]))
+    np.testing.assert_array_equal(layer(jnp.zeros((7, 7, 3)))[0, 0], [1.0, 2.0])
 
 
 def test_initial_weights(pair):

@@ -49,7 +49,9 @@ def test_a_likelihood_that_forgets_to_sum_is_refused():
         decoder.log_likelihood(jnp.zeros(2), jnp.zeros(2))
 
 
-def test_a_batch_of_data_is_refused_with_what_to_write():
-    decoder = Decoder(lambda z: z, FixedGaussian())
+@pytest.mark.parametrize("likelihood", [FixedGaussian(), Laplace()])
+def test_a_batch_of_data_is_refused_with_what_to_write(likelihood):
+    """A user's likelihood, which checks no shape and sums over all, would give a number."""
+    decoder = Decoder(lambda z: z, likelihood)
     with pytest.raises(ShapeMismatch, match=r"got \(7, 2\)\. (?s:.*)jax\.vmap"):
         decoder.log_likelihood(jnp.zeros((7, 2)), jnp.zeros(2))

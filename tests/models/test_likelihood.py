@@ -316,7 +316,7 @@ def test_logits_of_another_number_of_classes_are_refused():
         Categorical(4).log_prob(jnp.zeros((2, 3)), jnp.zeros(2, int))
 
 
-@pytest.mark.parametrize("sigma", [0.0, -1.0, np.nan, np.array([1.0, 0.0])])
+@pytest.mark.parametrize("sigma", [0.0, -1.0, np.inf, np.nan, np.array([1.0, 0.0])])
 def test_a_sigma_that_is_not_positive_is_refused(sigma):
     with pytest.raises(ValueError, match="sigma must be finite and > 0"):
         FixedGaussian(sigma)

@@ -30,12 +30,12 @@ class Curve(NamedTuple):
 @styled()
 def learning_curves(runs: Sequence[Run]) -> Picture | None:
     """ELBO on training and validation data by epoch; -NLL on test data as a line."""
-    figure, axes = new_figure(4.9, 3.4)
+    figure, axes = new_figure(4.3, 3.1)
     late, ends, said = [], [], []
     for run in runs:
         train, held_out = (curve(run.history, name) for name in ("elbo", "validation_elbo"))
         if train is not None:
-            axes.plot(*train, color=run.colour, alpha=0.45, linewidth=1.1, linestyle=(0, (1, 1)))
+            axes.plot(*train, color=run.colour, alpha=0.75, linewidth=1.2, linestyle=(0, (1, 1.2)))
             late.append(_late(train))
         if held_out is not None:
             axes.plot(*held_out, color=run.colour)
@@ -67,7 +67,7 @@ def learning_curves(runs: Sequence[Run]) -> Picture | None:
 @styled()
 def bounds(runs: Sequence[Run]) -> Picture | None:
     """The importance-weighted bound by its number of samples."""
-    figure, axes = new_figure(4.9, 3.4)
+    figure, axes = new_figure(4.3, 3.1)
     ends, said, values = [], [], []
     for run in runs:
         found = {int(size): float(value) for size, value in run.evaluation["bounds"].items()}

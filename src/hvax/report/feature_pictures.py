@@ -82,7 +82,7 @@ def sampled_features(
 def _panels(count: int) -> tuple[Figure, list[Axes]]:
     columns = min(_COLUMNS, count)
     rows = -(-count // columns)
-    figure = Figure(figsize=(5.2, 0.5 + 1.5 * rows), layout="constrained")
+    figure = Figure(figsize=(4.8, 0.5 + 1.45 * rows), layout="constrained")
     panels = figure.subplots(rows, columns, squeeze=False).ravel()
     for unused in panels[count:]:
         unused.remove()

@@ -16,7 +16,7 @@ def schedule(beta: Float[np.ndarray, " stages"], *, learned: bool) -> Picture | 
     """beta_k by step; None where it is not finite."""
     if not np.all(np.isfinite(beta)):
         return None
-    figure, axes = new_figure(4.9, 3.1)
+    figure, axes = new_figure(4.3, 2.8)
     axes.plot(beta, "o-", color=BLUE, ms=4.5)
     for k, align in ((0, "left"), (len(beta) - 1, "right")):
         axes.annotate(
@@ -43,7 +43,7 @@ def step_sizes(step_size: NDArray[np.floating], *, learned: bool) -> Picture | N
     how = "learned" if learned else "fixed"
     if step_size.size == 1 or not np.all(np.isfinite(step_size)):
         return None
-    figure, axes = new_figure(4.9, 3.1)
+    figure, axes = new_figure(4.3, 2.8)
     by_step = step_size.ndim == 2 and step_size.shape[1] == 1
     table = step_size.reshape(1, -1) if by_step or step_size.ndim == 1 else step_size
     places = np.arange(1, table.shape[1] + 1)
@@ -73,7 +73,7 @@ def energy_errors(errors: Float[np.ndarray, "draws K"]) -> Picture | None:
     if lost.all():
         return None
     finite = errors[~lost]
-    figure, axes = new_figure(4.9, 3.1)
+    figure, axes = new_figure(4.3, 2.8)
     steps = np.arange(1, errors.shape[1] + 1)
     axes.axhline(0, color=GREY, linewidth=0.7)
     quantile_bars(axes, steps, np.percentile(finite, _BAND, axis=0).T)
@@ -99,7 +99,7 @@ def bound_by_step(log_weight: Float[np.ndarray, "n draws stages"]) -> Picture | 
         return None
     kept = (log_weight[sound] - log_weight[sound, :, :1]).mean(axis=1, dtype=np.float64)
     mean, error = kept.mean(axis=0), kept.std(axis=0, ddof=1) / np.sqrt(len(kept))
-    figure, axes = new_figure(4.9, 3.1)
+    figure, axes = new_figure(4.3, 2.8)
     k = np.arange(len(mean))
     axes.axhline(0, color=GREY, linewidth=0.7)
     axes.fill_between(k, mean - 2 * error, mean + 2 * error, color=BLUE, alpha=0.2, linewidth=0)

@@ -36,7 +36,7 @@ def posterior_section(report: Report, *, key: PRNGKeyArray) -> Section | None:
     figures = [
         figure(_scene(report, found, x, i, int(index[i])), _thumbnail(report, x[i], int(index[i])))
         for i in range(len(x))
-        if np.all(np.isfinite(found.z[i]))
+        if np.all(np.isfinite(found.z[i])) and np.all(np.isfinite(found.log_weight[i]))
     ]
     if not figures:
         return None

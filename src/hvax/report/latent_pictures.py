@@ -35,7 +35,7 @@ _MOST_KINDS = 50  # kinds of label beyond which they are not coloured
 def latent_map(points: Projection, labels: NDArray[Any] | None, *, flowed: bool) -> Picture:
     """Encoder means as marks, z_K as pale dots, coloured by label."""
     kinds = _kinds(labels, len(points.mean))
-    figure, axes = new_figure(5.3, 5.1 if len(kinds) > 1 else 4.8)
+    figure, axes = new_figure(4.8, 4.9 if len(kinds) > 1 else 4.5)
     for i, (_, chosen) in enumerate(kinds):
         dots(axes, points.z[chosen], KINDS[i], size=2.6, alpha=0.45)
     for i, (name, chosen) in enumerate(kinds):
@@ -82,7 +82,12 @@ def posterior(
     levels = mass_levels(plane.log_joint, MASSES)[::-1]
     for level, alpha in zip(levels, (0.16, 0.2, 0.24), strict=True):
         axes.contourf(
-            plane.first, plane.second, plane.log_joint, [level, top + 1], colors=[GREY], alpha=alpha
+            plane.first,
+            plane.second,
+            plane.log_joint,
+            [min(level, top - 1e-3), top + 1],
+            colors=[GREY],
+            alpha=alpha,
         )
     dots(axes, ends, BLUE, size=2.2, alpha=0.45)
     axes.add_patch(

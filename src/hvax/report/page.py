@@ -119,14 +119,15 @@ def image(pixels: NDArray[np.uint8], alt: str) -> Html:
 
 
 def table(head: Sequence[Html], rows: Iterable[Sequence[Html]], caption: str) -> Html:
-    """A table whose first column names its rows; `head` and cells are ready elements' content."""
+    """A table whose first column names its rows; with a `head`, narrow screens stack the names."""
     top = "".join(f'<th scope="col">{cell}</th>' for cell in head)
     body = "\n".join(
         f'<tr><th scope="row">{name}</th>' + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>"
         for name, *cells in rows
     )
     header = f"<thead><tr>{top}</tr></thead>\n" if head else ""
+    kind = "scroll columns" if head else "scroll"
     return Html(
-        f'<div class="scroll" role="region" aria-label="{text(caption)}" tabindex="0"><table>\n'
+        f'<div class="{kind}" role="region" aria-label="{text(caption)}" tabindex="0"><table>\n'
         f"{header}<tbody>\n{body}\n</tbody></table></div>"
     )

@@ -107,6 +107,7 @@ def _paths(model: PyTree, x: Array, start: Array, gamma: Array) -> tuple[Array, 
 
     def one(x: Array, start: Array, gamma: Array) -> tuple[Array, ...]:
         posterior = vae.posterior(x)
+        start, gamma = (noise.astype(posterior.mean.dtype) for noise in (start, gamma))
         z = posterior.mean + posterior.sigma * start
         if isinstance(model, HVAE):
             beta = model.flow.tempering.beta(model.flow.num_steps)

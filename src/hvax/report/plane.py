@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 from hvax.models.vae import VAE
 
 _CELLS = 120  # along each axis
-_ZOOMS = 2  # times the box closes in on the posterior before the last grid
-_KEPT = 12.0  # nats below the maximum that a box still holds
+_ZOOMS = 3  # times the box closes in on the posterior
+_KEPT = 14.0  # nats below the maximum that a box still holds
+_NOWHERE = -1e12  # nats: in place of what is not finite, far out where a decoder overflows
 _BLOCK = 1024  # points of the grid that are decoded at once
 _NODES = 24  # of Gauss-Hermite quadrature, along each axis
 
@@ -54,24 +55,25 @@ def plane(
     """The plane of two latent axes through a point, as far as the posterior and `cover` reach."""
     where, held = np.array(axes), np.asarray(through, np.float64)
     encoder = Gaussian(*(np.asarray(array, np.float64) for array in encoder))
-    mean, sigma = encoder
-    near = np.concatenate([mean + 3 * sigma * np.array([[-1], [1]]), cover])
-    low = np.minimum(near.min(axis=0), np.minimum(-4, mean - 6 * sigma))
-    high = np.maximum(near.max(axis=0), np.maximum(4, mean + 6 * sigma))
+    low, high = (
+        np.minimum(-4, encoder.mean - 6 * encoder.sigma),
+        np.maximum(4, encoder.mean + 6 * encoder.sigma),
+    )
     for _ in range(_ZOOMS):
         first, second, log_joint = _grid(vae, x, held, where, low, high)
         rows, columns = np.nonzero(log_joint > log_joint.max() - _KEPT)
         pad = 2 * (high - low) / (_CELLS - 1)
         low = np.array([first[columns.min()], second[rows.min()]]) - pad
         high = np.array([first[columns.max()], second[rows.max()]]) + pad
-        low, high = np.minimum(low, near.min(axis=0)), np.maximum(high, near.max(axis=0))
-    first, second, log_joint = _grid(vae, x, held, where, low, high)
     log_p, kl = None, None
     if len(held) == 2:
+        first, second, log_joint = _grid(vae, x, held, where, low, high)
         cell = math.log((first[1] - first[0]) * (second[1] - second[0]))
         log_p = float(np.logaddexp.reduce(log_joint, axis=None)) + cell
         kl = log_p - _elbo(vae, x, encoder)
-    return Plane(axes, first, second, log_joint, encoder, log_p, kl)
+    near = np.concatenate([encoder.mean + 3 * encoder.sigma * np.array([[-1], [1]]), cover])
+    low, high = np.minimum(low, near.min(axis=0)), np.maximum(high, near.max(axis=0))
+    return Plane(axes, *_grid(vae, x, held, where, low, high), encoder, log_p, kl)
 
 
 def mass_levels(log_density: NDArray[np.float64], masses: tuple[float, ...]) -> list[float]:
@@ -86,8 +88,8 @@ def most_tied(vae: VAE, x: Array) -> tuple[int, int]:
     Hessian of U at the encoder's mean."""
     hessian = np.asarray(_hessian(vae, x), np.float64)
     scale = np.sqrt(np.maximum(np.abs(np.diag(hessian)), 1e-12))
-    tied = np.abs(np.triu(hessian / np.outer(scale, scale), k=1))
-    first, second = np.unravel_index(np.nanargmax(tied), tied.shape)
+    tied = np.nan_to_num(np.abs(np.triu(hessian / np.outer(scale, scale), k=1)))
+    first, second = np.unravel_index(np.argmax(tied), tied.shape)
     return int(first), int(second)
 
 
@@ -103,7 +105,8 @@ def _grid(
     z = np.tile(held, (_CELLS, _CELLS, 1))
     z[..., axes[0]], z[..., axes[1]] = first[None, :], second[:, None]
     log_joint = np.asarray(_log_joint(vae, x, jnp.asarray(z.reshape(-1, len(held)), float)))
-    return first, second, log_joint.reshape(_CELLS, _CELLS).astype(np.float64)
+    log_joint = log_joint.reshape(_CELLS, _CELLS).astype(np.float64)
+    return first, second, np.where(np.isfinite(log_joint), log_joint, _NOWHERE)
 
 
 def _elbo(vae: VAE, x: Array, encoder: Gaussian) -> float:

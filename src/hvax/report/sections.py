@@ -7,7 +7,7 @@ from hvax import __version__
 from hvax.evaluation.evaluate import ESS, K_HAT
 from hvax.models.hvae import HVAE, plain_vae
 from hvax.models.likelihood import Bernoulli
-from hvax.report import curves, numbers
+from hvax.report import curves, headline, numbers
 from hvax.report.data_sections import latent_section, reconstruction_section, samples_section
 from hvax.report.draw import spaced
 from hvax.report.figure import BLUE, ORANGE
@@ -62,24 +62,19 @@ def _subtitle(report: Report) -> str:
     return ", ".join(parts)
 
 
-def _scores(report: Report) -> list[tuple[str, str, numbers.Evaluation]]:
-    scores: list[tuple[str, str, numbers.Evaluation]] = [
-        (type(report.model).__name__, "model", report.evaluation)
-    ]
+def _scores(report: Report) -> list[numbers.Score]:
+    name = "HVAE" if isinstance(report.model, HVAE) else "VAE"
+    scores = [numbers.Score(name, "model", numbers.known(report.evaluation))]
     if report.baseline is not None:
-        scores.append(("VAE", "baseline", report.baseline))
+        scores.append(numbers.Score("VAE", "baseline", numbers.known(report.baseline)))
     return scores
 
 
 def _numbers_section(report: Report) -> Section:
     scores = _scores(report)
     pieces = [
-        element("p", numbers.lead(scores[0][0], report.evaluation, report.baseline), "lead"),
-        *(
-            paragraph(warning, "warning")
-            for name, _, evaluation in scores
-            for warning in numbers.distrust(name, evaluation)
-        ),
+        element("p", headline.sentence(scores), "lead"),
+        *(element("p", warning, "warning") for warning in headline.warnings(scores)),
     ]
     if _is_grey(report):
         pieces.append(
@@ -93,7 +88,7 @@ def _numbers_section(report: Report) -> Section:
         Html(f"<dt>{term}</dt><dd>{meaning}</dd>") for term, meaning in _GLOSSARY.items()
     )
     words = Html(f"<details><summary>What the words mean</summary><dl>{terms}</dl></details>")
-    return Section("numbers", "Results", joined([*pieces, numbers.headline(scores), words]))
+    return Section("numbers", "Results", joined([*pieces, headline.headline(scores), words]))
 
 
 def _training_section(report: Report) -> Section | None:
@@ -117,7 +112,11 @@ def _everything_section(report: Report) -> Section:
         f"most {K_HAT} and at least {ESS:g} samples are effective.",
         "soft",
     )
-    return Section("all", "All numbers", joined([note, numbers.everything(_scores(report))]))
+    return Section(
+        "all",
+        "All numbers",
+        joined([note, element("div", numbers.everything(_scores(report)), "dense")]),
+    )
 
 
 def _options_section(report: Report) -> Section | None:

@@ -1,0 +1,141 @@
+"""The result of a run: in a sentence, a warning, and a table of the few numbers that matter."""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from hvax.evaluation.evaluate import ESS, K_HAT
+from hvax.hamiltonian.flow import DIVERGENT
+from hvax.report.numbers import Evaluation, Score, heads, number
+from hvax.report.page import Html, element, table, text
+
+
+class _Row(NamedTuple):
+    """A line of the table: its name, what it means, the value and a remark below the value."""
+
+    name: str
+    meaning: str
+    value: Callable[[Evaluation], str]
+    remark: Callable[[Evaluation], str]
+    holds: Callable[[Evaluation], bool] = lambda e: True  # else the model has no such number
+    key: str | None = None  # of a number whose difference between the models is shown
+
+
+def _has_flow(e: Evaluation) -> bool:
+    return e["beta"] is not None
+
+
+_ROWS = (
+    _Row(
+        "ELBO",
+        "nats, higher is better",
+        lambda e: f"{number(e['elbo'])} ± {number(e['elbo_se'])}",
+        lambda e: "± standard error over points",
+        key="elbo",
+    ),
+    _Row(
+        "NLL",
+        "nats, lower is better",
+        lambda e: f"{number(e['nll'])} ± {number(e['nll_se'])}",
+        lambda e: f"± {number(e['nll_mc_se'], 3)} from the draws",
+        key="nll",
+    ),
+    _Row(
+        "Effective samples",
+        "per point; few make an NLL too high",
+        lambda e: number(e["ess_median"], 1),
+        lambda e: f"median of {e['num_samples']}; 5th percentile {number(e['ess_5'], 1)}",
+    ),
+    _Row(
+        "NLL to be trusted",
+        f"k-hat ≤ {K_HAT} and ESS ≥ {ESS:g} at most points",
+        lambda e: "yes" if e["trusted"] else "no",
+        lambda e: f"fails at {e['untrusted']:.1%} of points",
+    ),
+    _Row(
+        "Flow moves z by",
+        "root mean square",
+        lambda e: number(e["distance"]),
+        lambda e: "standard deviations of q(z₀ | x)",
+        _has_flow,
+    ),
+    _Row(
+        "Divergent trajectories",
+        f"energy error above {DIVERGENT:g} nats",
+        lambda e: f"{e['divergent']:.2%}",
+        lambda e: f"typical energy error {number(e['energy_error'], 3)} nats",
+        _has_flow,
+    ),
+    _Row(
+        "Training",
+        "",
+        lambda e: f"{number(e['seconds_training'], 0)} s",
+        lambda e: f"best epoch {e['best_epoch']} of {e['epochs']}; {e['ended']}",
+        lambda e: {"seconds_training", "best_epoch", "epochs", "ended"} <= e.keys(),
+    ),
+)
+
+
+def sentence(scores: Sequence[Score]) -> Html:
+    """The result, in the first model's NLL."""
+    name, _, mine = scores[0]
+    if not math.isfinite(mine["nll"]):
+        return Html(f"The {text(name)}’s NLL is <strong>not finite</strong>.")
+    spread = f"{number(mine['nll'])} ± {number(mine['nll_se'])}"
+    said = (
+        f"The {text(name)}’s NLL is <strong>{spread} nats</strong> on {mine['num_points']:,} test"
+    )
+    if len(scores) == 1:
+        return Html(f"{said} points; its ELBO is {number(mine['elbo'])}.")
+    gap = scores[1].evaluation["nll"] - mine["nll"]
+    if not math.isfinite(gap):
+        return Html(f"{said} points; that of the plain VAE is not finite.")
+    better = f"{number(abs(gap))} nats {'better' if gap >= 0 else 'worse'}"
+    return Html(f"{said} points, <strong>{better}</strong> than the plain VAE’s.")
+
+
+def warnings(scores: Sequence[Score]) -> list[Html]:
+    """What stands against the NLLs, in paragraphs."""
+    said: list[str] = []
+    doubtful: list[str] = []
+    for name, _, e in scores:
+        lost, total = e["non_finite"], e["num_points"] * e["num_samples"]
+        these = f"{lost:,} of the {name}’s {total:,} log-weights are not finite"
+        if not math.isfinite(e["nll"]):
+            said.append(f"{these}: it has no finite likelihood on these data.")
+        elif not e["trusted"]:
+            doubtful.append(f"the {name}’s at {e['untrusted']:.0%} of the points")
+        if lost and math.isfinite(e["nll"]):
+            said.append(f"{these}; they count as zero weight.")
+    found = [text(words) for words in said]
+    if doubtful:
+        why = text(
+            f" Too few effective samples (below {ESS:g}) or too heavy a tail of the importance "
+            f"weights (k-hat above {K_HAT}): {' and '.join(doubtful)}. Evaluate with more samples."
+        )
+        found.append(Html(element("strong", text("The NLL is not to be trusted.")) + why))
+    return found
+
+
+def headline(scores: Sequence[Score]) -> Html:
+    """The table, with the difference between two models where there are two."""
+    evaluations = [score.evaluation for score in scores]
+    rows = []
+    for row in _ROWS:
+        if not any(row.holds(e) for e in evaluations):
+            continue
+        cells = [
+            Html(f"{text(row.value(e))}<small>{text(row.remark(e))}</small>")
+            if row.holds(e)
+            else text("–")
+            for e in evaluations
+        ]
+        if len(evaluations) == 2:
+            cells.append(_difference(row.key, *evaluations))
+        rows.append([Html(f"{text(row.name)}<small>{text(row.meaning)}</small>"), *cells])
+    difference = [text("difference")] if len(evaluations) == 2 else []
+    return table([*heads(scores), *difference], rows, "The main numbers")
+
+
+def _difference(key: str | None, mine: Evaluation, baseline: Evaluation) -> Html:
+    return Html("") if key is None else text(number(mine[key] - baseline[key], sign=True))

@@ -1,0 +1,84 @@
+"""The true posterior on a grid, against the linear-Gaussian model's closed form."""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from exact_posterior import exact
+from hvax.models.decoder import Decoder
+from hvax.models.likelihood import FixedGaussian
+from hvax.models.vae import VAE
+from hvax.report.plane import Gaussian, mass_levels, most_tied, plane
+from models_for_tests import Affine, AffineEncoder, linear_gaussian
+
+X = np.array([0.4, -1.1, 0.7])
+
+
+def drawn(vae, cover=np.zeros((0, 2))):
+    posterior = vae.posterior(jnp.asarray(X, float))
+    encoder = Gaussian(np.asarray(posterior.mean), np.asarray(posterior.sigma))
+    return plane(vae, jnp.asarray(X, float), encoder, through=np.zeros(2), axes=(0, 1), cover=cover)
+
+
+@pytest.mark.parametrize("scale", [1.0, 0.003])
+def test_the_sum_over_the_grid_is_the_likelihood(scale):
+    """For a posterior as wide as the prior and for one 300 times narrower; float32 leaves about
+    1e-5 of |log p|, which grows as 1 / scale^2."""
+    vae = linear_gaussian()
+    likelihood = FixedGaussian(0.8 * scale)
+    vae = VAE(vae.encoder, Decoder(vae.decoder.network, likelihood))
+    log_p, mean, cov = exact(vae, X)
+    found = drawn(vae)
+    assert found.log_p == pytest.approx(log_p, abs=2e-4, rel=1e-5)
+    posterior = vae.posterior(jnp.asarray(X, float))
+    q_mean, q_cov = np.asarray(posterior.mean), np.diag(np.asarray(posterior.sigma) ** 2)
+    gap = mean - q_mean
+    kl = 0.5 * (
+        np.trace(np.linalg.solve(cov, q_cov)) + gap @ np.linalg.solve(cov, gap) - 2
+        + np.linalg.slogdet(cov)[1] - np.linalg.slogdet(q_cov)[1]
+    )  # fmt: skip
+    assert found.kl == pytest.approx(kl, abs=1e-3, rel=1e-4)
+
+
+def test_the_grid_shows_the_mode_and_what_is_to_be_covered():
+    vae = linear_gaussian()
+    _, mean, cov = exact(vae, X)
+    found = drawn(vae, cover=np.array([[7.0, -6.0]]))
+    row, column = np.unravel_index(found.log_joint.argmax(), found.log_joint.shape)
+    cell = found.first[1] - found.first[0], found.second[1] - found.second[0]
+    assert found.first[column] == pytest.approx(mean[0], abs=cell[0])
+    assert found.second[row] == pytest.approx(mean[1], abs=cell[1])
+    assert found.first[0] < mean[0] - 4 * np.sqrt(cov[0, 0])
+    assert found.first[-1] >= 7.0
+    assert found.second[0] <= -6.0
+
+
+def test_levels_hold_their_mass():
+    """Of a standard normal in two dimensions, the density is above exp(-r^2 / 2) within r, which
+    holds 1 - exp(-r^2 / 2): the level below the top is log(1 - mass)."""
+    axis = np.linspace(-6, 6, 400)
+    log_density = -0.5 * (axis[:, None] ** 2 + axis[None, :] ** 2)
+    masses = (0.5, 0.9, 0.99)
+    np.testing.assert_allclose(
+        mass_levels(log_density, masses), np.log1p(-np.array(masses)), atol=0.01
+    )
+
+
+def test_the_most_tied_axes():
+    """A posterior precision of 1 + W'W / s^2 whose largest correlation is between axes 1 and 3."""
+    W = np.array([[1.0, 0, 0, 0], [0, 1.0, 0.2, 0.9], [0, 0, 1.0, 0]])
+    encoder = AffineEncoder(Affine(jnp.zeros((4, 3)), jnp.zeros(4)), jnp.zeros(4))
+    vae = VAE(encoder, Decoder(Affine(jnp.asarray(W, float), jnp.zeros(3)), FixedGaussian(0.5)))
+    assert most_tied(vae, jnp.asarray(X, float)) == (1, 3)
+
+
+def test_a_decoder_that_overflows_far_out_is_drawn_all_the_same():
+    class Exploding(Affine):
+        def __call__(self, z):
+            return jnp.exp(jnp.exp(2 * (self.weight @ z + self.bias)))
+
+    vae = linear_gaussian()
+    network = Exploding(vae.decoder.network.weight, vae.decoder.network.bias)
+    found = drawn(VAE(vae.encoder, Decoder(network, FixedGaussian(1.0))))
+    assert np.all(np.isfinite(found.log_joint))
+    assert np.isfinite(found.log_p)
