@@ -3,10 +3,10 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint fast wheel clean
+.PHONY: demo test lint wheel clean
 
 demo: $(VENV)/installed
-	$(BIN)/hvax train digits --run-dir runs/digits --overwrite
+	$(BIN)/hvax train digits
 
 test: $(VENV)/installed-test lint
 	JAX_ENABLE_X64=0 $(BIN)/pytest -n auto
@@ -29,6 +29,13 @@ $(VENV)/installed: $(VENV)/bin/python pyproject.toml requirements.lock
 $(VENV)/installed-test: $(VENV)/bin/python pyproject.toml requirements.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c requirements.lock -e '.[test]'
 	touch $@ $(VENV)/installed
+
+# The wheel, built, installed on its own, and tried outside the source tree.
+wheel: $(VENV)/installed-test
+	rm -rf dist build/wheel && $(BIN)/python -m build --wheel
+	$(PYTHON) -m venv build/wheel
+	build/wheel/bin/python -m pip install --quiet -c requirements.lock dist/*.whl
+	cd build && wheel/bin/hvax train digits --epochs 2 --num-samples 10 --run-dir wheel/run
 
 clean:
 	rm -rf $(VENV) dist build

@@ -44,7 +44,6 @@ from hvax.models.vae import VAE
 from hvax.parameter import Fixed, Learned
 from hvax.structure import FORMAT, MODULES, STRUCTURE, load, save
 
-
 NOT_OURS = r"the saved model holds .*load\(folder, like=model\)"
 
 

@@ -103,8 +103,8 @@ def test_nll_is_the_negative_log_likelihood(scores, hand):
 
 
 def test_elbo_is_the_closed_forms_and_below_log_p(scores, hand):
-    """Within 4.5 SE of 0.005 nats. Seen to fail: 0.58 nats with rho_0 scored under N(0, I), 4.6 with
-    the tempering's ratio upside down."""
+    """Within 4.5 SE of 0.005 nats. Seen to fail: 0.58 nats with rho_0 scored under N(0, I), 4.6
+    with the tempering's ratio upside down."""
     _, log_w = hand
     mc_se = np.sqrt(log_w.var(axis=1, ddof=1).sum() / S) / N
     flow, encoder, network = MODEL.flow, PLAIN.encoder, PLAIN.decoder.network

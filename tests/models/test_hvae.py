@@ -84,8 +84,8 @@ def test_jit_and_vmap_change_nothing_but_rounding():
         mapped = jax.vmap(lambda key: outputs(model, x, key=key))(keys)
     for one, batched in zip(jax.tree.leaves(eager), jax.tree.leaves(mapped), strict=True):
         assert batched.shape == (1, *one.shape)
-        # Rounding seen: 4 units of numbers up to 10.
-        np.testing.assert_allclose(one, batched[0], rtol=0, atol=400 * np.finfo(np.float32).eps)
+        # One rounding of the largest number, 4, is 4 eps; seen: 0.5 eps.
+        np.testing.assert_allclose(one, batched[0], rtol=0, atol=100 * np.finfo(np.float32).eps)
 
 
 def test_the_ways_to_call_share_their_draw():
@@ -134,11 +134,8 @@ def test_shapes():
     positions = [path.z_init, path.z_final, path.rho_init, path.rho_final, path.gamma]
     assert {position.shape for position in positions} == {(4,)}
     assert (path.beta.shape, path.energy_errors.shape) == ((4,), (3,))
-    assert (out.decoder.shape, out.encoder.mean.shape, out.log_likelihood.shape) == (
-        (2, 3),
-        (4,),
-        (),
-    )
+    assert out.decoder.shape == (2, 3) and out.encoder.mean.shape == (4,)
+    assert out.log_likelihood.shape == ()
 
 
 # x_in and x_out

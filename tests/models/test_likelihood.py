@@ -306,6 +306,12 @@ def test_categorical_check_refuses(x, said):
         Categorical(3).check(x)
 
 
+def test_classes_in_as_many_features_as_classes_are_refused():
+    """log_prob, like mlp, takes a last axis of num_classes for one-hot: sum x log_p, no density."""
+    with pytest.raises(ValueError, match="one-hot"):
+        Categorical(3).check(np.array([[2, 0, 1], [1, 1, 0]]))
+
+
 def test_categorical_check_accepts():
     Categorical(3).check(np.eye(3)[[[0, 2], [1, 1]]])
     Categorical(3).check(np.array([0, 2, 1], np.uint8))

@@ -14,7 +14,10 @@ from models_for_tests import Affine, AffineEncoder, linear_gaussian
 X = np.array([0.4, -1.1, 0.7])
 
 
-def drawn(vae, cover=np.zeros((0, 2))):
+NOTHING = np.zeros((0, 2))
+
+
+def drawn(vae, cover=NOTHING):
     posterior = vae.posterior(jnp.asarray(X, float))
     encoder = Gaussian(np.asarray(posterior.mean), np.asarray(posterior.sigma))
     return plane(vae, jnp.asarray(X, float), encoder, through=np.zeros(2), axes=(0, 1), cover=cover)

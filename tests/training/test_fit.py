@@ -245,8 +245,12 @@ def test_ctrl_c_ends_the_run_with_what_it_has():
 def test_ctrl_c_within_an_epoch_ends_it_after_the_steps_in_hand(monkeypatch):
     monkeypatch.setattr(fit_module, "_CHUNK_SECONDS", 1e-9)  # a step a call
 
+    pressed = []
+
     def press(x):
-        signal.raise_signal(signal.SIGINT)
+        if not pressed:  # a second one would mean: at once
+            pressed.append(True)
+            signal.raise_signal(signal.SIGINT)
 
     def loss_function(model, x, x_out=None, *, key):
         jax.debug.callback(press, x)
@@ -398,3 +402,30 @@ def test_data_outside_the_support_are_refused(likelihood, x, message):
 def test_a_loss_function_returns_one_number():
     with pytest.raises(ValueError, match="loss_function must return one number"):
         train(loss_function=lambda model, x, x_out=None, *, key: jnp.zeros(2))
+
+
+@pytest.mark.xfail(reason="the shape of validation data is met after the first epoch", strict=True)
+def test_validation_data_of_another_shape_are_refused_before_training():
+    traces = []
+
+    def counted(*args, **kwargs):
+        traces.append(None)
+        return distance(*args, **kwargs)
+
+    with pytest.raises((ValueError, TypeError), match="shape"):
+        train(loss_function=counted, validation=np.ones((5, 4), np.float32))
+    assert not traces
+
+
+@pytest.mark.xfail(reason="integers beyond int32 wrap around in silence", strict=True)
+def test_data_beyond_the_range_of_the_computation_are_refused():
+    with jax.enable_x64(False), pytest.raises(ValueError):
+        train(data=np.full((20, 3), 3_000_000_000), loss_function=distance)
+    with jax.enable_x64(False), pytest.raises(ValueError):
+        train(data=np.full((20, 3), 1e300), loss_function=distance)
+
+
+@pytest.mark.xfail(reason="a report of Python numbers is an AttributeError", strict=True)
+def test_a_report_may_hold_python_numbers():
+    fitted = train(loss_function=reporting(lambda x, x_out: {"rows": x.shape[0]}), epochs=1)
+    assert fitted.history[0]["rows"] == 5

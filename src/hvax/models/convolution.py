@@ -11,7 +11,14 @@ from jaxtyping import Array, Float, PRNGKeyArray, Shaped
 
 from hvax.models.decoder import Decoder
 from hvax.models.heads import JointGaussian, SigmaHead
-from hvax.models.likelihood import AbstractLikelihood, Bernoulli, check_shape
+from hvax.models.likelihood import (
+    AbstractLikelihood,
+    Bernoulli,
+    Categorical,
+    LearnedGaussian,
+    NegativeBinomial,
+    check_shape,
+)
 from hvax.models.network import MLP
 
 SIZE, KERNEL, STRIDE = 28, 5, 2
@@ -57,7 +64,7 @@ class Convolution(eqx.Module):
             lhs_dilation=(dilation, dilation),
             dimension_numbers=("NHWC", "HWIO", "NHWC"),
         )[0]
-        return y + self.bias
+        return y + self.bias[None, None, :]
 
 
 class ConvolutionalTrunk(eqx.Module):
@@ -126,6 +133,11 @@ def conv(
     """
     if latent_size < 1:
         raise ValueError(f"latent_size must be >= 1, got {latent_size}.")
+    if isinstance(likelihood, LearnedGaussian | Categorical | NegativeBinomial):
+        raise ValueError(
+            "conv gives one number per pixel; it suits Bernoulli, FixedGaussian and Poisson, got "
+            f"{type(likelihood).__name__}."
+        )
     trunk_key, mean_key, sigma_key, decoder_key = jax.random.split(key, 4)
     encoder = JointGaussian(
         ConvolutionalTrunk(key=trunk_key),

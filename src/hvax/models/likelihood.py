@@ -158,12 +158,10 @@ class Categorical(AbstractLikelihood):
         return jax.nn.one_hot(drawn, self.num_classes, dtype=output.dtype)
 
     def check(self, x: np.ndarray) -> None:
-        """One-hot where the last axis has `num_classes` zeros and ones; else integer classes."""
-        if x.ndim > 1 and x.shape[-1] == self.num_classes and np.all((x == 0) | (x == 1)):
-            one = x.sum(axis=-1, keepdims=True) == 1
-            _check_range(
-                x, "Categorical", "one-hot along its last axis", one & np.ones_like(x, bool)
-            )
+        """One-hot where the last axis has `num_classes` entries; else integer classes."""
+        if x.ndim > 1 and x.shape[-1] == self.num_classes:
+            one = ((x == 0) | (x == 1)) & (x.sum(axis=-1, keepdims=True) == 1)
+            _check_range(x, "Categorical", "one-hot along its last axis", one)
         elif np.issubdtype(x.dtype, np.integer):
             inside = (x >= 0) & (x < self.num_classes)
             _check_range(x, "Categorical", f"classes 0 to {self.num_classes - 1}", inside)

@@ -16,7 +16,7 @@ def smooth_bound(x: Float[Array, "..."], lower: float, upper: float) -> Float[Ar
 
 def log_softplus(x: Float[Array, "..."]) -> Float[Array, "..."]:
     """log(log(1 + exp(x))), which tends to x where exp(x) vanishes."""
-    small = x < -20.0
+    small = x < -40.0
     return jnp.where(small, x, jnp.log(jax.nn.softplus(jnp.where(small, 0.0, x))))
 
 

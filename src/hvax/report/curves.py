@@ -18,7 +18,7 @@ class Run(NamedTuple):
 
     name: str
     colour: str
-    history: Sequence[Mapping[str, float]]
+    history: Sequence[Mapping[str, Any]]
     evaluation: Mapping[str, Any]
 
 
@@ -101,7 +101,7 @@ def bounds(runs: Sequence[Run]) -> Picture | None:
     )
 
 
-def curve(history: Sequence[Mapping[str, float]], name: str) -> Curve | None:
+def curve(history: Sequence[Mapping[str, Any]], name: str) -> Curve | None:
     """One number of every epoch; None where it never was finite."""
     pairs = [(line["epoch"], line[name]) for line in history if line.get(name) is not None]
     if not pairs:

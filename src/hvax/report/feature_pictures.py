@@ -4,7 +4,7 @@ import math
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Num
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
@@ -18,7 +18,7 @@ _BINS = 24
 
 @styled()
 def reconstructed_features(
-    x: Float[np.ndarray, "n D"], mean: Float[np.ndarray, "n D"], features: NDArray[np.int64]
+    x: Num[np.ndarray, "n D"], mean: Float[np.ndarray, "n D"], features: NDArray[np.int64]
 ) -> Picture:
     """Each feature's reconstruction against its input."""
     figure, panels = _panels(len(features))
@@ -53,7 +53,7 @@ def reconstructed_features(
 
 @styled()
 def sampled_features(
-    x: Float[np.ndarray, "n D"], samples: Float[np.ndarray, "m D"], features: NDArray[np.int64]
+    x: Num[np.ndarray, "n D"], samples: Num[np.ndarray, "m D"], features: NDArray[np.int64]
 ) -> Picture:
     """Each feature's histogram, in the data and in samples from the prior."""
     figure, panels = _panels(len(features))

@@ -23,7 +23,7 @@ class Report:
       `labels`: theirs, of any kind, or None.
     - `evaluation`: `hvax.evaluation.table.as_json` of the model on test data; it may have what a
       run knows besides (`epochs`, `seconds_training`, ...). `history`: one mapping per epoch, the
-      lines of metrics.jsonl.
+      lines of metrics.jsonl. None stands for a number that was not finite.
     - `baseline`, `baseline_history`: the same of the plain VAE.
     - `options`: those of the run, nested.
     """
@@ -32,9 +32,9 @@ class Report:
     model: VAE | HVAE
     test: Examples
     evaluation: Mapping[str, Any]
-    history: Sequence[Mapping[str, float]] = ()
+    history: Sequence[Mapping[str, Any]] = ()
     baseline: Mapping[str, Any] | None = None
-    baseline_history: Sequence[Mapping[str, float]] = ()
+    baseline_history: Sequence[Mapping[str, Any]] = ()
     labels: np.ndarray | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
 

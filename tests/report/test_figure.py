@@ -1,0 +1,129 @@
+"""Figures as SVG in two themes, and the small arithmetic of pictures."""
+
+import re
+
+import numpy as np
+import pytest
+
+from hvax.report import curves, flow_pictures
+from hvax.report.figure import BLUE, INK, PAPER, THEMES, apart, dots, new_figure, styled, svg
+from hvax.report.numbers import known, number
+
+
+def drawn():
+    with styled():
+        figure, axes = new_figure(2, 1)
+        axes.plot([0, 1.23456789], [0, 1], color=BLUE)
+        axes.text(0.5, 0.123456, "0.123456 $x_1$ <&>", color=INK)
+        axes.text(0.5, 0.5, "paper", color=PAPER)
+    return figure
+
+
+def test_both_themes():
+    written = svg(drawn())
+    assert set(written) == {"light", "dark"}
+    for theme, content in written.items():
+        text = content.decode()
+        for name in (BLUE, INK, PAPER):
+            assert name not in text
+            assert THEMES[theme][name] in text
+        assert "0.123456 $x_1$ &lt;&amp;&gt;" in text, "text is kept, coordinates are rounded"
+        inside = "".join(re.findall("<[^>]*>", text))
+        assert not re.search(r"\d\.\d{3}", inside)
+        assert "system-ui" in text and "DejaVu" not in text
+        assert not re.search(r"<dc:|matplotlib", text)
+    assert written["light"] != written["dark"]
+
+
+def test_a_figure_is_written_the_same_every_time():
+    assert svg(drawn()) == svg(drawn())
+
+
+def test_style_leaves_matplotlib_as_it_was():
+    import matplotlib
+
+    before = dict(matplotlib.rcParams)
+    svg(drawn())
+    assert dict(matplotlib.rcParams) == before
+
+
+@pytest.mark.parametrize("count", [1, 300])
+def test_dots_are_all_there(count):
+    with styled():
+        figure, axes = new_figure(2, 1)
+        where = np.random.default_rng(0).uniform(size=(count, 2))
+        dots(axes, where, "#123456", size=2, alpha=0.5)
+        axes.set(xlim=(0, 1), ylim=(0, 1))
+    text = svg(figure)["light"].decode()
+    (path,) = re.findall(r'<path d="([^"]*)"[^>]*#123456', text)
+    assert path.count("M") == path.count("L") == count
+    assert "stroke-linecap: round" in text
+
+
+@pytest.mark.parametrize(
+    "values", [[1.0], [1.0, 1.0], [3.0, 1.0, 2.0], [0.0, 0.05, 0.1, 5.0], [2.0, 2.0, 2.0, 2.0]]
+)
+def test_labels_stand_apart(values):
+    placed = np.array(apart(values, 0.5))
+    assert np.all(np.diff(np.sort(placed)) >= 0.5 - 1e-6)
+    order = np.argsort(values, kind="stable")
+    assert np.all(np.diff(placed[order]) > 0), "in their order"
+    alone = np.array(values)[
+        np.abs(np.subtract.outer(values, values) + 9 * np.eye(len(values))).min(1) > 2
+    ]
+    assert set(alone) <= set(placed), "what stands alone stays"
+
+
+def test_numbers_as_they_are_read():
+    assert number(-1234.567) == "−1,234.57"
+    assert number(0.5, 1, sign=True) == "+0.5"
+    assert (number(np.nan), number(np.inf), number(-np.inf)) == ("not known", "∞", "−∞")
+
+
+def test_null_is_what_was_not_finite():
+    read = known({"nll": None, "bounds": {"1": None, "10": -2.0}, "beta": None, "step_size": None})
+    assert np.isnan(read["nll"]) and np.isnan(read["bounds"]["1"])
+    assert read["bounds"]["10"] == -2.0
+    assert read["beta"] is None and read["step_size"] is None
+
+
+def history(*validation):
+    return [{"epoch": i + 1, "elbo": v, "validation_elbo": v} for i, v in enumerate(validation)]
+
+
+def test_curves_leave_out_what_is_not_finite():
+    found = curves.curve(history(-10.0, None, float("-inf"), -4.0), "validation_elbo")
+    np.testing.assert_array_equal(found.epoch, [1, 3, 4])
+    np.testing.assert_array_equal(found.elbo, [-10.0, np.nan, -4.0])
+    assert curves.curve(history(None, float("nan")), "elbo") is None
+    assert curves.curve([], "elbo") is None
+
+
+def test_the_early_epochs_are_off_the_axis():
+    """A run that starts at -1e6 must not press the rest into a line."""
+    run = curves.Run("VAE", BLUE, history(-1e6, *np.linspace(-200, -100, 40)), {"nll": 99.0})
+    picture = curves.learning_curves([run])
+    low, high = picture.figure.axes[0].get_ylim()
+    assert -260 < low < -180 and -99 < high < -80
+    assert "best −100.00 at epoch 41 of 41" in picture.alt
+
+
+def test_one_epoch_and_none():
+    one = curves.Run("VAE", BLUE, history(-5.0), {"nll": float("nan"), "bounds": {1: -5.0}})
+    svg(curves.learning_curves([one]).figure)
+    assert curves.bounds([one]) is None
+    none = curves.Run("VAE", BLUE, [], {"nll": 3.0, "bounds": {}})
+    assert curves.learning_curves([none]) is None
+
+
+def test_a_diverged_trajectory_is_counted():
+    errors = np.array([[0.1, 0.2], [np.inf, 0.0], [-0.1, np.nan]])
+    picture = flow_pictures.energy_errors(errors)
+    assert "1 trajectories" in picture.caption and "2 that are not finite" in picture.caption
+    assert flow_pictures.energy_errors(np.full((3, 2), np.nan)) is None
+    weights = np.zeros((4, 2, 3))
+    weights[0, 0, 1] = -np.inf
+    weights[:, :, 2] += np.arange(4.0)[:, None]
+    picture = flow_pictures.bound_by_step(weights)
+    assert "3 test points" in picture.caption and "1 points with non-finite" in picture.caption
+    assert "+2.000 ± 0.577" in picture.caption  # of 1, 2, 3
