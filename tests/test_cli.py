@@ -373,7 +373,6 @@ def test_bad_input_is_told_in_one_line_before_anything_is_written(
     assert listing(files) == before
 
 
-@pytest.mark.xfail(reason="any folder with a file config.json is deleted", strict=True)
 def test_overwrite_does_not_replace_a_folder_of_somebody_elses(here, monkeypatch):
     write_files(here)
     (here / "theirs").mkdir()
@@ -386,7 +385,6 @@ def test_overwrite_does_not_replace_a_folder_of_somebody_elses(here, monkeypatch
         assert (here / "theirs" / "thesis.txt").is_file()
 
 
-@pytest.mark.xfail(reason="main does not catch KeyboardInterrupt", strict=True)
 def test_ctrl_c_outside_the_loop_is_no_traceback(monkeypatch, capsys):
     """While data are read, or a model is scored."""
 

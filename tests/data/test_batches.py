@@ -35,7 +35,7 @@ BATCHES = [[5, 3], [2, 1], [0, 4]]
 
 
 def test_every_place_is_reached_equally_often():
-    """Example 0's place over 2000 epochs; a shuffle that keeps it first gives z = 140."""
+    """Example 0's place over 2000 epochs; a shuffle that keeps it first gives z = 134."""
     n, epochs = 10, 2000
     places = [int(np.argmin(random_order(n, 0, epoch))) for epoch in range(epochs)]
     z = (np.bincount(places, minlength=n) / epochs - 0.1) / np.sqrt(0.1 * 0.9 / epochs)

@@ -297,8 +297,8 @@ def test_a_class_out_of_range_is_no_number(num_classes, dtype, wrong):
         (np.array([[0, 1], [-1, 0]]), r"got -1 at index \(1, 0\)"),
         (np.array([[[0, 1, 0]], [[0, 1, 1]]]), r"one-hot along its last axis; .*index \(1, 0"),
         (np.array([[[0.0, 1.0, 0.0]], [[0.0, 0.0, 0.0]]]), r"one-hot .*index \(1, 0"),
-        (np.array([[0.5, 0.5, 0.0]]), "integer classes; got float64"),
-        (np.array([[np.nan, 1.0, 0.0]]), "integer classes; got float64"),
+        (np.array([[0.5, 0.5, 0.0]]), r"one-hot along its last axis; got 0.5 at index \(0, 0\)"),
+        (np.array([[np.nan, 1.0, 0.0]]), r"one-hot .*got nan at index \(0, 0\)"),
     ],
 )
 def test_categorical_check_refuses(x, said):

@@ -55,7 +55,7 @@ def test_every_part_escapes(words):
 def test_a_run_with_hostile_names(tmp_path):
     """Names of the run, labels, options, file names and numbers that this version does not know."""
     report = tiny_run()
-    labels = np.array([HOSTILE[i % len(HOSTILE)] for i in range(len(report.test))])
+    labels = np.array([HOSTILE[i % 10] for i in range(len(report.test))])
     path = tmp_path / "report.html"
     hostile = dataclasses.replace(
         report,
@@ -68,7 +68,8 @@ def test_a_run_with_hostile_names(tmp_path):
     found = check_page(path.read_text(encoding="utf-8"))
     assert "".join(found.words["h1"]) == HOSTILE[0]
     alts = " ".join(attributes["alt"] for attributes in found.all("img"))
-    assert HOSTILE[1] in alts and HOSTILE[5] in alts
+    for words in HOSTILE[:10]:
+        assert printable(words).strip()[:20] in alts
 
 
 def test_the_policy_lets_nothing_in():

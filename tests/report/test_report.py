@@ -14,7 +14,6 @@ SECTIONS = {
     "tiny_run": {"training", "latent", "posteriors", "flow", "options"},
     "vectors": {"latent", "posteriors", "flow", "training"},
     "counts": {"training"},
-    "dispersed": {"training", "latent", "posteriors"},
     "classes": {"training", "latent", "posteriors"},
     "images_of_classes": {"training", "latent", "posteriors"},
     "colours": {"training", "latent", "posteriors", "flow"},

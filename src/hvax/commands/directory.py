@@ -56,10 +56,13 @@ def claim(config: Train, parts: Parts) -> Path:
     if path.exists():
         if not config.overwrite:
             raise ValueError(f"{path} is there already; use --overwrite or another --run-dir.")
-        if not path.is_dir() or (any(path.iterdir()) and not (path / CONFIG).is_file()):
+        if not path.is_dir() or (any(path.iterdir()) and not _is_run(path)):
             raise ValueError(f"{path} is no run of hvax's, so --overwrite does not replace it.")
-        shutil.rmtree(path)
-    path.mkdir(parents=True)
+        for name in (CONFIG, METRICS, RESULTS, EVALUATION):
+            (path / name).unlink(missing_ok=True)
+        for name in (MODEL, BASELINE):
+            shutil.rmtree(path / name, ignore_errors=True)
+    path.mkdir(parents=True, exist_ok=True)
     record = {
         "format": FORMAT,
         "hvax": __version__,
@@ -137,6 +140,14 @@ def dumps(record: Any, *, indent: int | None = None) -> str:
         return None if isinstance(value, float) and not math.isfinite(value) else value
 
     return json.dumps(finite(record), indent=indent, default=str, allow_nan=False)
+
+
+def _is_run(path: Path) -> bool:
+    try:
+        record = json.loads((path / CONFIG).read_bytes())
+    except (OSError, ValueError):
+        return False
+    return isinstance(record, dict) and {"format", "hvax", "options"} <= set(record)
 
 
 def _absolute(config: Train) -> Train:

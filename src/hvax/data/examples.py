@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import jax
 import numpy as np
 from numpy.typing import NDArray
 
@@ -77,7 +78,24 @@ def as_pair(data: Any, name: str, *, check: Callable[[NDArray[Any]], None]) -> t
         raise ValueError(
             f"{name} must pair as many x_in as x_out, got {len(parts[0])} and {len(parts[1])}."
         )
+    for part in parts if not jax.config.read("jax_enable_x64") else ():
+        _check_narrow(part, name)
     scored = parts[-1]
     for start in range(0, len(scored), _CHECKED_ROWS):
         check(scored[start : start + _CHECKED_ROWS])
     return parts
+
+
+def _check_narrow(part: Examples, name: str) -> None:
+    """Refuses numbers that would wrap around, or become infinite, in 32 bits."""
+    kind = part.stored.dtype
+    if kind.itemsize < 4 or kind in (np.int32, np.float32):
+        return
+    limit = np.finfo(np.float32).max if kind.kind == "f" else np.iinfo(np.int32).max
+    for start in range(0, len(part), _CHECKED_ROWS):
+        largest = np.abs(part.rows(slice(start, start + _CHECKED_ROWS)).astype(np.float64)).max()
+        if largest > limit:
+            raise ValueError(
+                f"expected numbers of at most {limit:g} in {name}, got {largest:g}, which 32 bits "
+                "do not hold; scale the data, or switch on 64 bits with jax_enable_x64 (--x64)."
+            )

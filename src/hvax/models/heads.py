@@ -3,6 +3,7 @@
 They serve as encoders (x -> posterior) and as decoder networks (z -> parameters over x) alike.
 """
 
+import math
 from collections.abc import Callable
 from typing import Literal
 
@@ -37,8 +38,10 @@ class SigmaHead(eqx.Module):
     def __check_init__(self) -> None:
         if self.form not in ("log", "softplus"):
             raise ValueError(f"form must be 'log' or 'softplus', got {self.form!r}.")
-        if not self.lower < self.upper:
-            raise ValueError(f"bounds must have lower < upper, got {self.lower} and {self.upper}.")
+        if not -math.inf < self.lower < self.upper < math.inf:
+            raise ValueError(
+                f"bounds must be finite with lower < upper, got {self.lower} and {self.upper}."
+            )
 
     def __call__(self, features: Array) -> Float[Array, "..."]:
         raw = self.network(features)

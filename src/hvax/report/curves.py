@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
 from hvax.report.figure import Picture, apart, new_figure, styled
+from hvax.report.numbers import number
 
 _EARLY = 0.15  # of a run: the axis makes room for the ELBOs after it
 
@@ -47,7 +48,7 @@ def learning_curves(runs: Sequence[Run]) -> Picture | None:
         if math.isfinite(nll) and (train or held_out):
             axes.axhline(-nll, color=run.colour, linewidth=0.9, linestyle=(0, (6, 3)))
             ends.append((-nll, f"−NLL {run.name}", run.colour))
-            said.append(f"minus the test NLL of {run.name} is {-nll:.2f}")
+            said.append(f"minus the test NLL of {run.name} is {number(-nll)}")
     if not late:
         return None
     values = np.concatenate([*late, [value for value, _, _ in ends]])
@@ -80,8 +81,8 @@ def bounds(runs: Sequence[Run]) -> Picture | None:
         values += bound
         first, last = sizes[0], sizes[-1]
         said.append(
-            f"{run.name} rises from {bound[0]:.2f} nats with {first} sample to {bound[-1]:.2f} "
-            f"with {last}"
+            f"{run.name} rises from {number(bound[0])} nats with {first} sample to "
+            f"{number(bound[-1])} with {last}"
         )
     if not ends:
         return None
@@ -143,6 +144,7 @@ def _fit(axes: Axes, values: NDArray[np.float64]) -> None:
 def _said(name: str, curve: Curve) -> str:
     best = int(np.nanargmax(curve.elbo))
     return (
-        f"Validation ELBO of {name}: {curve.elbo[0]:.2f} nats at epoch {curve.epoch[0]:.0f}, best "
-        f"{curve.elbo[best]:.2f} at epoch {curve.epoch[best]:.0f} of {curve.epoch[-1]:.0f}"
+        f"Validation ELBO of {name}: {number(curve.elbo[0])} nats at epoch {curve.epoch[0]:.0f}, "
+        f"best {number(curve.elbo[best])} at epoch {curve.epoch[best]:.0f} of "
+        f"{curve.epoch[-1]:.0f}"
     )

@@ -31,7 +31,7 @@ def posterior_section(report: Report, *, key: PRNGKeyArray) -> Section | None:
     # In two dimensions every flow has its own start; else all flows of a point share one.
     drawn = noise(len(x), _DRAWN, d, key=key)
     if d > 2:
-        drawn = drawn._replace(start=jnp.broadcast_to(drawn.start[:, :1], drawn.start.shape))
+        drawn = drawn._replace(start=np.broadcast_to(drawn.start[:, :1], drawn.start.shape))
     found = paths(report.model, x, drawn)
     figures = [
         figure(_scene(report, found, x, i, int(index[i])), _thumbnail(report, x[i], int(index[i])))

@@ -44,15 +44,15 @@ class Paths(NamedTuple):
 class Noise(NamedTuple):
     """What a model draws: z_0 = mean + sigma * start, rho_0 = gamma / sqrt(beta_0)."""
 
-    start: Float[Array, "n draws d"]
-    gamma: Float[Array, "n draws d"]
+    start: Float[np.ndarray, "n draws d"]
+    gamma: Float[np.ndarray, "n draws d"]
 
 
 def noise(points: int, draws: int, latent_size: int, *, key: PRNGKeyArray) -> Noise:
-    """Independent standard normals."""
-    start_key, gamma_key = jax.random.split(key)
-    shape = (points, draws, latent_size)
-    return Noise(jax.random.normal(start_key, shape), jax.random.normal(gamma_key, shape))
+    """Independent standard normals; from NumPy, which compiles nothing for a new shape."""
+    seed = np.asarray(jax.random.key_data(key)).ravel()
+    normal = np.random.default_rng(seed).standard_normal((2, points, draws, latent_size))
+    return Noise(*normal)
 
 
 def paths(model: VAE | HVAE, x: Num[NDArray, "n ..."], noise: Noise) -> Paths:
@@ -60,9 +60,13 @@ def paths(model: VAE | HVAE, x: Num[NDArray, "n ..."], noise: Noise) -> Paths:
     points, draws, d = noise.start.shape
     count = points * draws
     rows = np.resize(np.arange(count), -(-count // _ROWS) * _ROWS).reshape(-1, _ROWS)
-    start, gamma = (array.reshape(count, d) for array in noise)
+    flat = [array.reshape(count, d) for array in noise]
     pieces = [
-        jax.device_get(_paths(model, jnp.asarray(x[some // draws]), start[some], gamma[some]))
+        jax.device_get(
+            _paths(
+                model, jnp.asarray(x[some // draws]), *(jnp.asarray(a[some], float) for a in flat)
+            )
+        )
         for some in rows
     ]
     mean, sigma, *drawn = (

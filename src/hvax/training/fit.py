@@ -118,7 +118,7 @@ def fit(
             stop = callback is not None and callback(Event(epoch, metrics, _copy(state.model)))
             if interrupt.requested:
                 ended = "interrupted"
-            elif stop is True:
+            elif isinstance(stop, bool | np.bool_) and stop:
                 ended = "callback"
             elif patience is not None and epoch - best_epoch >= patience:
                 ended = "early stop"
@@ -169,6 +169,12 @@ def check_fit(
     check = plain_vae(model).decoder.likelihood.check
     parts = as_pair(data, "data", check=check)
     held_out = None if validation is None else as_pair(validation, "validation", check=check)
+    for part, other in zip(parts, held_out or (), strict=False):
+        if part.x_shape != other.x_shape:
+            raise ValueError(
+                f"validation must have examples of the shape of data, {part.x_shape}, "
+                f"got {other.x_shape}."
+            )
     n = len(parts[0])
     if epochs < 1:
         raise ValueError(f"epochs must be >= 1, got {epochs}.")

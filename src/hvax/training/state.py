@@ -79,6 +79,7 @@ def update(
         batch = (x,) if x_out is None else (x, x_out)
         value = loss_function(model, *batch, key=key, **loss_kwargs)
         value, report = value if isinstance(value, tuple) else (value, {})
+        report = {name: jnp.asarray(number) for name, number in report.items()}
         if jnp.shape(value) != ():
             raise ValueError(f"loss_function must return one number, got {jnp.shape(value)}.")
         return value, report
