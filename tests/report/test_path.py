@@ -71,7 +71,7 @@ def test_log_weights_along_the_path(name):
         posterior = VAE.posterior(jnp.asarray(x[i]))
         z = posterior.mean + posterior.sigma * drawn.start[i, j]
         potential = (model.potential or type(VAE).potential)(VAE, jnp.asarray(x[i]))
-        space = model.flow.transport(potential, z=z, gamma=drawn.gamma[i, j])
+        space = model.flow.transport(potential, z=z, gamma=jnp.asarray(drawn.gamma[i, j]))
         end = VAE.log_joint(jnp.asarray(x[i]), space.z_final)
         kinetic = space.gamma @ space.gamma - space.beta[-1] * (space.rho_final @ space.rho_final)
         wanted = end.log_likelihood + end.log_prior - posterior.log_prob(z) + 0.5 * kinetic
