@@ -24,7 +24,7 @@ def test_principal_axes_of_a_known_cloud():
 
 def test_two_dimensions_are_shown_as_they_are():
     rng = np.random.default_rng(0)
-    points = draw.Embedded(np.arange(5), rng.normal(size=(5, 2)), rng.normal(size=(5, 2)))
+    points = draw.Embedded(rng.normal(size=(5, 2)), rng.normal(size=(5, 2)))
     found = draw.projected(points)
     assert found.explained is None
     np.testing.assert_array_equal(found.mean, points.mean)
@@ -34,7 +34,7 @@ def test_two_dimensions_are_shown_as_they_are():
 def test_more_dimensions_are_projected_from_the_means():
     rng = np.random.default_rng(0)
     mean = rng.normal(size=(50, 6)) * np.array([1, 1, 5, 1, 3, 1]) + 7
-    points = draw.Embedded(np.arange(50), mean, mean + 1.0)
+    points = draw.Embedded(mean, mean + 1.0)
     found = draw.projected(points)
     assert found.mean.shape == found.z.shape == (50, 2)
     np.testing.assert_allclose(found.mean.mean(axis=0), 0, atol=1e-12)

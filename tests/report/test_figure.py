@@ -15,7 +15,7 @@ def drawn():
         figure, axes = new_figure(2.0, 1.0)
         axes.plot([0, 1.23456789], [0, 1], color=BLUE)
         axes.text(0.5, 0.123456, "0.123456 $x_1$ <&>", color=INK)
-        axes.text(0.5, 0.5, "paper", color=PAPER)
+        axes.text(0.5, 0.5, "#000005 1.23456", color=PAPER)
     return figure
 
 
@@ -24,11 +24,12 @@ def test_both_themes():
     assert set(written) == {"light", "dark"}
     for theme, content in written.items():
         text = content.decode()
-        for name in (BLUE, INK, PAPER):
-            assert name not in text
-            assert THEMES[theme][name] in text
-        assert "0.123456 $x_1$ &lt;&amp;&gt;" in text, "text is kept, coordinates are rounded"
         inside = "".join(re.findall("<[^>]*>", text))
+        for name in (BLUE, INK, PAPER):
+            assert name not in inside
+            assert THEMES[theme][name] in inside
+        assert "0.123456 $x_1$ &lt;&amp;&gt;" in text, "text is kept, coordinates are rounded"
+        assert "#000005 1.23456" in text
         assert not re.search(r"\d\.\d{3}", inside)
         assert "system-ui" in text and "DejaVu" not in text
         assert not re.search("<metadata|<dc:", text)

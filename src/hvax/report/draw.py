@@ -27,7 +27,6 @@ class Reconstructed(NamedTuple):
 class Embedded(NamedTuple):
     """Data points in the latent space: the encoder's means, and one z_K each."""
 
-    rows: NDArray[np.int64]  # of the test data
     mean: Float[np.ndarray, "n d"]
     z: Float[np.ndarray, "n d"]
 
@@ -70,7 +69,7 @@ def embedded(
     """Some test points in the latent space."""
     x = test[rows]
     found = paths(model, x, noise(len(x), 1, latent_size(model, x), key=key))
-    return Embedded(rows, found.mean, found.z[:, 0, -1])
+    return Embedded(found.mean, found.z[:, 0, -1])
 
 
 def latent_size(model: VAE | HVAE, x: NDArray[Any]) -> int:

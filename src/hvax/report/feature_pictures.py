@@ -22,7 +22,7 @@ def reconstructed_features(
 ) -> Picture:
     """Each feature's reconstruction against its input."""
     figure, panels = _panels(len(features))
-    said = []
+    said, binary = [], ""
     for feature, axes in zip(features, panels, strict=True):
         there, back = x[:, feature], mean[:, feature]
         values = np.unique(there)
@@ -32,10 +32,17 @@ def reconstructed_features(
             quantile_bars(axes, np.array([0, 1]), np.array(groups))
             axes.set_xticks([0, 1], [f"{value:g}" for value in values])
             axes.set_xlim(-0.6, 1.6)
+            binary = (
+                " For a feature of two values a dot is the median, a thick bar half and a thin one "
+                "nine tenths of the points."
+            )
         else:
             dots(axes, np.stack([there, back], axis=1), BLUE, size=2.2, alpha=0.5)
-            axes.autoscale_view()
-            axes.axline((there.mean(), there.mean()), slope=1, color=GREY, linewidth=0.9)
+            low, high = min(there.min(), back.min()), max(there.max(), back.max())
+            pad = 0.06 * max(high - low, 1e-6)
+            ends = (low - pad, high + pad)
+            axes.plot(ends, ends, color=GREY, linewidth=0.9)
+            axes.set(xlim=ends, ylim=ends)
             axes.locator_params(nbins=4)
         axes.set_title(f"{feature + 1}: r = {_written(correlation)}")
         said.append(f"{feature + 1}: {_written(correlation)}")
@@ -46,8 +53,7 @@ def reconstructed_features(
         f"Reconstruction against input for {len(features)} of {x.shape[1]} features, {len(x)} test "
         f"points. Correlation by feature: {'; '.join(said)}.",
         f"{_which(len(features), x.shape[1])}: reconstruction against input, {len(x)} test points, "
-        "with their correlation r. On the line they agree; for a feature of two values a dot is "
-        "the median, a thick bar half and a thin one nine tenths of the points.",
+        "with their correlation r. On the line they agree." + binary,
     )
 
 
@@ -61,7 +67,9 @@ def sampled_features(
         there, drawn = x[:, feature], samples[:, feature]
         drawn = drawn[np.isfinite(drawn)]
         edges = _edges(there, drawn)
-        axes.hist(there, edges.tolist(), density=True, color=GREY, alpha=0.35)
+        axes.hist(
+            there, edges.tolist(), density=True, histtype="stepfilled", color=GREY, alpha=0.35
+        )
         axes.hist(drawn, edges.tolist(), density=True, histtype="step", color=BLUE, linewidth=1.3)
         axes.set_yticks([])
         axes.spines.left.set_visible(False)

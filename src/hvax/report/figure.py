@@ -9,6 +9,7 @@ import io
 import re
 import warnings
 from collections.abc import Mapping
+from functools import partial
 from typing import Any, NamedTuple
 
 import matplotlib
@@ -85,7 +86,7 @@ def styled() -> Any:
 
 
 def new_figure(width: float, height: float) -> tuple[Figure, Axes]:
-    """A figure of one picture, in inches; a phone shows it at three quarters of this size."""
+    """A figure of one picture, in inches; a phone shows about 3.7 of them at full size."""
     figure = Figure(figsize=(width, height), layout="constrained")
     return figure, figure.add_subplot()
 
@@ -112,19 +113,23 @@ def svg(figure: Figure) -> dict[str, bytes]:
         # The reader's fonts draw the text, so it does not matter what Matplotlib's own lack.
         warnings.filterwarnings("ignore", "Glyph .* missing", UserWarning)
         figure.savefig(written, format="svg", transparent=True, metadata=nothing)
-    text = written.getvalue().replace("'DejaVu Sans'", _FONT)
-    text = re.sub("<[^>]*>", _rounded, text)
-    return {theme: _painted(text, colours).encode() for theme, colours in THEMES.items()}
+    text = re.sub("<[^>]*>", _tidied, written.getvalue())
+    return {
+        theme: re.sub("<[^>]*>", partial(_painted, colours), text).encode()
+        for theme, colours in THEMES.items()
+    }
 
 
-def _painted(text: str, colours: Mapping[str, str]) -> str:
-    """Stand-ins replaced by a theme's colours."""
-    return re.sub(r"#0000[01]\d", lambda name: colours.get(name[0], name[0]), text)
+def _tidied(tag: re.Match[str]) -> str:
+    """A tag with coordinates to a hundredth of a point, and fonts that the reader has; what stands
+    between tags is left alone."""
+    rounded = re.sub(r"\d+\.\d{3,}", lambda number: f"{float(number[0]):.2f}", tag[0])
+    return rounded.replace("'DejaVu Sans'", _FONT)
 
 
-def _rounded(tag: re.Match[str]) -> str:
-    """A tag with its coordinates to a hundredth of a point; what it encloses is left alone."""
-    return re.sub(r"\d+\.\d{3,}", lambda number: f"{float(number[0]):.2f}", tag[0])
+def _painted(colours: Mapping[str, str], tag: re.Match[str]) -> str:
+    """A tag with a theme's colours for their stand-ins."""
+    return re.sub(r"#0000[01]\d", lambda name: colours.get(name[0], name[0]), tag[0])
 
 
 def png(pixels: NDArray[np.uint8]) -> bytes:

@@ -82,7 +82,7 @@ def _scene(report: Report, found: Paths, x: NDArray, i: int, number: int) -> Pic
     if z.shape[-1] == 2:
         caption = f"Test point {number}: {_gaps(scene, found.log_weight[i])}"
     else:
-        caption = f"Test point {number}, which ties these two latent axes closest of all."
+        caption = f"Test point {number}, in the two latent axes that x ties most closely."
     return latent_pictures.posterior(scene, shown, ends, caption)
 
 

@@ -27,7 +27,7 @@ class Section(NamedTuple):
 
 def page(title: str, subtitle: str, sections: Sequence[Section], footer: str) -> Html:
     """The whole document."""
-    style = Path(__file__).with_name("page.css").read_text()
+    style = Path(__file__).with_name("page.css").read_text(encoding="utf-8")
     links = joined(Html(f'<a href="#{s.name}">{text(s.title)}</a>') for s in sections)
     parts = joined(
         Html(

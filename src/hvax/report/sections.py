@@ -122,7 +122,9 @@ def _everything_section(report: Report) -> Section:
 def _options_section(report: Report) -> Section | None:
     if not report.options:
         return None
-    return Section("options", "Configuration", numbers.options(report.options))
+    return Section(
+        "options", "Configuration", element("div", numbers.options(report.options), "dense")
+    )
 
 
 def _is_grey(report: Report) -> bool:
