@@ -80,7 +80,10 @@ def test_energy_error_is_of_second_order(x64):
 
 def test_it_is_velocity_verlet(x64):
     """blackjax's integrator, on the same potential with unit mass."""
-    log_density = lambda z: -potential(z)  # noqa: E731
+
+    def log_density(z):
+        return -potential(z)
+
     verlet = velocity_verlet(log_density, lambda rho, position=None: 0.5 * rho @ rho)
     z, rho = draw(D, seed=1), draw(D, seed=2)
     state = IntegratorState(z, rho, log_density(z), jax.grad(log_density)(z))
@@ -104,7 +107,10 @@ def test_one_step_by_hand(x64):
 
 def test_a_step_size_per_dimension(x64):
     """On a sum of one-dimensional potentials each axis moves as it would alone."""
-    axis = lambda z: jnp.sum(jnp.cos(z) + 0.25 * z**4)  # noqa: E731
+
+    def axis(z):
+        return jnp.sum(jnp.cos(z) + 0.25 * z**4)
+
     z, rho, step_size = draw(D, seed=1), draw(D, seed=2), jnp.asarray([0.1, 0.2, 0.05])
     together = run(z, rho, step_size, 7, potential=axis)
     for i in range(D):

@@ -61,10 +61,11 @@ def test_the_losses_of_hvae_and_vae(num_steps, x64):
 @eqx.filter_jit
 def bounds(model, x, *, num_samples, key):
     """Two thousand draws of the bound at one data point."""
-    one = lambda x, key: importance_weighted_bound(  # noqa: E731
-        model, x[None], key=key, num_samples=num_samples
-    )
-    return jax.vmap(one, (None, 0))(x, jax.random.split(key, 2000))
+
+    def one(key):
+        return importance_weighted_bound(model, x[None], key=key, num_samples=num_samples)
+
+    return jax.vmap(one)(jax.random.split(key, 2000))
 
 
 def test_the_importance_weighted_bound_rises_with_its_samples():

@@ -26,8 +26,7 @@ N = 100_000
 @eqx.filter_jit
 def log_weights(model, x, x_out=None, *, key):
     """N draws of log w."""
-    one = lambda key: model.log_weight(x, x_out, key=key)  # noqa: E731
-    return jax.vmap(one)(jax.random.split(key, N))
+    return jax.vmap(lambda key: model.log_weight(x, x_out, key=key))(jax.random.split(key, N))
 
 
 @eqx.filter_jit

@@ -12,7 +12,7 @@ from hvax.commands.directory import BASELINE, METRICS, MODEL, RESULTS, claim, du
 from hvax.commands.select import evenly
 from hvax.config import Train
 from hvax.evaluation.evaluate import evaluate
-from hvax.evaluation.table import as_json
+from hvax.evaluation.table import GREY, as_json
 from hvax.structure import save
 from hvax.training.fit import Event, check_fit, fit
 
@@ -127,4 +127,6 @@ def _table(rows: Mapping[str, Mapping[str, Any]]) -> str:
         lines.append(
             f"{name.upper():6}{elbo:>18}{nll:>22}{row['seconds_training']:>9.1f}{moved:>18}"
         )
+    if first["grey"]:
+        lines.append(GREY)
     return "\n".join(lines)

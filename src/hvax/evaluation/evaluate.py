@@ -10,10 +10,11 @@ from jaxtyping import PRNGKeyArray, PyTree
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from hvax.data.examples import as_pair
+from hvax.data.examples import Examples, as_pair
 from hvax.evaluation.draws import Draws, draws
 from hvax.evaluation.weights import Points, WeightStatistics, importance_bound, weight_statistics
 from hvax.models.hvae import HVAE, plain_vae
+from hvax.models.likelihood import Bernoulli
 
 K_HAT, ESS, UNTRUSTED = 0.7, 10.0, 0.05
 """An NLL is not to be trusted where more than 5% of the points have k-hat > 0.7 or ESS < 10."""
@@ -38,6 +39,8 @@ class Evaluation:
     - `distance`: rms |z_K - z_0| in standard deviations of q(z_0 | x); `energy_error`: median over
       draws of the largest |H_k - H_{k-1}|; `divergent`: fraction of diverged trajectories.
     - `non_finite`: how many log w were not finite.
+    - `grey`: whether a Bernoulli scored grey levels, so that these are cross-entropies, not
+      likelihoods.
     - `step_size`, `beta`: the flow's, as learned.
     - `per_point`: log p, ELBO, ESS, k-hat and var(w/p) of each point.
     """
@@ -63,6 +66,7 @@ class Evaluation:
     energy_error: float
     divergent: float
     non_finite: int
+    grey: bool
     step_size: list[Any] | float | None
     beta: list[float] | None
     per_point: WeightStatistics
@@ -98,7 +102,7 @@ def evaluate(
         for some in draws(model, parts, num_samples=num_samples, key=key):
             collected.add(some)
             bar.update(len(some.indices))
-    return collected.evaluation(model, num_samples)
+    return collected.evaluation(model, num_samples, grey=_is_grey(model, parts[-1]))
 
 
 class _Collected:
@@ -122,7 +126,7 @@ class _Collected:
         means = [column.mean(axis=1, dtype=np.float64) for column in columns]
         self._means.append(np.stack([*means, np.median(each.energy_error, axis=1)]))
 
-    def evaluation(self, model: PyTree, num_samples: int) -> Evaluation:
+    def evaluation(self, model: PyTree, num_samples: int, *, grey: bool) -> Evaluation:
         weights = WeightStatistics(*(np.concatenate(a) for a in zip(*self._weights, strict=True)))
         mean, sigma = (np.concatenate(a) for a in zip(*self._posterior, strict=True))
         log_likelihood, square_error, distance, divergent, energy = np.concatenate(
@@ -155,10 +159,19 @@ class _Collected:
             energy_error=float(np.median(energy)),
             divergent=float(divergent.mean()),
             non_finite=int(weights.non_finite.sum()),
+            grey=grey,
             step_size=None if flow is None else np.asarray(flow.step_size.value).tolist(),
             beta=None if flow is None else np.asarray(flow.tempering.beta(flow.num_steps)).tolist(),
             per_point=weights,
         )
+
+
+def _is_grey(model: PyTree, scored: Examples) -> bool:
+    """Whether a Bernoulli is given values strictly between 0 and 1."""
+    if not isinstance(plain_vae(model).decoder.likelihood, Bernoulli):
+        return False
+    pieces = (scored[start : start + 4096] for start in range(0, len(scored), 4096))
+    return any(bool(np.any((x > 0) & (x < 1))) for x in pieces)
 
 
 def _standard_error(values: Points) -> float:

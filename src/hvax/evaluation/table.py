@@ -7,6 +7,11 @@ import numpy as np
 
 from hvax.evaluation.evaluate import Evaluation
 
+GREY = (
+    "NOTE: the data are grey levels under a Bernoulli: ELBO and NLL are cross-\n"
+    "entropies here, not likelihoods. Binarise the data to compare with others."
+)
+
 
 def as_json(evaluation: Evaluation) -> dict[str, Any]:
     """Every number but those of single points, with the verdict on the NLL."""
@@ -24,7 +29,11 @@ def as_table(evaluation: Evaluation) -> str:
     rows: list[tuple[str, str]] = [
         ("points, samples each", f"{e.num_points}, {e.num_samples}"),
         ("ELBO", f"{e.elbo:.3f} +- {e.elbo_se:.3f} (data)"),
-        *((f"bound, {size} samples", f"{value:.3f}") for size, value in e.bounds.items()),
+        *(
+            (f"bound, {size} samples", f"{value:.3f}")
+            for size, value in e.bounds.items()
+            if size > 1
+        ),
         (
             "NLL",
             f"{e.nll:.3f} +- {e.nll_se:.3f} (data) +- {e.nll_mc_se:.3f} (draws)",
@@ -33,7 +42,7 @@ def as_table(evaluation: Evaluation) -> str:
         ("gap: NLL below -ELBO by", f"{-e.elbo - e.nll:.3f}"),
         ("effective samples", f"median {e.ess_median:.1f}, 5th percentile {e.ess_5:.1f}"),
         ("points with k-hat > 0.7 or ESS < 10", f"{e.untrusted:.1%}"),
-        ("KL(q(z0|x) || prior)", f"{e.kl:.3f}"),
+        ("KL(q(z0|x) || N(0, I))", f"{e.kl:.3f}"),
         ("active units", f"{e.active_units} of {e.latent_size}"),
         ("-log p(x|zK)", f"{e.reconstruction_nll:.3f}"),
         ("reconstruction error (rms)", f"{e.reconstruction_rmse:.4f}"),
@@ -48,6 +57,8 @@ def as_table(evaluation: Evaluation) -> str:
             ("inverse temperatures", " ".join(f"{b:.3f}" for b in e.beta[:8])),
         ]
     lines = [f"{name:38}{value}" for name, value in rows]
+    if e.grey:
+        lines.append(GREY)
     if not e.trusted:
         lines.append("WARNING untrusted-nll: the estimate is not to be trusted; use more samples.")
     return "\n".join(lines)
