@@ -16,7 +16,7 @@ import numpy as np
 
 from hvax.data.examples import Examples
 from hvax.data.source import load_source
-from hvax.evaluation.evaluate import evaluate
+from hvax.evaluation.evaluate import difference, evaluate
 from hvax.evaluation.table import as_json
 from hvax.hamiltonian.flow import HamiltonianFlow
 from hvax.hamiltonian.tempering import FreeTempering
@@ -26,6 +26,7 @@ from hvax.models.likelihood import (
     Categorical,
     FixedGaussian,
     LearnedGaussian,
+    NegativeBinomial,
     Poisson,
 )
 from hvax.models.network import mlp
@@ -69,7 +70,7 @@ def tiny_run() -> Report:
     bits = (source.x[:330] > 8).astype(np.float32)
     plain = vae((8, 8), Bernoulli(), 2)
     flow = HamiltonianFlow(3, Learned(np.full(2, 0.2), upper=0.5))
-    fields = {}
+    fields, scored = {}, {}
     for name, model in (("baseline", plain), ("model", HVAE(plain, flow))):
         fitted = fit(model, bits[:200], validation=bits[200:250], epochs=2, progress=False)
         scores = evaluate(
@@ -77,7 +78,7 @@ def tiny_run() -> Report:
         )
         run = {"ended": fitted.ended, "epochs": 2, "best_epoch": fitted.best_epoch,
                "seconds_training": fitted.seconds_training}  # fmt: skip
-        fields[name] = (fitted, as_json(scores) | run)
+        fields[name], scored[name] = (fitted, as_json(scores) | run), scores
     return Report(
         title="digits-hvae",
         model=fields["model"][0].model,
@@ -87,6 +88,7 @@ def tiny_run() -> Report:
         history=fields["model"][0].history,
         baseline=fields["baseline"][1],
         baseline_history=fields["baseline"][0].history,
+        difference=difference(scored["model"], scored["baseline"]),
         options=OPTIONS,
     )
 
@@ -104,6 +106,13 @@ def counts() -> Report:
     """A plain VAE with one latent dimension."""
     x = np.random.default_rng(1).poisson(3.0, size=(40, 4))
     return scored(vae((4,), Poisson(), 1), x)
+
+
+def long_counts() -> Report:
+    """Counts as of molecules in cells: mostly few, some in the hundreds."""
+    draw = np.random.default_rng(1)
+    x = draw.poisson(draw.gamma(0.3, 30.0, size=(40, 4)))
+    return scored(vae((4,), NegativeBinomial(), 2), x)
 
 
 def classes() -> Report:
@@ -146,7 +155,7 @@ def broken() -> Report:
 KINDS: dict[str, Callable[[], Report]] = {
     function.__name__: function
     for function in (
-        tiny_run, vectors, counts, classes, images_of_classes, colours, channels_first,
+        tiny_run, vectors, counts, long_counts, classes, images_of_classes, colours, channels_first,
         broken,
     )
 }  # fmt: skip

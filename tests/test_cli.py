@@ -21,13 +21,14 @@ from hvax.commands.directory import write_json
 from hvax.config import Train
 from hvax.models.hvae import HVAE
 from hvax.models.vae import VAE
+from reports_for_tests import check_page
 
 HVAX = str(Path(sys.executable).with_name("hvax"))
 # Processes of their own, which compile quickly: half the time, the same numbers to rounding.
 QUICK = f"{os.environ.get('XLA_FLAGS', '')} --xla_backend_optimization_level=0"
 ENV = {**os.environ, "COLUMNS": "80", "JAX_ENABLE_X64": "0", "XLA_FLAGS": QUICK}
 TINY = "--epochs 1 --hidden 8 --latent-size 2 --num-samples 5 --test-points 10 --batch-size 16"
-VAE_ONLY = f"--model vae {TINY} --no-progress"
+VAE_ONLY = f"--model vae {TINY} --no-progress --no-report"
 
 
 @pytest.fixture(autouse=True)
@@ -86,7 +87,7 @@ def test_help_fits_80_columns_and_explains_every_option(command, monkeypatch, ca
     # An option's help stands behind it, two spaces apart, or on the lines below.
     rows = [line.strip("│ ") for line in out.splitlines()]
     options = [i for i, row in enumerate(rows) if re.match("--?[a-z]", row)]
-    assert len(options) >= 5
+    assert len(options) >= 4
     for i in options:
         assert "  " in rows[i] or re.match(r"[^-─\s]", rows[i + 1]), rows[i]
 
@@ -128,7 +129,7 @@ def digits_run(tmp_path_factory):
 def test_a_run_leaves_the_files_that_are_documented(digits_run):
     folder, _ = digits_run
     assert sorted(path.name for path in folder.iterdir()) == [
-        "baseline", "config.json", "metrics.jsonl", "model", "results.json",
+        "baseline", "config.json", "metrics.jsonl", "model", "report.html", "results.json",
     ]  # fmt: skip
     assert {"metrics.jsonl", "model"} <= {path.name for path in (folder / "baseline").iterdir()}
     config = read_json(folder / "config.json")
@@ -140,24 +141,30 @@ def test_a_run_leaves_the_files_that_are_documented(digits_run):
         assert (epoch["epoch"], epoch["step"]) == (1, 1437 // 16)
         assert -100 < epoch["validation_elbo"] < -20 and -100 < epoch["elbo"] < -20
     results = read_json(folder / "results.json")
-    assert list(results) == ["vae", "hvae"]
-    for row in results.values():
+    assert list(results) == ["vae", "hvae", "difference"]
+    for row in (results["vae"], results["hvae"]):
         assert row["num_points"] == 10 and row["num_samples"] == 5
         assert (row["ended"], row["epochs"], row["best_epoch"]) == ("finished", 1, 1)
         assert row["nll"] < -row["elbo"] and row["non_finite"] == 0
     assert results["hvae"]["distance"] > 0 == results["vae"]["distance"]
+    apart = results["hvae"]["nll"] - results["vae"]["nll"]
+    assert results["difference"]["nll"] == pytest.approx(apart, abs=1e-9)
+    assert 0 < results["difference"]["nll_se"] < results["vae"]["nll_se"]
+    check_page((folder / "report.html").read_text(encoding="utf-8"))
 
 
 def test_a_run_tells_its_numbers(digits_run):
     folder, done = digits_run
     lines = done.stdout.splitlines()
     assert lines[0].startswith("digits: 1437 train, 180 validation, 180 test")
-    rows = {line.split()[0]: line for line in lines if line.startswith(("VAE ", "HVAE "))}
+    rows = {line.split()[0]: line for line in lines if re.match(r"H?VAE +-\d", line)}
     results = read_json(folder / "results.json")
+    apart = results.pop("difference")
+    assert f"{apart['nll']:+.2f} +- {apart['nll_se']:.2f}" in done.stdout
     for name, row in results.items():
         assert f"{row['elbo']:.2f} +- {row['elbo_se']:.2f}" in rows[name.upper()]
         assert f"{row['nll']:.2f} +- {row['nll_se']:.2f}" in rows[name.upper()]
-    assert lines[-1] == "run directory: out/first"
+    assert lines[-2:] == ["run directory: out/first", "report: out/first/report.html"]
     assert "nan" not in done.stdout and "Traceback" not in done.stderr
 
 
@@ -378,7 +385,9 @@ def test_overwrite_does_not_replace_a_folder_of_somebody_elses(here, monkeypatch
     (here / "theirs").mkdir()
     (here / "theirs" / "config.json").write_text('{"model_type": "bert"}')
     (here / "theirs" / "thesis.txt").write_text("not to be lost")
-    monkeypatch.setattr("hvax.commands.train._train_one", lambda *_: {"ended": "interrupted"})
+    monkeypatch.setattr(
+        "hvax.commands.train._train_one", lambda *_: ({"ended": "interrupted"}, None)
+    )
     try:
         main([*f"train reals.npy {TINY}".split(), "--run-dir", "theirs", "--overwrite"])
     finally:

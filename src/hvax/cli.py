@@ -9,8 +9,9 @@ import tyro
 from hvax import __version__
 from hvax.commands.evaluate import evaluate_run
 from hvax.commands.latent import encode_run, reconstruct_run, sample_run
+from hvax.commands.report import report_run
 from hvax.commands.train import train
-from hvax.config import Encode, Evaluate, Reconstruct, Sample, Train
+from hvax.config import Encode, Evaluate, Reconstruct, Sample, Train, WriteReport
 
 COMMANDS: dict[str, tuple[type, Callable[[Any], int]]] = {
     "train": (Train, train),
@@ -18,6 +19,7 @@ COMMANDS: dict[str, tuple[type, Callable[[Any], int]]] = {
     "encode": (Encode, encode_run),
     "reconstruct": (Reconstruct, reconstruct_run),
     "sample": (Sample, sample_run),
+    "report": (WriteReport, report_run),
 }
 
 

@@ -122,6 +122,8 @@ class Train:
     """Replace a run that is there."""
     progress: bool = True
     """Show progress bars."""
+    report: bool = True
+    """Write report.html at the end: curves, pictures and tables in one file."""
     data: DataOptions = field(default_factory=DataOptions)
     model: ModelOptions = field(default_factory=ModelOptions)
     flow: FlowOptions = field(default_factory=FlowOptions)
@@ -227,6 +229,10 @@ class WriteReport:
     """Write report.html: curves, pictures and tables of a run in one file."""
 
     run: tyro.conf.Positional[Path]
-    """A run directory."""
+    """A run directory; RUN/baseline is the plain VAE beside it."""
+    out: Unset[Path] = None
+    """The .html file to write; by default report.html in the run directory."""
     overwrite: bool = False
     """Replace a report that is there."""
+    data_dir: Unset[Path] = None
+    """Folder of the named sources, if it has moved."""

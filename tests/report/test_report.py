@@ -11,6 +11,7 @@ from reports_for_tests import KINDS, check_page, tiny_run
 
 # A report without these has the sections that every report has.
 SECTIONS = {
+    "long_counts": {"training", "latent", "posteriors"},
     "tiny_run": {"training", "latent", "posteriors", "flow", "options"},
     "vectors": {"latent", "posteriors", "flow", "training"},
     "counts": {"training"},

@@ -5,6 +5,7 @@ runs/NAME/metrics.jsonl     one JSON object per epoch
 runs/NAME/model/            the best model by validation ELBO (hvax.load opens it)
 runs/NAME/results.json      the final table
 runs/NAME/evaluation.json   what `hvax evaluate` printed last
+runs/NAME/report.html       the page to look at
 runs/NAME/baseline/         the plain VAE of the same networks, as a run directory
 """
 
@@ -30,12 +31,13 @@ from hvax.files import write_atomically
 from hvax.structure import load
 
 FORMAT = 1
-CONFIG, METRICS, MODEL, RESULTS, EVALUATION, BASELINE = (
+CONFIG, METRICS, MODEL, RESULTS, EVALUATION, REPORT, BASELINE = (
     "config.json",
     "metrics.jsonl",
     "model",
     "results.json",
     "evaluation.json",
+    "report.html",
     "baseline",
 )
 
@@ -45,6 +47,7 @@ class Run(NamedTuple):
 
     path: Path
     config: Train
+    options: dict[str, Any]  # the same as config, as config.json holds them
     x_shape: tuple[int, ...]
     model: PyTree
 
@@ -58,7 +61,7 @@ def claim(config: Train, parts: Parts) -> Path:
             raise ValueError(f"{path} is there already; use --overwrite or another --run-dir.")
         if not path.is_dir() or (any(path.iterdir()) and not _is_run(path)):
             raise ValueError(f"{path} is no run of hvax's, so --overwrite does not replace it.")
-        for name in (CONFIG, METRICS, RESULTS, EVALUATION):
+        for name in (CONFIG, METRICS, RESULTS, EVALUATION, REPORT):
             (path / name).unlink(missing_ok=True)
         for name in (MODEL, BASELINE):
             shutil.rmtree(path / name, ignore_errors=True)
@@ -103,7 +106,8 @@ def open_run(path: Path) -> Run:
                 model = dataclasses.replace(config.model, model="vae")
                 config = dataclasses.replace(config, model=model)
             jax.config.update("jax_enable_x64", config.train.x64)
-            return Run(path, config, tuple(record["data"]["x_shape"]), load(path / MODEL))
+            x_shape = tuple(record["data"]["x_shape"])
+            return Run(path, config, record["options"], x_shape, load(path / MODEL))
     except (KeyError, TypeError, AttributeError, json.JSONDecodeError) as error:
         raise ValueError(f"{file} is damaged: {type(error).__name__}: {error}.") from error
     raise ValueError(
@@ -122,6 +126,17 @@ def read_metrics(path: Path) -> list[dict[str, float]]:
             if i < len(lines) - 1:
                 raise ValueError(f"{path} is damaged in line {i + 1}: {error}.") from error
     return whole
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object that hvax wrote. Raises `ValueError` where it is damaged."""
+    try:
+        record = json.loads(path.read_bytes())
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged: {error}.") from error
+    if not isinstance(record, dict):
+        raise ValueError(f"{path} is damaged: it holds no JSON object.")
+    return record
 
 
 def write_json(path: Path, record: Mapping[str, Any]) -> None:

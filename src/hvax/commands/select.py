@@ -51,11 +51,11 @@ def evenly(examples: Examples, most: int) -> Examples:
     return dataclasses.replace(examples, index=index)
 
 
-def new_file(path: Path, suffixes: tuple[str, ...]) -> Path:
+def new_file(path: Path, suffixes: tuple[str, ...], *, overwrite: bool = False) -> Path:
     """An output path, refused with `ValueError` where it exists or ends in another suffix."""
     if path.suffix not in suffixes:
         raise ValueError(f"the output must end in {' or '.join(suffixes)}, got {path}.")
-    if path.exists():
+    if path.exists() and not (overwrite and path.is_file()):
         raise ValueError(f"{path} is there already; give another name or remove it.")
     if not path.parent.is_dir():
         raise FileNotFoundError(f"the folder {path.parent} does not exist.")

@@ -1,4 +1,4 @@
-"""`hvax train`: trains a model, and the plain VAE beside it, and prints their numbers."""
+"""`hvax train`: trains a model, and the plain VAE beside it; prints and draws what came of it."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -8,10 +8,21 @@ import jax
 from jaxtyping import PyTree
 
 from hvax.commands.build import Parts, build_hvae, build_optimiser, build_vae, load_parts
-from hvax.commands.directory import BASELINE, METRICS, MODEL, RESULTS, claim, dumps, write_json
+from hvax.commands.directory import (
+    BASELINE,
+    METRICS,
+    MODEL,
+    REPORT,
+    RESULTS,
+    claim,
+    dumps,
+    open_run,
+    write_json,
+)
+from hvax.commands.report import report_on
 from hvax.commands.select import evenly
 from hvax.config import Train
-from hvax.evaluation.evaluate import evaluate
+from hvax.evaluation.evaluate import Evaluation, difference, evaluate
 from hvax.evaluation.table import GREY, as_json
 from hvax.structure import save
 from hvax.training.fit import Event, check_fit, fit
@@ -40,21 +51,28 @@ def train(config: Train) -> int:
 
     run_dir = claim(config, parts)
     print(_describe(config, parts))
-    rows = {}
+    rows, scores = {}, {}
     for name, model in models.items():
         own = name == config.model.model
-        rows[name] = _train_one(config, name, model, parts, run_dir if own else run_dir / BASELINE)
+        folder = run_dir if own else run_dir / BASELINE
+        rows[name], scores[name] = _train_one(config, name, model, parts, folder)
         if rows[name]["ended"] == "interrupted":
             break
-    write_json(run_dir / RESULTS, rows)
-    print(f"\n{_table(rows)}\n\nrun directory: {run_dir}")
-    return 130 if any(row["ended"] == "interrupted" for row in rows.values()) else 0
+    apart = difference(scores["hvae"], scores["vae"]) if len(scores) == 2 else None
+    write_json(run_dir / RESULTS, rows if apart is None else rows | {"difference": apart})
+    print(f"\n{_table(rows, apart)}\n\nrun directory: {run_dir}")
+    if any(row["ended"] == "interrupted" for row in rows.values()):
+        return 130
+    if config.report:
+        report_on(open_run(run_dir), parts.test, parts.test_labels, run_dir / REPORT)
+        print(f"report: {run_dir / REPORT}")
+    return 0
 
 
 def _train_one(
     config: Train, name: str, model: PyTree, parts: Parts, folder: Path
-) -> dict[str, Any]:
-    """Trains, saves and scores one model; its row of the final table."""
+) -> tuple[dict[str, Any], Evaluation]:
+    """Trains, saves and scores one model; its record in results.json and its scores."""
     folder.mkdir(exist_ok=True)
     with (folder / METRICS).open("a") as metrics:
 
@@ -89,7 +107,7 @@ def _train_one(
         num_samples=config.train.num_samples,
         progress=config.progress,
     )
-    return {
+    record = {
         **as_json(scores),
         "ended": fitted.ended,
         "epochs": len(fitted.history),
@@ -97,6 +115,7 @@ def _train_one(
         "seconds_training": fitted.seconds_training,
         "seconds_compiling": fitted.seconds_compiling,
     }
+    return record, scores
 
 
 def _loop_options(config: Train) -> dict[str, Any]:
@@ -113,20 +132,24 @@ def _describe(config: Train, parts: Parts) -> str:
     return f"{config.source}: {sizes}; examples of shape {parts.train.x_shape}"
 
 
-def _table(rows: Mapping[str, Mapping[str, Any]]) -> str:
+def _table(rows: Mapping[str, Mapping[str, Any]], apart: Mapping[str, float] | None) -> str:
     first = next(iter(rows.values()))
     points, samples = first["num_points"], first["num_samples"]
     lines = [
         f"On {points} test points, in nats, +- one standard error over points:",
-        f"{'':6}{'ELBO':>18}{f'NLL ({samples} samples)':>22}{'seconds':>9}{'flow moves z by':>18}",
+        f"{'':11}{'ELBO':>16}{f'NLL ({samples} samples)':>22}{'seconds':>9}{'flow moves z by':>18}",
     ]
     for name, row in rows.items():
         elbo = f"{row['elbo']:.2f} +- {row['elbo_se']:.2f}"
         nll = f"{row['nll']:.2f} +- {row['nll_se']:.2f}"
         moved = f"{row['distance']:.2f} sd" if name == "hvae" else "-"
         lines.append(
-            f"{name.upper():6}{elbo:>18}{nll:>22}{row['seconds_training']:>9.1f}{moved:>18}"
+            f"{name.upper():11}{elbo:>16}{nll:>22}{row['seconds_training']:>9.1f}{moved:>18}"
         )
+    if apart is not None:
+        elbo = f"{apart['elbo']:+.2f} +- {apart['elbo_se']:.2f}"
+        nll = f"{apart['nll']:+.2f} +- {apart['nll_se']:.2f}"
+        lines.append(f"{'HVAE - VAE':11}{elbo:>16}{nll:>22}   point by point")
     if first["grey"]:
         lines.append(GREY)
     return "\n".join(lines)

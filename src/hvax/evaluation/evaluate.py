@@ -105,6 +105,28 @@ def evaluate(
     return collected.evaluation(model, num_samples, grey=_is_grey(model, parts[-1]))
 
 
+def difference(first: Evaluation, second: Evaluation) -> dict[str, float]:
+    """ELBO and NLL of the first less those of the second, paired over the same data points.
+
+    `elbo_se` and `nll_se` are standard errors of the mean difference; they hold what the points
+    have in common, and so are smaller than those of either mean. Raises `ValueError` for
+    evaluations of different numbers of points.
+    """
+    if first.num_points != second.num_points:
+        raise ValueError(
+            "a paired difference needs the same data points, got "
+            f"{first.num_points} and {second.num_points}."
+        )
+    elbo = first.per_point.elbo - second.per_point.elbo
+    nll = second.per_point.log_p - first.per_point.log_p
+    return {
+        "elbo": float(elbo.mean()),
+        "elbo_se": _standard_error(elbo),
+        "nll": float(nll.mean()),
+        "nll_se": _standard_error(nll),
+    }
+
+
 class _Collected:
     """What is kept of the draws: numbers per point, never the draws themselves."""
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from hvax.evaluation.latent import decoded, prior_samples
 from hvax.models.hvae import HVAE, plain_vae
-from hvax.models.likelihood import Categorical
+from hvax.models.likelihood import Categorical, NegativeBinomial, Poisson
 from hvax.models.prior import StandardNormal
 from hvax.report import draw, feature_pictures, images
 from hvax.report.latent_pictures import latent_map
@@ -22,6 +22,7 @@ _SAMPLES, _COLUMNS, _GRID = 32, 8, 13
 _POINTS, _MAPPED = 400, 800  # test points of a scatter plot, and of the map
 _FEATURES = 12
 _SAMPLES_TITLE = "Samples from the prior"
+_LONG = 50  # the largest count of a linear axis
 
 
 def reconstruction_section(report: Report, *, key: PRNGKeyArray) -> Section:
@@ -44,8 +45,10 @@ def reconstruction_section(report: Report, *, key: PRNGKeyArray) -> Section:
     else:
         x, mean = (array.reshape(len(index), -1) for array in (found.x, found.mean))
         shown = draw.chosen_features(x, _FEATURES)
-        body = element("div", figure(feature_pictures.reconstructed_features(x, mean, shown)),
-                       "wide")  # fmt: skip
+        picture = feature_pictures.reconstructed_features(
+            x, mean, shown, logarithm=_long_tailed(report, x)
+        )
+        body = element("div", figure(picture), "wide")
         words = "What comes back of a test point: E[x | z] "
     drawn = "at one z after the flow." if isinstance(report.model, HVAE) else "at one z."
     return Section("reconstructions", "Reconstructions", joined([paragraph(words + drawn), body]))
@@ -64,7 +67,9 @@ def samples_section(report: Report, *, key: PRNGKeyArray) -> Section:
             sampled = sampled.argmax(axis=-1)
         x, sampled = x.reshape(len(x), -1), sampled.reshape(len(sampled), -1)
         shown = draw.chosen_features(x, _FEATURES)
-        picture = feature_pictures.sampled_features(x, sampled, shown)
+        picture = feature_pictures.sampled_features(
+            x, sampled, shown, logarithm=_long_tailed(report, x)
+        )
         body = element("div", figure(picture), "wide")
         return Section("samples", _SAMPLES_TITLE, body)
     x = report.test[draw.spaced(len(report.test), _POINTS)]
@@ -106,6 +111,12 @@ def latent_section(report: Report, *, key: PRNGKeyArray) -> Section | None:
     picture = latent_map(draw.projected(points), labels, flowed=flowed)
     body = element("div", figure(picture), "wide")
     return Section("latent", "Latent space", body)
+
+
+def _long_tailed(report: Report, x: NDArray) -> bool:
+    """Whether x holds counts that span more than a linear axis shows."""
+    counts = isinstance(plain_vae(report.model).decoder.likelihood, Poisson | NegativeBinomial)
+    return counts and bool(x.max() > _LONG)
 
 
 def _nothing(name: str, title: str, what: str) -> Section:

@@ -14,13 +14,20 @@ from hvax.report.flow_pictures import quantile_bars
 
 _COLUMNS = 3
 _BINS = 24
+_LOGARITHM = "log(1 + {})"
 
 
 @styled()
 def reconstructed_features(
-    x: Num[np.ndarray, "n D"], mean: Float[np.ndarray, "n D"], features: NDArray[np.int64]
+    x: Num[np.ndarray, "n D"],
+    mean: Float[np.ndarray, "n D"],
+    features: NDArray[np.int64],
+    *,
+    logarithm: bool = False,
 ) -> Picture:
-    """Each feature's reconstruction against its input."""
+    """Each feature's reconstruction against its input; of log(1 + x) for long-tailed counts."""
+    x, mean = (np.log1p(x), np.log1p(mean)) if logarithm else (x, mean)
+    scale = _LOGARITHM if logarithm else "{}"
     figure, panels = _panels(len(features))
     said, binary = [], ""
     for feature, axes in zip(features, panels, strict=True):
@@ -46,8 +53,8 @@ def reconstructed_features(
             axes.locator_params(nbins=4)
         axes.set_title(f"{feature + 1}: r = {_written(correlation)}")
         said.append(f"{feature + 1}: {_written(correlation)}")
-    figure.supxlabel("input x", fontsize=9.5)
-    figure.supylabel("reconstruction E[x | z]", fontsize=9.5)
+    figure.supxlabel(f"input {scale.format('x')}", fontsize=9.5)
+    figure.supylabel(f"reconstruction {scale.format('E[x | z]')}", fontsize=9.5)
     return Picture(
         figure,
         f"Reconstruction against input for {len(features)} of {x.shape[1]} features, {len(x)} test "
@@ -59,9 +66,16 @@ def reconstructed_features(
 
 @styled()
 def sampled_features(
-    x: Num[np.ndarray, "n D"], samples: Num[np.ndarray, "m D"], features: NDArray[np.int64]
+    x: Num[np.ndarray, "n D"],
+    samples: Num[np.ndarray, "m D"],
+    features: NDArray[np.int64],
+    *,
+    logarithm: bool = False,
 ) -> Picture:
-    """Each feature's histogram, in the data and in samples from the prior."""
+    """Each feature's histogram, in the data and in samples from the prior; of log(1 + x) for
+    long-tailed counts."""
+    x, samples = (np.log1p(x), np.log1p(samples)) if logarithm else (x, samples)
+    scale = _LOGARITHM if logarithm else "{}"
     figure, panels = _panels(len(features))
     for feature, axes in zip(features, panels, strict=True):
         there, drawn = x[:, feature], samples[:, feature]
@@ -75,7 +89,7 @@ def sampled_features(
         axes.spines.left.set_visible(False)
         axes.locator_params(axis="x", nbins=4)
         axes.set_title(f"{feature + 1}")
-    figure.supxlabel("x", fontsize=9.5)
+    figure.supxlabel(scale.format("x"), fontsize=9.5)
     gap = np.abs(samples[:, features].mean(axis=0) - x[:, features].mean(axis=0))
     gap = float((gap / np.maximum(x[:, features].std(axis=0), 1e-12)).max())
     return Picture(

@@ -1,8 +1,8 @@
 """The result of a run: in a sentence, a warning, and a table of the few numbers that matter."""
 
 import math
-from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 from hvax.evaluation.evaluate import ESS, K_HAT
 from hvax.hamiltonian.flow import DIVERGENT
@@ -76,7 +76,11 @@ _ROWS = (
 )
 
 
-def sentence(scores: Sequence[Score]) -> Html:
+Difference = Mapping[str, Any] | None
+"""Of the first model from the second, paired over points, where it is known."""
+
+
+def sentence(scores: Sequence[Score], difference: Difference) -> Html:
     """The result, in the first model's NLL."""
     name, _, mine = scores[0]
     if not math.isfinite(mine["nll"]):
@@ -85,12 +89,15 @@ def sentence(scores: Sequence[Score]) -> Html:
     said = (
         f"The {text(name)}’s NLL is <strong>{spread} nats</strong> on {mine['num_points']:,} test"
     )
-    if len(scores) == 1:
+    if difference is None:
         return Html(f"{said} points; its ELBO is {number(mine['elbo'])}.")
-    gap = scores[1].evaluation["nll"] - mine["nll"]
-    if not math.isfinite(gap):
+    gap, error = difference["nll"], difference["nll_se"]
+    if gap is None or not math.isfinite(gap):
         return Html(f"{said} points; that of the plain VAE is not finite.")
-    better = f"{number(abs(gap))} nats {'better' if gap >= 0 else 'worse'}"
+    if error is None or abs(gap) < 2 * error:
+        apart = _with_error(gap, error)
+        return Html(f"{said} points. No difference from the plain VAE’s is seen: {apart} nats.")
+    better = f"{_with_error(abs(gap), error)} nats {'better' if gap < 0 else 'worse'}"
     return Html(f"{said} points, <strong>{better}</strong> than the plain VAE’s.")
 
 
@@ -117,8 +124,8 @@ def warnings(scores: Sequence[Score]) -> list[Html]:
     return found
 
 
-def headline(scores: Sequence[Score]) -> Html:
-    """The table, with the difference between two models where there are two."""
+def headline(scores: Sequence[Score], difference: Difference) -> Html:
+    """The table, with the difference between two models where it is known."""
     evaluations = [score.evaluation for score in scores]
     rows = []
     for row in _ROWS:
@@ -130,12 +137,21 @@ def headline(scores: Sequence[Score]) -> Html:
             else text("–")
             for e in evaluations
         ]
-        if len(evaluations) == 2:
-            cells.append(_difference(row.key, *evaluations))
+        if difference is not None:
+            cells.append(_difference(row.key, difference))
         rows.append([Html(f"{text(row.name)}<small>{text(row.meaning)}</small>"), *cells])
-    difference = [text("difference")] if len(evaluations) == 2 else []
-    return table([*heads(scores), *difference], rows, "The main numbers")
+    last = [] if difference is None else [text("difference")]
+    return table([*heads(scores), *last], rows, "The main numbers")
 
 
-def _difference(key: str | None, mine: Evaluation, baseline: Evaluation) -> Html:
-    return Html("") if key is None else text(number(mine[key] - baseline[key], sign=True))
+def _difference(key: str | None, difference: Mapping[str, Any]) -> Html:
+    if key is None or difference[key] is None:
+        return Html("")
+    shown = _with_error(difference[key], difference[f"{key}_se"], sign=True)
+    return Html(f"{text(shown)}<small>point by point</small>")
+
+
+def _with_error(value: float, error: float | None, *, sign: bool = False) -> str:
+    """A difference, whose error is not known where there is one point."""
+    known = "" if error is None or math.isnan(error) else f" ± {number(error)}"
+    return number(value, sign=sign) + known

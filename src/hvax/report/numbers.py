@@ -51,6 +51,9 @@ _NAMES = {
     "best_epoch": "best epoch",
     "seconds_training": "seconds of training",
     "seconds_compiling": "seconds of compiling",
+    "grey": "grey levels under a Bernoulli: no likelihoods",
+    "source": "scored on",
+    "ais": "annealed importance sampling,",
 }
 
 
@@ -100,13 +103,16 @@ def options(nested: Mapping[str, Any]) -> Html:
 
 def _flat(evaluation: Evaluation) -> Iterator[tuple[str, str]]:
     for key in [*_NAMES, *(key for key in evaluation if key not in _NAMES)]:
-        if key not in evaluation:
-            continue
-        value, name = evaluation[key], _NAMES.get(key, key)
-        if isinstance(value, Mapping):
-            yield from ((f"{name} {inner}", _shown(each)) for inner, each in value.items())
-        else:
-            yield name, _shown(value)
+        if key in evaluation:
+            yield from _rows(_NAMES.get(key, key), evaluation[key])
+
+
+def _rows(name: str, value: Any) -> Iterator[tuple[str, str]]:
+    if isinstance(value, Mapping):
+        for inner, each in value.items():
+            yield from _rows(f"{name} {inner}", each)
+    else:
+        yield name, _shown(value)
 
 
 def _shown(value: Any) -> str:

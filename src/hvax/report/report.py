@@ -24,7 +24,8 @@ class Report:
     - `evaluation`: `hvax.evaluation.table.as_json` of the model on test data; it may have what a
       run knows besides (`epochs`, `seconds_training`, ...). `history`: one mapping per epoch, the
       lines of metrics.jsonl. None stands for a number that was not finite.
-    - `baseline`, `baseline_history`: the same of the plain VAE.
+    - `baseline`, `baseline_history`: the same of the plain VAE; `difference`:
+      `hvax.evaluation.evaluate.difference` of the two, or None where it is not known.
     - `options`: those of the run, nested.
     """
 
@@ -35,6 +36,7 @@ class Report:
     history: Sequence[Mapping[str, Any]] = ()
     baseline: Mapping[str, Any] | None = None
     baseline_history: Sequence[Mapping[str, Any]] = ()
+    difference: Mapping[str, Any] | None = None
     labels: np.ndarray | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
 

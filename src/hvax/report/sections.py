@@ -73,7 +73,7 @@ def _scores(report: Report) -> list[numbers.Score]:
 def _numbers_section(report: Report) -> Section:
     scores = _scores(report)
     pieces = [
-        element("p", headline.sentence(scores), "lead"),
+        element("p", headline.sentence(scores, report.difference), "lead"),
         *(element("p", warning, "warning") for warning in headline.warnings(scores)),
     ]
     if _is_grey(report):
@@ -88,7 +88,9 @@ def _numbers_section(report: Report) -> Section:
         Html(f"<dt>{term}</dt><dd>{meaning}</dd>") for term, meaning in _GLOSSARY.items()
     )
     words = Html(f"<details><summary>What the words mean</summary><dl>{terms}</dl></details>")
-    return Section("numbers", "Results", joined([*pieces, headline.headline(scores), words]))
+    return Section(
+        "numbers", "Results", joined([*pieces, headline.headline(scores, report.difference), words])
+    )
 
 
 def _training_section(report: Report) -> Section | None:
