@@ -34,6 +34,7 @@ from hvax.models import (
     hvae,
     likelihood,
     network,
+    numerics,
     prior,
     standardise,
     vae,
@@ -64,6 +65,7 @@ FUNCTIONS: dict[str, Callable] = {
 } | {
     f"hvax.{function.__name__}": function
     for function in (
+        numerics.softplus,
         tempering.quadratic_tempering,
         tempering.null_tempering,
         tempering.temperature_tempering,

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.special import gammaln, poch
 
-from hvax.models.numerics import log_rising_factorial, log_softplus, smooth_bound
+from hvax.models.numerics import log_rising_factorial, log_softplus, smooth_bound, softplus
 
 EXTREMES = np.array([-1e4, -1e3, -88.0, -50.0, -20.0, 0.0, 20.0, 50.0, 88.0, 1e3, 1e4])
 
@@ -44,6 +44,22 @@ def test_smooth_bound(dtype, lower, upper):
     assert f.min() >= lower and f.max() <= upper
     assert np.all(np.diff(f[:61]) >= 0)
     assert f[-1] == middle and df[-1] == 1.0
+
+
+def test_softplus(dtype):
+    x = np.concatenate([np.linspace(-40, 40, 161), EXTREMES])
+    f, df, ddf = derivatives(softplus, jnp.asarray(x, dtype))
+    sigmoid = np.where(x < -700, 0.0, 1 / (1 + np.exp(-np.maximum(x, -700))))
+    # Relative to the value itself: softplus(-40) = 4e-18 keeps its digits.
+    assert_close(f, np.logaddexp(0, x), units=8, dtype=dtype, floor=1e-30)
+    assert_close(df, sigmoid, units=8, dtype=dtype, floor=1e-30)
+    assert_close(ddf, sigmoid * (1 - sigmoid), units=8, dtype=dtype, floor=1.0)
+
+
+def test_softplus_of_what_is_no_number():
+    x = jnp.array([jnp.nan, jnp.inf, -jnp.inf])
+    np.testing.assert_array_equal(softplus(x), [np.nan, np.inf, 0.0])
+    np.testing.assert_array_equal(jax.vmap(jax.grad(softplus))(x), [np.nan, 1.0, 0.0])
 
 
 def test_log_softplus(dtype):

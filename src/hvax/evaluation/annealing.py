@@ -24,18 +24,18 @@ _GAIN, _FIRST_STEP = 0.1, 0.1  # of the adaptation of log step sizes
 class Ends(NamedTuple):
     """log p_0 and log p(x, z) at one z, with their gradients."""
 
-    log_start: Float[Array, "*chains"]
-    start_gradient: Float[Array, "*chains d"]
-    log_joint: Float[Array, "*chains"]
-    joint_gradient: Float[Array, "*chains d"]
+    log_start: Float[Array, "*rows"]
+    start_gradient: Float[Array, "*rows d"]
+    log_joint: Float[Array, "*rows"]
+    joint_gradient: Float[Array, "*rows d"]
 
 
 class Chains(NamedTuple):
-    """One chain, or with leading axes (points, chains) many."""
+    """One chain, or a row each for many; those of a data point follow each other."""
 
-    z: Float[Array, "*chains d"]
+    z: Float[Array, "*rows d"]
     ends: Ends
-    log_weight: Float[Array, "*chains"]
+    log_weight: Float[Array, "*rows"]
 
 
 class Swept(NamedTuple):
@@ -52,12 +52,12 @@ class Sweep(eqx.Module):
     num_leapfrog: int = eqx.field(static=True)
 
     def started(self, x: Array, num_chains: int, *, key: PRNGKeyArray) -> Chains:
-        """Chains (points, chains) at independent draws from p_0."""
-        return _started(self, x, jax.random.split(key, (len(x), num_chains)))
+        """Chains at independent draws from p_0."""
+        return _started(self, x, jax.random.split(key, len(x) * num_chains))
 
     def repeated(self, x: Array, z: Float[Array, "points d"], num_chains: int) -> Chains:
-        """Chains (points, chains), all of a point's at its z."""
-        return _at(self, x, jnp.broadcast_to(z[:, None], (len(z), num_chains, z.shape[1])))
+        """Chains of which all of a point's are at its z."""
+        return _at(self, x, jnp.repeat(z, num_chains, axis=0))
 
     def __call__(
         self,
@@ -85,7 +85,7 @@ class Sweep(eqx.Module):
             used.append(np.asarray(report[1], np.float64))
             bar.update(len(plan))
         return Swept(
-            np.asarray(chains.log_weight, np.float64),
+            np.asarray(chains.log_weight, np.float64).reshape(len(x), -1),
             np.concatenate(acceptance),
             np.concatenate(used).T,
         )
@@ -99,19 +99,19 @@ class Sweep(eqx.Module):
 
 
 @eqx.filter_jit
-def _started(sweep: Sweep, x: Array, keys: Key[Array, "points chains"]) -> Chains:
+def _started(sweep: Sweep, x: Array, keys: Key[Array, " rows"]) -> Chains:
     def one(x: Array, key: PRNGKeyArray) -> Array:
         posterior = sweep.vae.posterior(x)
         if sweep.start == "posterior":
             return posterior.sample(key=key)
         return sweep.vae.prior.sample(posterior.mean.size, key=key)
 
-    return _at(sweep, x, jax.vmap(jax.vmap(one, in_axes=(None, 0)))(x, keys))
+    return _at(sweep, x, jax.vmap(one)(_per_row(x, len(keys)), keys))
 
 
 @eqx.filter_jit
-def _at(sweep: Sweep, x: Array, z: Float[Array, "points chains d"]) -> Chains:
-    ends = jax.vmap(lambda x, z: jax.vmap(sweep.densities(x))(z))(x, z)
+def _at(sweep: Sweep, x: Array, z: Float[Array, "rows d"]) -> Chains:
+    ends = jax.vmap(lambda x, z: sweep.densities(x)(z))(_per_row(x, len(z)), z)
     return Chains(z, ends, jnp.zeros_like(ends.log_joint))
 
 
@@ -126,27 +126,32 @@ def _block(
     key: PRNGKeyArray,
 ) -> tuple[Chains, Array, tuple[Array, Array]]:
     """Some temperatures of a sweep in one compiled call."""
-    shape = chains.log_weight.shape
-    keys = jax.random.split(key, len(plan))
+    rows = len(chains.log_weight)
+    keys, x = jax.random.split(key, len(plan)), _per_row(x, rows)
 
     def move(x: Array, chain: Chains, step: Array, b: Array, key: PRNGKeyArray) -> Any:
         return _transition(sweep.densities(x), chain, b, step, sweep.num_leapfrog, key=key)
 
-    over_chains = jax.vmap(move, in_axes=(None, 0, None, None, 0))
-    over_points = jax.vmap(over_chains, in_axes=(0, 0, 0, None, 0))
+    move_all = jax.vmap(move, in_axes=(0, 0, 0, None, 0))
 
     def one(carry: tuple[Chains, Array], now: Any) -> tuple[tuple[Chains, Array], Any]:
         (chains, log_step), ((b, before, after), given, key) = carry, now
         step = jnp.exp(log_step) if given is None else given
         chains = _weighted(chains, before)
-        chains, accepted = over_points(x, chains, step, b, jax.random.split(key, shape))
+        moved = move_all(x, chains, _per_row(step, rows), b, jax.random.split(key, rows))
+        chains, accepted = moved
         chains = _weighted(chains, after)
-        acceptance = jnp.mean(accepted, axis=1)
+        acceptance = jnp.mean(accepted.reshape(len(log_step), -1), axis=1)
         log_step = log_step + _GAIN * (acceptance - TARGET_ACCEPTANCE)
         return (chains, log_step), (acceptance, step)
 
     (chains, log_step), report = jax.lax.scan(one, (chains, log_step), (plan, steps, keys))
     return chains, log_step, report
+
+
+def _per_row(a: Array, rows: int) -> Array:
+    """What each point has, for each of its chains."""
+    return jnp.repeat(a, rows // len(a), axis=0, total_repeat_length=rows)
 
 
 def _weighted(chains: Chains, weight: Array) -> Chains:

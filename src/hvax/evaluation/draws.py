@@ -5,7 +5,7 @@ changes no draw. The encoder runs once per point, the flow once per draw.
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import equinox as eqx
@@ -85,9 +85,7 @@ def _draw(
 ) -> tuple[Any, ...]:
     mean_of = plain_vae(model).decoder.likelihood.mean
 
-    def one(index: Array, sample: Array, posterior: DiagonalGaussian, x: Array) -> tuple[Any, ...]:
-        draw_key = jax.random.fold_in(jax.random.fold_in(key, index), sample)
-        outputs = model.draw(posterior, x, key=draw_key)
+    def numbers(outputs: PyTree, posterior: DiagonalGaussian, x: Array) -> tuple[Any, ...]:
         mean = mean_of(outputs.decoder)
         # Integer classes are not comparable with class probabilities: no square error.
         error = jnp.mean((x - mean) ** 2) if x.shape == mean.shape else jnp.asarray(jnp.nan)
@@ -99,5 +97,33 @@ def _draw(
             divergent = space.divergent
         return outputs.log_weight, outputs.log_likelihood, error, moved, energy, divergent
 
-    per_sample = jax.vmap(one, in_axes=(None, 0, None, None))
-    return jax.vmap(per_sample, in_axes=(0, None, 0, 0))(indices, samples, posterior, x)
+    return each_draw(model, posterior, x, numbers, key=key, indices=indices, samples=samples)
+
+
+def each_draw(
+    model: PyTree,
+    posterior: DiagonalGaussian,
+    x: Array,
+    numbers: Callable[[PyTree, DiagonalGaussian, Array], PyTree],
+    *,
+    key: PRNGKeyArray,
+    indices: Int[Array, " points"],
+    samples: Int[Array, " width"],
+) -> PyTree:
+    """What `numbers(outputs, posterior, x)` makes of every draw; axes (points, width) lead.
+
+    All draws stand in one axis, and not the points' draws in two: XLA's CPU backend then takes
+    0.6 of the time (784-400-20, K = 3).
+    """
+    shape = len(indices), len(samples)
+
+    def in_rows(a: Array) -> Array:
+        return jnp.broadcast_to(a[:, None], (*shape, *a.shape[1:])).reshape(-1, *a.shape[1:])
+
+    def one(index: Array, sample: Array, posterior: DiagonalGaussian, x: Array) -> PyTree:
+        draw_key = jax.random.fold_in(jax.random.fold_in(key, index), sample)
+        return numbers(model.draw(posterior, x, key=draw_key), posterior, x)
+
+    of_points = jax.tree.map(in_rows, (indices, posterior, x))
+    rows = jax.vmap(one)(of_points[0], jnp.tile(samples, shape[0]), *of_points[1:])
+    return jax.tree.map(lambda a: a.reshape(*shape, *a.shape[1:]), rows)

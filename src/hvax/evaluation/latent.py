@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from hvax.data.batches import padded_batches
 from hvax.data.examples import as_pair
+from hvax.evaluation.draws import each_draw
 from hvax.models.hvae import HVAEOutputs, plain_vae, reconstruct
 
 _BATCH = 256
@@ -124,18 +125,16 @@ def _batches(parts: tuple[Any, ...], progress: bool, title: str) -> Iterator[tup
 def _encode(
     model: PyTree, batch: tuple[Array, ...], key: PRNGKeyArray, indices: Array, num_samples: int
 ) -> tuple[Array, ...]:
-    def one(index: Array, batch: tuple[Array, ...]) -> tuple[Array, ...]:
-        posterior = plain_vae(model).posterior(batch[0])
+    def numbers(outputs: PyTree, *_: Any) -> tuple[Array, Array]:
+        flowed = isinstance(outputs, HVAEOutputs)
+        return outputs.phase_space.z_final if flowed else outputs.z, outputs.log_weight
 
-        def draw(sample: Array) -> tuple[Array, Array]:
-            draw_key = jax.random.fold_in(jax.random.fold_in(key, index), sample)
-            outputs = model.draw(posterior, batch[-1], key=draw_key)
-            flowed = isinstance(outputs, HVAEOutputs)
-            return outputs.phase_space.z_final if flowed else outputs.z, outputs.log_weight
-
-        return posterior.mean, posterior.sigma, *jax.vmap(draw)(jnp.arange(num_samples))
-
-    return jax.vmap(one)(indices, batch)
+    posterior = jax.vmap(plain_vae(model).posterior)(batch[0])
+    samples = jnp.arange(num_samples)
+    drawn = each_draw(
+        model, posterior, batch[-1], numbers, key=key, indices=indices, samples=samples
+    )
+    return posterior.mean, posterior.sigma, *drawn
 
 
 @eqx.filter_jit

@@ -20,6 +20,7 @@ from hvax.models.likelihood import (
     check_shape,
 )
 from hvax.models.network import MLP
+from hvax.models.numerics import softplus
 
 SIZE, KERNEL, STRIDE = 28, 5, 2
 
@@ -85,7 +86,7 @@ class ConvolutionalTrunk(eqx.Module):
         check_shape(x, (SIZE, SIZE), name="the network's input")
         h = x[..., None].astype(self.dense.layers[0].weight.dtype)
         for convolution in self.convolutions:
-            h = jax.nn.softplus(convolution(h))
+            h = softplus(convolution(h))
         return self.dense(h.reshape(-1))
 
 
@@ -113,7 +114,7 @@ class ConvolutionalDecoder(eqx.Module):
     def __call__(self, z: Float[Array, " d"]) -> Float[Array, "28 28"]:
         h = self.dense[1](self.dense[0](z)).reshape(4, 4, 32)
         for convolution in self.convolutions[:-1]:
-            h = jax.nn.softplus(convolution(h))
+            h = softplus(convolution(h))
         return self.convolutions[-1](h)[..., 0]
 
 

@@ -15,7 +15,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Num, PRNGKeyArray, PyTree, Shaped
 
 from hvax.models.gaussian import DiagonalGaussian
-from hvax.models.numerics import log_rising_factorial
+from hvax.models.numerics import log_rising_factorial, softplus
 from hvax.parameter import AbstractParameter, as_parameter
 
 Data = Shaped[Array, "..."]
@@ -54,7 +54,7 @@ class Bernoulli(AbstractLikelihood):
 
     def log_prob(self, output: Float[Array, "..."], x: Data) -> Float[Array, ""]:
         check_shape(x, output.shape)
-        return jnp.sum(x * output - jax.nn.softplus(output))
+        return jnp.sum(x * output - softplus(output))
 
     def mean(self, output: Float[Array, "..."]) -> Float[Array, "..."]:
         return jax.nn.sigmoid(output)
@@ -213,8 +213,8 @@ class NegativeBinomial(AbstractLikelihood):
         return jnp.sum(
             log_rising_factorial(r, x)
             - jax.lax.lgamma(x + 1)
-            - r * jax.nn.softplus(odds)
-            - x * jax.nn.softplus(-odds)
+            - r * softplus(odds)
+            - x * softplus(-odds)
         )
 
     def mean(self, output: CountRate) -> Float[Array, "..."]:

@@ -18,6 +18,7 @@ from hvax.models.likelihood import (
     NegativeBinomial,
     check_shape,
 )
+from hvax.models.numerics import softplus
 
 Activation = Callable[[Array], Array]
 
@@ -40,7 +41,7 @@ class MLP(eqx.Module):
         out_shape: Sequence[int],
         hidden: Sequence[int] = (),
         *,
-        activation: Activation = jax.nn.softplus,
+        activation: Activation = softplus,
         activate_last: bool = False,
         key: PRNGKeyArray,
     ):
@@ -70,7 +71,7 @@ def mlp(
     *,
     hidden: Sequence[int] = (400,),
     likelihood: AbstractLikelihood | None = None,
-    activation: Activation = jax.nn.softplus,
+    activation: Activation = softplus,
     key: PRNGKeyArray,
 ) -> tuple[JointGaussian, Decoder]:
     """An encoder and a decoder of dense layers, for `VAE(*mlp(...))`.
