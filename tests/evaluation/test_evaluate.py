@@ -180,6 +180,7 @@ def test_how_the_calls_are_cut_changes_no_draw(points, rows, monkeypatch):
     expected = score(PLAIN, X, 20)
     monkeypatch.setattr(draws, "_POINTS", points)
     monkeypatch.setattr(draws, "_ROWS", rows)
+    monkeypatch.setattr(draws, "_ROWS_CPU", rows)
     cut = score(PLAIN, X, 20)
     for name in ("elbo", "elbo_se", "nll", "nll_se", "reconstruction_rmse", "kl"):
         assert getattr(cut, name) == pytest.approx(getattr(expected, name), rel=TOLERANCE), name

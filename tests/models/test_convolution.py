@@ -37,8 +37,9 @@ def layers(pair):
     ]
 
 
-def image(*shape):
-    return jnp.asarray(np.random.default_rng(0).normal(size=shape))
+def image(height, width, channels):
+    """An image as rows."""
+    return jnp.asarray(np.random.default_rng(0).normal(size=(height, width * channels)))
 
 
 @pytest.mark.parametrize(("large", "small"), SIDES)
@@ -46,10 +47,50 @@ def test_plain_convolution_pads_as_same_does(x64, large, small):
     layer = Convolution((large, large, 3), (small, small, 2), key=jax.random.key(1))
     x = image(large, large, 3)
     same = jax.lax.conv_general_dilated(
-        x[None], layer.weight, (2, 2), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
-    )[0]
+        x.reshape(1, large, large, 3),
+        layer.weight,
+        (2, 2),
+        "SAME",
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+    )
     # Sums of 75 products of order one.
-    np.testing.assert_allclose(layer(x), same, rtol=0, atol=1e-13)
+    np.testing.assert_allclose(layer(x), same.reshape(small, -1), rtol=0, atol=1e-13)
+
+
+@pytest.mark.parametrize("transposed", [False, True])
+@pytest.mark.parametrize(("large", "small"), SIDES)
+def test_by_rows_is_what_lax_gives(x64, large, small, transposed):
+    """Values, gradients in image and weight, and Hessian-vector products of a function that is
+    not linear, in both directions: to rounding of sums of some hundred products."""
+    shapes = [(large, large, 3), (small, small, 2)]
+    layer = Convolution(
+        *(shapes[::-1] if transposed else shapes), transposed=transposed, key=jax.random.key(1)
+    )
+    x, along = image(*layer.in_shape), 0.1 * image(*layer.in_shape)[::-1]
+
+    def everything(convolve):
+        def energy(x, weight):
+            return jnp.sum(jnp.sin(convolve(x, weight)))
+
+        def gradient(x, weight):
+            return jax.grad(energy, argnums=(0, 1))(x, weight)
+
+        def slope(weight):
+            return jnp.vdot(gradient(x, weight)[0], along)
+
+        forwards = jax.jvp(lambda x: gradient(x, layer.weight), (x,), (along,))
+        return convolve(x, layer.weight), forwards, jax.grad(slope)(layer.weight)
+
+    rows, lax = (jax.jit(lambda c=c: everything(c))() for c in (layer._by_rows, layer._by_lax))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=0, atol=1e-11), rows, lax)
+    np.testing.assert_allclose(layer(x), rows[0], rtol=0, atol=1e-13)
+
+
+def test_no_convolution_of_xlas_is_left_in_the_compiled_program(pair):
+    """On a CPU; traced there are both, and the platform chooses."""
+    _, decoder = pair
+    compiled = jax.jit(lambda z: decoder(z)).lower(jnp.zeros(LATENT)).compile().as_text()
+    assert (" convolution(" not in compiled) == (jax.default_backend() == "cpu")
 
 
 @pytest.mark.parametrize(("large", "small"), SIDES)
@@ -71,7 +112,7 @@ def test_transposed_convolution_is_the_adjoint(x64, large, small):
 def test_a_bias_per_channel_is_added(x64):
     layer = Convolution((7, 7, 3), (4, 4, 2), key=jax.random.key(0))
     layer = eqx.tree_at(lambda layer: layer.bias, layer, jnp.array([1.0, 2.0]))
-    np.testing.assert_array_equal(layer(jnp.zeros((7, 7, 3)))[0, 0], [1.0, 2.0])
+    np.testing.assert_array_equal(layer(jnp.zeros((7, 21)))[0, :4], [1.0, 2.0, 1.0, 2.0])
 
 
 def test_initial_weights(pair):
@@ -103,7 +144,9 @@ def test_shapes_inside(pair):
     maps = [layer.out_shape for layer in decoder.network.convolutions]
     assert maps == [(7, 7, 32), (14, 14, 16), (28, 28, 1)]
     for layer in (*encoder.trunk.convolutions, *decoder.network.convolutions):
-        assert jax.eval_shape(layer, jnp.zeros(layer.in_shape)).shape == layer.out_shape
+        (_, width, channels), out = layer.in_shape, layer.out_shape
+        rows = jax.eval_shape(layer, jnp.zeros((width, width * channels)))
+        assert rows.shape == (out[0], out[1] * out[2])
 
 
 @pytest.mark.parametrize("dtype", [jnp.uint8, jnp.float32])

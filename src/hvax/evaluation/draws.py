@@ -20,7 +20,8 @@ from hvax.data.examples import Examples
 from hvax.models.gaussian import DiagonalGaussian
 from hvax.models.hvae import HVAEOutputs, plain_vae
 
-_POINTS, _ROWS = 32, 2048  # data points, and draws in all, of one compiled call
+_POINTS = 32  # data points of one compiled call
+_ROWS, _ROWS_CPU = 16_384, 512  # its draws in all; on a CPU what fits its caches is fastest
 
 
 class PerDraw(NamedTuple):
@@ -44,23 +45,31 @@ class Draws(NamedTuple):
 
 
 def draws(
-    model: PyTree, parts: tuple[Examples, ...], *, num_samples: int, key: PRNGKeyArray
+    model: PyTree,
+    parts: tuple[Examples, ...],
+    *,
+    num_samples: int,
+    key: PRNGKeyArray,
+    done: Callable[[float], object] = lambda points: None,
 ) -> Iterator[Draws]:
     """`num_samples` draws for every example, a few examples at a time.
 
-    `parts` is (x,) or (x_in, x_out).
+    `parts` is (x,) or (x_in, x_out). `done` is told, as the work goes, for how many more points
+    the draws are there: fractions, since a point's draws may take many calls.
     """
     points = min(_POINTS, len(parts[0]))
-    calls = math.ceil(num_samples * points / _ROWS)
+    rows = _ROWS_CPU if jax.default_backend() == "cpu" else _ROWS
+    calls = math.ceil(num_samples * points / rows)
     width = math.ceil(num_samples / calls)
     for indices, mask in padded_batches(len(parts[0]), points):
         batch = tuple(jnp.asarray(part[indices]) for part in parts)
         posterior = _posteriors(model, batch[0])
         where = jnp.asarray(indices, jnp.int32)
-        pieces = [
-            jax.device_get(_draw(model, posterior, batch[-1], key, where, jnp.arange(s, s + width)))
-            for s in range(0, num_samples, width)
-        ]
+        pieces = []
+        for s in range(0, num_samples, width):
+            drawn = _draw(model, posterior, batch[-1], key, where, jnp.arange(s, s + width))
+            pieces.append(jax.device_get(drawn))
+            done(mask.sum() * min(width, num_samples - s) / num_samples)
         joined = (
             np.concatenate(arrays, axis=1)[mask, :num_samples]
             for arrays in zip(*pieces, strict=True)

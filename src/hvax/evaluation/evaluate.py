@@ -96,12 +96,13 @@ def evaluate(
     parts = as_pair(data, "data", check=plain_vae(model).decoder.likelihood.check)
     sizes = sorted({size for size in (1, 10, 100) if size <= num_samples} | {num_samples})
     collected = _Collected(sizes)
-    points = len(parts[0])
-    bar = tqdm(total=points, disable=not progress, unit="point", desc="evaluating", leave=False)
-    with bar:
-        for some in draws(model, parts, num_samples=num_samples, key=key):
+    with tqdm(
+        total=len(parts[0]), disable=not progress, unit="point", desc="evaluating", leave=False,
+        bar_format="{desc}: {percentage:3.0f}%|{bar}| {n:.0f}/{total_fmt} points "
+        "[{elapsed}<{remaining}]",
+    ) as bar:  # fmt: skip
+        for some in draws(model, parts, num_samples=num_samples, key=key, done=bar.update):
             collected.add(some)
-            bar.update(len(some.indices))
     return collected.evaluation(model, num_samples, grey=_is_grey(model, parts[-1]))
 
 

@@ -16,7 +16,7 @@ from hvax.data.examples import as_pair
 from hvax.evaluation.draws import each_draw
 from hvax.models.hvae import HVAEOutputs, plain_vae, reconstruct
 
-_BATCH = 256
+_BATCH = 256  # rows of one compiled call
 
 
 class Encoding(NamedTuple):
@@ -107,15 +107,18 @@ def _encoded(
     model: PyTree, data: Any, num_samples: int, key: PRNGKeyArray, progress: bool
 ) -> Iterator[tuple[NDArray[Any], ...]]:
     parts = as_pair(data, "data", check=plain_vae(model).decoder.likelihood.check)
-    for indices, mask, batch in _batches(parts, progress, "encoding"):
+    size = max(1, _BATCH // num_samples)
+    for indices, mask, batch in _batches(parts, progress, "encoding", size):
         yield tuple(np.asarray(a)[mask] for a in _encode(model, batch, key, indices, num_samples))
 
 
-def _batches(parts: tuple[Any, ...], progress: bool, title: str) -> Iterator[tuple[Any, ...]]:
+def _batches(
+    parts: tuple[Any, ...], progress: bool, title: str, size: int = _BATCH
+) -> Iterator[tuple[Any, ...]]:
     """(indices, mask, rows of each part), padded, with a progress bar."""
     n = len(parts[0])
     with tqdm(total=n, disable=not progress, unit="point", desc=title, leave=False) as bar:
-        for indices, mask in padded_batches(n, min(_BATCH, n)):
+        for indices, mask in padded_batches(n, min(size, n)):
             batch = tuple(jnp.asarray(part[indices]) for part in parts)
             yield jnp.asarray(indices, jnp.int32), mask, batch
             bar.update(int(mask.sum()))

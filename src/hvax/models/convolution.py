@@ -21,8 +21,9 @@ from hvax.models.likelihood import (
 )
 from hvax.models.network import MLP
 from hvax.models.numerics import softplus
+from hvax.models.rows import KERNEL, STRIDE, gather, padding, scatter
 
-SIZE, KERNEL, STRIDE = 28, 5, 2
+SIZE = 28
 
 
 class Convolution(eqx.Module):
@@ -49,23 +50,36 @@ class Convolution(eqx.Module):
         self.bias = jnp.zeros(out_shape[-1])
         self.in_shape, self.out_shape, self.transposed = in_shape, out_shape, transposed
 
-    def __call__(self, x: Float[Array, "h w c_in"]) -> Float[Array, "h2 w2 c_out"]:
-        small, large = sorted([self.in_shape[0], self.out_shape[0]])
-        total = (small - 1) * STRIDE + KERNEL - large
-        before, after = total // 2, total - total // 2  # SAME
+    def __call__(self, x: Float[Array, "h row"]) -> Float[Array, "h2 row2"]:
+        """Of an image as rows, (height, width * channels)."""
+        y = jax.lax.platform_dependent(
+            x,
+            self.weight,
+            cpu=lambda x, weight: self._by_rows(x, weight),
+            default=lambda x, weight: self._by_lax(x, weight),
+        )
+        return y + jnp.tile(self.bias, self.out_shape[1])[None]
+
+    def _by_rows(self, x: Array, weight: Array) -> Array:
+        if self.transposed:
+            return scatter(x, weight[::-1, ::-1], self.out_shape[0])
+        return gather(x, weight, self.out_shape[0])
+
+    def _by_lax(self, x: Array, weight: Array) -> Array:
+        before, after = padding(*sorted([self.in_shape[0], self.out_shape[0]]))
         pad = (before, after)
         if self.transposed:
             pad = (KERNEL - 1 - before, KERNEL - 1 - after)
         stride, dilation = (1, STRIDE) if self.transposed else (STRIDE, 1)
         y = jax.lax.conv_general_dilated(
-            x[None],
-            self.weight,
+            x.reshape(1, *self.in_shape),
+            weight,
             window_strides=(stride, stride),
             padding=(pad, pad),
             lhs_dilation=(dilation, dilation),
             dimension_numbers=("NHWC", "HWIO", "NHWC"),
-        )[0]
-        return y + self.bias[None, None, :]
+        )
+        return y.reshape(self.out_shape[0], -1)
 
 
 class ConvolutionalTrunk(eqx.Module):
@@ -84,7 +98,7 @@ class ConvolutionalTrunk(eqx.Module):
 
     def __call__(self, x: Shaped[Array, "28 28"]) -> Float[Array, "450"]:
         check_shape(x, (SIZE, SIZE), name="the network's input")
-        h = x[..., None].astype(self.dense.layers[0].weight.dtype)
+        h = x.astype(self.dense.layers[0].weight.dtype)
         for convolution in self.convolutions:
             h = softplus(convolution(h))
         return self.dense(h.reshape(-1))
@@ -112,10 +126,10 @@ class ConvolutionalDecoder(eqx.Module):
         self.convolutions = tuple(layers)
 
     def __call__(self, z: Float[Array, " d"]) -> Float[Array, "28 28"]:
-        h = self.dense[1](self.dense[0](z)).reshape(4, 4, 32)
+        h = self.dense[1](self.dense[0](z)).reshape(4, 4 * 32)
         for convolution in self.convolutions[:-1]:
             h = softplus(convolution(h))
-        return self.convolutions[-1](h)[..., 0]
+        return self.convolutions[-1](h)
 
 
 def conv(
