@@ -403,6 +403,15 @@ def test_a_manifest_that_is_wrong_is_refused(changes, message, saved):
         load(saved(**changes))
 
 
+def test_a_field_that_a_later_version_has_added_takes_its_default(tmp_path):
+    save(HamiltonianFlow(2, remat=True), tmp_path)
+    manifest = json.loads((tmp_path / STRUCTURE).read_text())
+    del manifest["model"]["fields"]["remat"]
+    (tmp_path / STRUCTURE).write_text(json.dumps(manifest))
+    flow = load(tmp_path)
+    assert (flow.num_steps, flow.remat) == (2, False)
+
+
 @pytest.mark.parametrize("changes", [{"model": None}, {"sha256": 5}])
 def test_a_damaged_manifest_is_not_taken_for_a_newer_one(changes, saved):
     with pytest.raises(ValueError, match="is damaged"):

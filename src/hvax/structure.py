@@ -178,13 +178,18 @@ def _decode(node: dict[str, Any], arrays: dict[str, Array]) -> Any:
 
 
 def _build(kind: type, fields: dict[str, Any], arrays: dict[str, Array]) -> Any:
-    """An instance with these fields, as a pytree is unflattened: `__init__` does not run."""
-    names = [field.name for field in dataclasses.fields(kind)]
-    if set(fields) != set(names):
-        raise KeyError(f"{kind.__name__} has the fields {names}, the file {list(fields)}")
+    """An instance with these fields, as a pytree is unflattened: `__init__` does not run.
+
+    A field with a default may be missing: a later version of hvax has added it.
+    """
+    known = {field.name: field.default for field in dataclasses.fields(kind)}
+    added = {n for n in known.keys() - fields.keys() if known[n] is not dataclasses.MISSING}
+    if set(fields) != known.keys() - added:
+        raise KeyError(f"{kind.__name__} has the fields {list(known)}, the file {list(fields)}")
     module: Any = object.__new__(kind)
-    for name in names:
-        object.__setattr__(module, name, _decode(fields[name], arrays))
+    for name, default in known.items():
+        value = default if name in added else _decode(fields[name], arrays)
+        object.__setattr__(module, name, value)
     return module
 
 

@@ -106,6 +106,46 @@ def test_no_steps_take_no_gradient():
     assert not phase.divergent
 
 
+def wide(z):
+    """A potential whose evaluation holds much more than z: 2,000 numbers between z and U."""
+    hidden = jnp.tanh(jnp.asarray(np.random.default_rng(0).normal(size=(2000, z.size)), float) @ z)
+    return jnp.sum(hidden**2), None
+
+
+def compiled_gradient(num_steps, remat):
+    """The gradient of a flow's end in its step size and start, for a batch of 50."""
+    gamma = draw(50, 3, seed=2)
+
+    def end(step_size, z):
+        flow = HamiltonianFlow(num_steps, step_size, remat=remat)
+        phase = jax.vmap(lambda z, gamma: flow.transport(wide, z=z, gamma=gamma))(z, gamma)
+        return jnp.sum(phase.z_final**2)
+
+    start = jnp.asarray(0.01), draw(50, 3)
+    return jax.jit(jax.grad(end, argnums=(0, 1))).lower(*start).compile(), start
+
+
+def test_recomputation_keeps_memory_flat_in_K():
+    """What 50 steps hold beyond one step's: positions and momenta, 3 numbers each a step. Without
+    recomputation it is affine in K: 2,000 numbers and more a step."""
+    held = {
+        (remat, K): compiled_gradient(K, remat)[0].memory_analysis().temp_size_in_bytes
+        for remat in (False, True)
+        for K in (1, 25, 50)
+    }
+    number = jnp.zeros(()).dtype.itemsize
+    assert held[True, 50] - held[True, 1] < 50 * 50 * 20 * number
+    first, second = (held[False, b] - held[False, a] for a, b in ((1, 25), (25, 50)))
+    assert first > 24 * 50 * 2000 * number
+    assert second / 25 == pytest.approx(first / 24, rel=0.1)
+
+
+def test_recomputation_changes_no_number(x64):
+    plain, again = (compiled_gradient(4, remat) for remat in (False, True))
+    for a, b in zip(plain[0](*plain[1]), again[0](*again[1]), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-13)
+
+
 # The steps themselves
 
 
