@@ -1,9 +1,12 @@
 """The program: `hvax train ...`."""
 
+import os
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
+import jax
 import tyro
 
 from hvax import __version__
@@ -49,4 +52,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def run() -> None:
     """The console script."""
+    _keep_compiled_programs()
     sys.exit(main())
+
+
+def _keep_compiled_programs() -> None:
+    """In the user's cache folder, so that the next run starts quickly; unless JAX has been told of
+    another folder, with JAX_COMPILATION_CACHE_DIR."""
+    if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+        cache = os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser()
+        jax.config.update("jax_compilation_cache_dir", str(Path(cache, "hvax")))
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
