@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint wheel clean
+.PHONY: demo test lint bench torch wheel clean
 
 demo: $(VENV)/installed
 	$(BIN)/hvax train digits
@@ -30,6 +30,14 @@ $(VENV)/installed-test: $(VENV)/bin/python pyproject.toml requirements.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c requirements.lock -e '.[test]'
 	touch $@ $(VENV)/installed
 
+# hvax beside PyTorch, in ratios; without .venv-torch (`make torch`) hvax alone.
+bench: $(VENV)/installed-test
+	$(BIN)/python benchmarks/step.py
+
+torch:
+	$(PYTHON) -m venv .venv-torch
+	.venv-torch/bin/python -m pip install --quiet torch==2.13.0 numpy
+
 # The wheel, built, installed on its own, and tried outside the source tree.
 wheel: $(VENV)/installed-test
 	rm -rf dist build/wheel && $(BIN)/python -m build --wheel
@@ -38,4 +46,4 @@ wheel: $(VENV)/installed-test
 	cd build && wheel/bin/hvax train digits --epochs 2 --num-samples 10 --run-dir wheel/run
 
 clean:
-	rm -rf $(VENV) dist build
+	rm -rf $(VENV) .venv-torch dist build

@@ -109,9 +109,8 @@ def _training_section(report: Report) -> Section | None:
 
 def _everything_section(report: Report) -> Section:
     note = paragraph(
-        f"From {report.evaluation['num_samples']} importance samples at each of "
-        f"{report.evaluation['num_points']} test points. Weights count as sound where k-hat is at "
-        f"most {K_HAT} and at least {ESS:g} samples are effective.",
+        "By importance sampling, with the samples and at the points of the first two rows. Weights "
+        f"count as sound where k-hat is at most {K_HAT} and at least {ESS:g} samples are effective.",
         "soft",
     )
     return Section(
