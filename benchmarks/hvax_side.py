@@ -180,7 +180,8 @@ def gradient_pairs(name: str, ours: Any, peer: dict[str, np.ndarray], at: Any) -
     }  # fmt: skip
     if name == "conv":
         flipped = np.asarray(decoder.convolutions[1].weight)[::-1, ::-1].transpose(2, 3, 0, 1)
-        pairs["decoder"] = (flipped, peer["net.t2.weight"])
+        # Of the taps that both have; see torch_hvae.py.
+        pairs["decoder"] = (flipped[:, :, :4, :4], peer["net.t2.weight"][:, :, 1:, 1:])
     else:
         pairs["decoder"] = (np.asarray(decoder.layers[1].weight), peer["net.d2.weight"])
 

@@ -59,12 +59,15 @@ def from_torch(name: str, steps: int, arrays: dict[str, np.ndarray]) -> hvax.HVA
     encoder, decoder = model.vae.encoder, model.vae.decoder.network
     mean, sigma = linear("e2", slice(None, latent)), linear("e2", slice(latent, None))
     if name == "conv":
-        first = [
-            (w[f"net.c{i}.weight"].transpose(2, 3, 1, 0), w[f"net.c{i}.bias"]) for i in (1, 2, 3)
-        ]
+        shift = {"c1": -1, "c2": -1, "c3": 0, "t1": 0, "t2": -1, "t3": -1}  # of the padding
+        kernels = {
+            layer: (np.roll(w[f"net.{layer}.weight"], by, (2, 3)), w[f"net.{layer}.bias"])
+            for layer, by in shift.items()
+        }
+        first = [(kernels[c][0].transpose(2, 3, 1, 0), kernels[c][1]) for c in ("c1", "c2", "c3")]
         last = [
-            (w[f"net.t{i}.weight"].transpose(2, 3, 0, 1)[::-1, ::-1], w[f"net.t{i}.bias"])
-            for i in (1, 2, 3)
+            (kernels[t][0].transpose(2, 3, 0, 1)[::-1, ::-1], kernels[t][1])
+            for t in ("t1", "t2", "t3")
         ]
         # Feature maps: torch has the channels first, hvax last.
         order = np.arange(512).reshape(32, 4, 4).transpose(1, 2, 0).ravel()

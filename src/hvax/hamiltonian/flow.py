@@ -19,6 +19,11 @@ DIVERGENT = 1000.0
 """A trajectory whose energy error exceeds this many nats in one step has diverged."""
 
 
+# Flows of up to so many steps are compiled without a loop: 784-400-20 with K = 3 then trains in
+# 0.85 of the time. The paper's convolutional net with K = 5 would take 1.08 of it.
+_UNROLLED = 4
+
+
 class PhaseSpace(NamedTuple):
     """Where a flow started and ended, and what it takes to score it."""
 
@@ -128,7 +133,8 @@ class HamiltonianFlow(eqx.Module):
             step = jax.checkpoint(step)
         start = phase_state(value_and_grad, z=z, rho=rho)
         per_step = (self._step_sizes(z), jnp.sqrt(beta[:-1] / beta[1:]))
-        end, energy_errors = jax.lax.scan(step, start, per_step)
+        unroll = self.num_steps <= _UNROLLED and not self.remat
+        end, energy_errors = jax.lax.scan(step, start, per_step, unroll=unroll)
         return PhaseSpace(z, rho, end.z, end.rho, gamma, beta, energy_errors, end.aux)
 
     def _step_sizes(self, z: Float[Array, " d"]) -> Float[Array, "K d"]:

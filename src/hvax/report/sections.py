@@ -109,8 +109,8 @@ def _training_section(report: Report) -> Section | None:
 
 def _everything_section(report: Report) -> Section:
     note = paragraph(
-        "By importance sampling, with the samples and at the points of the first two rows. Weights "
-        f"count as sound where k-hat is at most {K_HAT} and at least {ESS:g} samples are effective.",
+        "By importance sampling, with the samples and at the points of the first rows. Weights are "
+        f"sound where k-hat is at most {K_HAT} and at least {ESS:g} samples are effective.",
         "soft",
     )
     return Section(
