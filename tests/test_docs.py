@@ -83,7 +83,7 @@ def parameters(function: Any) -> list[tuple[str, Any, Any]]:
 
 def written(arguments: str) -> Any:
     """A function with the arguments that a table prints."""
-    scope: dict[str, Any] = {"jax": jax}
+    scope: dict[str, Any] = {"jax": jax, "hvax": hvax}
     exec(f"def function{arguments}: ...", scope)
     return scope["function"]
 
