@@ -82,6 +82,8 @@ class FlowOptions:
     """Train beta0, or the scalings of free."""
     gradient: Literal["reverse", "forward", "taylor", "finite"] = "reverse"
     """How the potential's gradient is taken."""
+    remat: bool = False
+    """Keep little of each step for training, and compute it again: memory flat in K."""
 
 
 @dataclass(frozen=True)
@@ -145,7 +147,7 @@ class Evaluate:
     seed: int = 0
     """Of the draws."""
     per_point: Unset[Path] = None
-    """Write log p, ELBO, ESS, k-hat and variance of each point to this .npy file."""
+    """ELBO, log p, var(w/p), ESS, k-hat and lost draws of each point, as rows of a .npy file."""
     ais: bool = False
     """Also bound log p(x) by annealed importance sampling, on these and on simulated data."""
     ais_points: int = 100
@@ -191,7 +193,7 @@ class Reconstruct:
     source: tyro.conf.Positional[str | None] = None
     """Data to reconstruct; by default the run's own test part."""
     out: Path = Path("reconstructions.npy")
-    """The .npy file to write, or a .png of the first ones beside their inputs."""
+    """The .npy file to write, or a .png of the first 32 beside their inputs."""
     seed: int = 0
     """Of the draws."""
     data_dir: Unset[Path] = None
@@ -209,7 +211,7 @@ class Sample:
     n: Annotated[int, tyro.conf.arg(aliases=["-n"])] = 64
     """How many."""
     out: Path = Path("samples.npy")
-    """The .npy file to write, or a .png of images."""
+    """The .npy file to write, or a .png of the first 64 images."""
     mean: bool = False
     """Write E[x | z] in place of draws of x."""
     mixture: Unset[int] = None

@@ -69,10 +69,10 @@ def load_parts(config: Train) -> Parts:
             raise ValueError(f"{config.source} has no {part} examples; give it a fraction > 0.")
     binarise = _binarise(config, source, likelihood)
     if binarise != "none":
-        validation = binarise_once(validation, "validation")
-        test = binarise_once(test, "test")
+        validation = _binarised(validation, "validation")
+        test = _binarised(test, "test")
     if binarise == "static":
-        train = binarise_once(train, "train")
+        train = _binarised(train, "train")
     return Parts(
         train=train,
         validation=validation,
@@ -90,7 +90,7 @@ def load_whole(
     source = _read(config)
     examples = Examples(source.x, None, source.scale if _takes_real_numbers(likelihood) else 1.0)
     if _binarise(config, source, likelihood) != "none":
-        examples = binarise_once(examples, "whole")
+        examples = _binarised(examples, "whole")
     return examples, source.labels
 
 
@@ -140,7 +140,9 @@ def build_hvae(config: Train, vae: VAE) -> HVAE:
     step_size = (
         Learned(initial, upper=options.max_step) if options.learn_step_size else Fixed(initial)
     )
-    flow = HamiltonianFlow(options.num_steps, step_size, _tempering(options), options.gradient)
+    flow = HamiltonianFlow(
+        options.num_steps, step_size, _tempering(options), options.gradient, options.remat
+    )
     return HVAE(vae, flow)
 
 
@@ -222,6 +224,13 @@ def _binarise(config: Train, source: Source, likelihood: AbstractLikelihood) -> 
     if binarise != "none" and not isinstance(likelihood, Bernoulli):
         raise ValueError(f"--binarise {binarise} is for the bernoulli likelihood.")
     return binarise
+
+
+def _binarised(examples: Examples, part: str) -> Examples:
+    """`binarise_once` of grey levels in [0, 1]; it would take other numbers too."""
+    for start in range(0, len(examples), 4096):
+        Bernoulli().check(examples[start : start + 4096])
+    return binarise_once(examples, part)
 
 
 def _bits(x: Array, *, key: PRNGKeyArray) -> Array:

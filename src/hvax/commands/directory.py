@@ -28,7 +28,7 @@ from hvax.commands.build import Parts
 from hvax.config import Train
 from hvax.data.source import SOURCES
 from hvax.files import write_atomically
-from hvax.structure import load
+from hvax.structure import STRUCTURE, load
 
 FORMAT = 1
 CONFIG, METRICS, MODEL, RESULTS, EVALUATION, REPORT, BASELINE = (
@@ -89,40 +89,41 @@ def open_run(path: Path) -> Run:
     """The run in a directory, with its model. The baseline of a run opens as RUN/baseline.
 
     Raises `FileNotFoundError` where there is none or it holds no model yet, and `ValueError` for a
-    damaged config.json or one of a newer format.
+    damaged file or one of a newer format.
     """
     file = path / CONFIG
-    baseline = path.name == BASELINE and not file.is_file()
+    baseline = path.absolute().name == BASELINE and not file.is_file()
     if baseline:
-        file = path.parent / CONFIG
+        file = path.absolute().parent / CONFIG
     if not file.is_file():
-        raise FileNotFoundError(f"{path} is no run directory: it has no {CONFIG}.")
-    try:
-        record = json.loads(file.read_bytes())
-        version = record["format"]
-        if version == FORMAT:
-            config = _decode(Train, record["options"])
-            if baseline:
-                model = dataclasses.replace(config.model, model="vae")
-                config = dataclasses.replace(config, model=model)
-            jax.config.update("jax_enable_x64", config.train.x64)
-            x_shape = tuple(record["data"]["x_shape"])
-            return Run(path, config, record["options"], x_shape, load(path / MODEL))
-    except (KeyError, TypeError, AttributeError, json.JSONDecodeError) as error:
-        raise ValueError(f"{file} is damaged: {type(error).__name__}: {error}.") from error
-    raise ValueError(
-        f"{file} has format {version!r}; this version of hvax reads {FORMAT}. Install a newer one."
-    )
+        raise FileNotFoundError(
+            f"{path} is no run directory: it has no {CONFIG}. `hvax train` makes one."
+        )
+    config, options, x_shape = _read_config(file)
+    if baseline:
+        config = dataclasses.replace(config, model=dataclasses.replace(config.model, model="vae"))
+    if not (path / MODEL / STRUCTURE).is_file():
+        none = baseline and not path.is_dir()
+        why = "the run has no baseline" if none else "its training has not come to an end"
+        raise FileNotFoundError(f"{path} holds no model: {why}.")
+    jax.config.update("jax_enable_x64", config.train.x64)
+    model = load(path / MODEL)
+    if type(model).__name__.lower() != config.model.model:
+        raise ValueError(
+            f"{path / MODEL} holds a {type(model).__name__}, where {CONFIG} says "
+            f"{config.model.model}; the files are of two runs."
+        )
+    return Run(path, config, options, x_shape, model)
 
 
-def read_metrics(path: Path) -> list[dict[str, float]]:
+def read_metrics(path: Path) -> list[dict[str, Any]]:
     """The lines of metrics.jsonl; a last line cut short by a crash is left out."""
-    lines = path.read_text().splitlines() if path.is_file() else []
+    lines = path.read_bytes().splitlines() if path.is_file() else []
     whole = []
     for i, line in enumerate(lines):
         try:
-            whole.append(json.loads(line))
-        except json.JSONDecodeError as error:
+            whole.append(_json_object(line))
+        except ValueError as error:
             if i < len(lines) - 1:
                 raise ValueError(f"{path} is damaged in line {i + 1}: {error}.") from error
     return whole
@@ -131,12 +132,9 @@ def read_metrics(path: Path) -> list[dict[str, float]]:
 def read_json(path: Path) -> dict[str, Any]:
     """A JSON object that hvax wrote. Raises `ValueError` where it is damaged."""
     try:
-        record = json.loads(path.read_bytes())
+        return _json_object(path.read_bytes())
     except ValueError as error:
         raise ValueError(f"{path} is damaged: {error}.") from error
-    if not isinstance(record, dict):
-        raise ValueError(f"{path} is damaged: it holds no JSON object.")
-    return record
 
 
 def write_json(path: Path, record: Mapping[str, Any]) -> None:
@@ -172,18 +170,56 @@ def _absolute(config: Train) -> Train:
     return dataclasses.replace(config, source=source, data=data)
 
 
-def _decode(kind: Any, value: Any) -> Any:
-    """A dataclass, path or tuple back from its JSON."""
-    origin = typing.get_origin(kind)
+def _read_config(file: Path) -> tuple[Train, dict[str, Any], tuple[int, ...]]:
+    """The options of a config.json, the same as they stand there, and the shape of an example."""
+    record = read_json(file)
+    version = record.get("format")
+    if type(version) is int and version > FORMAT:
+        raise ValueError(
+            f"{file} has format {version}; this version of hvax reads {FORMAT}. Install a newer "
+            "one."
+        )
+    if version != FORMAT:
+        raise ValueError(
+            f"{file} is no run's of hvax: its format must be {FORMAT}, got {version!r}."
+        )
+    try:
+        config = _decode(Train, record.get("options"), "options")
+        data = _decode(dict, record.get("data"), "data")
+        return config, record["options"], _decode(tuple[int, ...], data.get("x_shape"), "x_shape")
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{file} is damaged: {error}.") from error
+
+
+def _json_object(text: bytes) -> dict[str, Any]:
+    record = json.loads(text)
+    if not isinstance(record, dict):
+        raise ValueError("it holds no JSON object")
+    return record
+
+
+def _decode(kind: Any, value: Any, name: str) -> Any:
+    """A dataclass, path, tuple, word or number back from its JSON; `ValueError` for another."""
+    origin, inner = typing.get_origin(kind), typing.get_args(kind)
     if origin is typing.Annotated:
-        return _decode(typing.get_args(kind)[0], value)
+        return _decode(inner[0], value, name)
     if origin in (types.UnionType, typing.Union):
-        if value is None:
-            return None
-        return _decode(next(a for a in typing.get_args(kind) if a is not types.NoneType), value)
-    if isinstance(kind, type) and dataclasses.is_dataclass(kind):
+        some = next(kind for kind in inner if kind is not types.NoneType)
+        return None if value is None else _decode(some, value, name)
+    if isinstance(kind, type) and dataclasses.is_dataclass(kind) and isinstance(value, dict):
         hints = typing.get_type_hints(kind, include_extras=True)
-        return kind(**{name: _decode(hints[name], item) for name, item in value.items()})
-    if origin is tuple:
-        return tuple(value)
-    return Path(value) if kind is Path else value
+        for unknown in value.keys() - hints:
+            raise ValueError(f"{name} has {unknown!r}, which this version of hvax does not know")
+        return kind(**{k: _decode(hints[k], item, f"{name}.{k}") for k, item in value.items()})
+    if origin is tuple and isinstance(value, list):
+        kinds = inner[:1] * len(value) if inner[-1] is ... else inner
+        if len(kinds) == len(value):
+            return tuple(_decode(*pair, name) for pair in zip(kinds, value, strict=True))
+    if origin is typing.Literal and value in inner:
+        return value
+    if kind is Path and isinstance(value, str):
+        return Path(value)
+    if type(value) is kind or (kind is float and type(value) is int):
+        return value
+    wanted = kind.__name__ if isinstance(kind, type) else str(kind).removeprefix("typing.")
+    raise ValueError(f"{name} must be {wanted}, got {value!r}")

@@ -10,13 +10,20 @@ import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 from numpy.typing import NDArray
 
-from hvax.commands.build import load_parts
 from hvax.commands.directory import Run, open_run
-from hvax.commands.select import new_file, run_data
+from hvax.commands.select import (
+    as_data,
+    at_least_one,
+    new_file,
+    run_data,
+    run_parts,
+    seed_key,
+    write_whole,
+)
 from hvax.config import Encode, Reconstruct, Sample
 from hvax.data.binarise import binarise_once
 from hvax.evaluation.latent import decoded, encode, interpolation, prior_samples, reconstructions
-from hvax.report.grid import save_grid
+from hvax.report.grid import image_grid, save_grid
 
 _SHOWN = 64  # images in a .png
 _FITTED = 20_000  # training points behind a mixture, at most
@@ -24,13 +31,12 @@ _FITTED = 20_000  # training points behind a mixture, at most
 
 def encode_run(config: Encode) -> int:
     """The program's `encode`; its exit code."""
+    samples = 1 if config.weights is None else config.weights
+    at_least_one(weights=samples)
+    key = seed_key(config.seed)
     run = open_run(config.run)
     new_file(config.out, (".npz",))
     data, labels = run_data(run, config.source, config.data_dir)
-    samples = 1 if config.weights is None else config.weights
-    if samples < 1:
-        raise ValueError(f"--weights must be >= 1, got {config.weights}.")
-    key = jax.random.key(config.seed)
     encoding = encode(run.model, data, key=key, num_samples=samples, progress=config.progress)
     arrays: dict[str, NDArray[Any]] = {"mean": encoding.mean, "sigma": encoding.sigma}
     if config.weights is None:
@@ -39,8 +45,7 @@ def encode_run(config: Encode) -> int:
         arrays |= {"z": encoding.z, "log_weight": encoding.log_weight}
     if labels is not None:
         arrays["labels"] = labels
-    with config.out.open("xb") as file:
-        np.savez(file, **arrays)  # type: ignore[arg-type]
+    write_whole(config.out, lambda file: np.savez(file, **arrays))  # type: ignore[arg-type]
     shapes = ", ".join(f"{name} {array.shape}" for name, array in arrays.items())
     print(f"{config.out}: {shapes}")
     return 0
@@ -48,13 +53,13 @@ def encode_run(config: Encode) -> int:
 
 def reconstruct_run(config: Reconstruct) -> int:
     """The program's `reconstruct`; its exit code."""
+    key = seed_key(config.seed)
     run = open_run(config.run)
-    new_file(config.out, (".npy", ".png"))
+    _check_output(run, config.out)
     data, _ = run_data(run, config.source, config.data_dir)
-    key = jax.random.key(config.seed)
     if config.out.suffix == ".png":
         shown = data[: _SHOWN // 2]
-        made = reconstructions(run.model, shown, key=key, progress=False)
+        made = as_data(run, reconstructions(run.model, shown, key=key, progress=False))
         _write(config.out, np.stack([shown, made], axis=1).reshape(-1, *made.shape[1:]))
     else:
         _write(config.out, reconstructions(run.model, data, key=key, progress=config.progress))
@@ -63,21 +68,25 @@ def reconstruct_run(config: Reconstruct) -> int:
 
 def sample_run(config: Sample) -> int:
     """The program's `sample`; its exit code."""
+    at_least_one(n=config.n)
+    if config.mixture is not None:
+        at_least_one(mixture=config.mixture)
+        if config.between is not None:
+            raise ValueError("--between and --mixture are two ways to choose z; give one of them.")
+    if config.between is not None and config.n < 2:
+        raise ValueError(f"--between needs both its ends: -n must be >= 2, got {config.n}.")
+    z_key, x_key = jax.random.split(seed_key(config.seed))
     run = open_run(config.run)
-    new_file(config.out, (".npy", ".png"))
-    if config.n < 1:
-        raise ValueError(f"-n must be >= 1, got {config.n}.")
-    z_key, x_key = jax.random.split(jax.random.key(config.seed))
+    _check_output(run, config.out)
     latent_size = run.config.model.latent_size
-    if config.between is not None:
-        z = _between(config, run, key=z_key)
-    elif config.mixture is not None:
-        z = _mixture_draws(config, run, config.mixture, key=z_key)
+    if config.between is None and config.mixture is None:
+        made = prior_samples(run.model, config.n, latent_size, key=x_key, mean=config.mean)
     else:
-        samples = prior_samples(run.model, config.n, latent_size, key=x_key, mean=config.mean)
-        _write(config.out, samples)
-        return 0
-    _write(config.out, decoded(run.model, z, key=x_key, mean=config.mean))
+        choose = _mixture_draws if config.between is None else _between
+        z = choose(config, run, key=z_key)
+        made = decoded(run.model, z, key=x_key, mean=config.mean)
+    keeps_probabilities = config.mean and config.out.suffix == ".npy"
+    _write(config.out, made if keeps_probabilities else as_data(run, made))
     return 0
 
 
@@ -94,31 +103,40 @@ def _between(config: Sample, run: Run, *, key: PRNGKeyArray) -> Float[Array, "n 
     return interpolation(jnp.asarray(ends[0]), jnp.asarray(ends[1]), config.n, path=config.path)
 
 
-def _mixture_draws(
-    config: Sample, run: Run, components: int, *, key: PRNGKeyArray
-) -> Float[Array, "n d"]:
+def _mixture_draws(config: Sample, run: Run, *, key: PRNGKeyArray) -> Float[Array, "n d"]:
     """Draws from a mixture of Gaussians fitted to where the training data lie."""
     try:
         from sklearn.mixture import GaussianMixture
     except ImportError as error:
         raise ValueError("--mixture needs scikit-learn: install hvax[mixture].") from error
-    parts = load_parts(run.config)
-    if components < 1 or components > len(parts.train):
-        raise ValueError(f"--mixture must be between 1 and the training points, got {components}.")
+    parts = run_parts(run, config.data_dir)
+    points = min(len(parts.train), _FITTED)
+    assert config.mixture is not None
+    if config.mixture > points:
+        raise ValueError(
+            f"--mixture must be at most {points}, the points it is fitted to, got {config.mixture}."
+        )
     rows = dataclasses.replace(parts.train, index=None, stored=parts.train.rows(slice(0, _FITTED)))
     if parts.transform is not None:
         rows = binarise_once(rows, "train")
-    encode_key, draw_key = jax.random.split(key)
+    encode_key, draw_key, order_key = jax.random.split(key, 3)
     embedded = encode(run.model, rows, key=encode_key, progress=False).z[:, 0]
     seed = int(jax.random.randint(draw_key, (), 0, 2**31 - 1))
-    mixture = GaussianMixture(components, random_state=seed).fit(embedded.astype(np.float64))
-    return jnp.asarray(mixture.sample(config.n)[0], dtype=float)
+    mixture = GaussianMixture(config.mixture, random_state=seed).fit(embedded.astype(np.float64))
+    # scikit-learn's draws come sorted by component.
+    return jax.random.permutation(order_key, jnp.asarray(mixture.sample(config.n)[0], dtype=float))
+
+
+def _check_output(run: Run, out: Path) -> None:
+    new_file(out, (".npy", ".png"))
+    if out.suffix == ".png":
+        image_grid(np.zeros((1, *run.x_shape)))  # refuses vectors, before the work
 
 
 def _write(path: Path, arrays: NDArray[Any]) -> None:
     if path.suffix == ".png":
-        save_grid(path, arrays[:_SHOWN])
+        arrays = arrays[:_SHOWN]
+        save_grid(path, arrays)
     else:
-        with path.open("xb") as file:
-            np.save(file, arrays)
+        write_whole(path, lambda file: np.save(file, arrays))
     print(f"{path}: {arrays.shape}")

@@ -1,5 +1,6 @@
 """`hvax report`: a run's page, from what its directory holds."""
 
+import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,10 @@ from hvax.commands.directory import (
 from hvax.commands.select import new_file, run_data
 from hvax.config import WriteReport
 from hvax.data.examples import Examples
+from hvax.evaluation.evaluate import Evaluation
 from hvax.report.report import Report, write_report
+
+_NUMBERS = {field.name for field in dataclasses.fields(Evaluation)} - {"per_point"}
 
 
 def report_run(config: WriteReport) -> int:
@@ -39,15 +43,13 @@ def report_on(run: Run, test: Examples, labels: NDArray[Any] | None, path: Path)
     """Writes the page of a run, whose test part is given, to `path`.
 
     A model's numbers are those of its last `hvax evaluate`, or else of the end of its training.
-    Raises `ValueError` where there are neither.
+    Raises `ValueError` where there are neither, or some are missing.
     """
     baseline = run.path / BASELINE
     trained = _results(run)
-    own = trained.get(run.config.model.model)
+    own = trained.get(run.config.model.model, {})
     beside = trained.get("vae") if run.config.model.model == "hvae" else None
     again, beside_again = (_evaluation(folder) for folder in (run.path, baseline))
-    if own is None and again is None:
-        raise ValueError(f"{run.path} holds no numbers yet: use `hvax evaluate {run.path}` first.")
     as_trained = again is None and beside_again is None
     write_report(
         Report(
@@ -55,9 +57,11 @@ def report_on(run: Run, test: Examples, labels: NDArray[Any] | None, path: Path)
             model=run.model,
             test=test,
             labels=labels,
-            evaluation={**(own or {}), **(again or {})},
+            evaluation=_whole({**own, **(again or {})}, run.path),
             history=read_metrics(run.path / METRICS),
-            baseline=None if beside is None else {**beside, **(beside_again or {})},
+            baseline=None
+            if beside is None
+            else _whole({**beside, **(beside_again or {})}, baseline),
             baseline_history=[] if beside is None else read_metrics(baseline / METRICS),
             difference=trained.get("difference") if beside is not None and as_trained else None,
             options=run.options,
@@ -67,12 +71,26 @@ def report_on(run: Run, test: Examples, labels: NDArray[Any] | None, path: Path)
     )
 
 
-def _results(run: Run) -> Mapping[str, Any]:
+def _results(run: Run) -> dict[str, Mapping[str, Any]]:
     """results.json: a row for each model, and their difference; empty before the end of a run."""
     path = run.path / RESULTS
-    if not path.is_file() and run.path.name == BASELINE:
-        path = run.path.parent / RESULTS
-    return read_json(path) if path.is_file() else {}
+    if not path.is_file() and run.path.absolute().name == BASELINE:
+        path = run.path.absolute().parent / RESULTS
+    rows = read_json(path) if path.is_file() else {}
+    for name, row in rows.items():
+        if not isinstance(row, dict):
+            raise ValueError(f"{path} is damaged: the row {name!r} holds no numbers but {row!r}.")
+    return rows
+
+
+def _whole(numbers: Mapping[str, Any], folder: Path) -> Mapping[str, Any]:
+    missing = sorted(_NUMBERS - numbers.keys())
+    if missing:
+        raise ValueError(
+            f"the numbers of {folder} are not complete ({missing[0]} is missing): "
+            f"use `hvax evaluate {folder}` first."
+        )
+    return numbers
 
 
 def _evaluation(folder: Path) -> Mapping[str, Any] | None:

@@ -1,16 +1,21 @@
-"""Which data a command works on, and where its output may go."""
+"""What a command works on, and where its output may go."""
 
 import dataclasses
+import io
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
+import jax
 import numpy as np
+from jaxtyping import PRNGKeyArray
 from numpy.typing import NDArray
 
-from hvax.commands.build import load_parts, load_whole
+from hvax.commands.build import Parts, load_parts, load_whole
 from hvax.commands.directory import Run
+from hvax.config import Train
 from hvax.data.examples import Examples
-from hvax.data.source import SOURCES
+from hvax.files import write_atomically
 from hvax.models.hvae import plain_vae
 
 
@@ -21,25 +26,24 @@ def run_data(
 
     Raises `ValueError` where the examples do not have the shape that the run was trained on.
     """
-    config = run.config
-    if data_dir is not None:
-        data = dataclasses.replace(config.data, data_dir=data_dir)
-        config = dataclasses.replace(config, data=data)
     if source is None:
-        parts = load_parts(config)
+        parts = run_parts(run, data_dir)
         return parts.test, parts.test_labels
-    if source not in SOURCES and source != config.source:
+    config = _moved(run.config, data_dir)
+    if config.source not in (source, str(Path(source).resolve())):
         # Names inside the run's own file mean nothing in another.
         data = dataclasses.replace(config.data, array=None, labels=None)
         config = dataclasses.replace(config, data=data)
     config = dataclasses.replace(config, source=source)
     examples, labels = load_whole(config, plain_vae(run.model).decoder.likelihood)
-    if examples.x_shape != run.x_shape:
-        raise ValueError(
-            f"{run.path} was trained on examples of shape {run.x_shape}, {source} has "
-            f"{examples.x_shape}."
-        )
-    return examples, labels
+    return _of_its_shape(run, examples, source), labels
+
+
+def run_parts(run: Run, data_dir: Path | None) -> Parts:
+    """The run's own data. Raises as `load_parts` and `run_data` do."""
+    parts = load_parts(_moved(run.config, data_dir))
+    _of_its_shape(run, parts.test, run.config.source)
+    return parts
 
 
 def evenly(examples: Examples, most: int) -> Examples:
@@ -51,12 +55,57 @@ def evenly(examples: Examples, most: int) -> Examples:
     return dataclasses.replace(examples, index=index)
 
 
-def new_file(path: Path, suffixes: tuple[str, ...], *, overwrite: bool = False) -> Path:
-    """An output path, refused with `ValueError` where it exists or ends in another suffix."""
+def as_data(run: Run, x: NDArray[Any]) -> NDArray[Any]:
+    """Draws, or E[x | z], as the run's data hold them: one class where those are integers."""
+    return x if x.shape[1:] == run.x_shape else x.argmax(axis=-1)
+
+
+def at_least_one(**options: int) -> None:
+    """Refuses options below 1 with `ValueError`."""
+    for name, value in options.items():
+        if value < 1:
+            raise ValueError(f"--{name.replace('_', '-')} must be >= 1, got {value}.")
+
+
+def seed_key(seed: int) -> PRNGKeyArray:
+    """The key of --seed. Raises `ValueError` where JAX would wrap the seed around."""
+    if not 0 <= seed < 2**32:
+        raise ValueError(f"--seed must be in [0, 2**32), got {seed}.")
+    return jax.random.key(seed)
+
+
+def new_file(path: Path, suffixes: tuple[str, ...], *, overwrite: bool | None = None) -> Path:
+    """An output path, refused where it exists, ends in another suffix or lies in no folder.
+
+    `overwrite` is what --overwrite says, None for a command without it.
+    """
     if path.suffix not in suffixes:
         raise ValueError(f"the output must end in {' or '.join(suffixes)}, got {path}.")
     if path.exists() and not (overwrite and path.is_file()):
-        raise ValueError(f"{path} is there already; give another name or remove it.")
+        remedy = "or use --overwrite" if overwrite is False and path.is_file() else "or remove it"
+        raise ValueError(f"{path} is there already; give another name {remedy}.")
     if not path.parent.is_dir():
-        raise FileNotFoundError(f"the folder {path.parent} does not exist.")
+        raise FileNotFoundError(f"the folder {path.parent} does not exist; make it first.")
     return path
+
+
+def write_whole(path: Path, write: Callable[[BinaryIO], None]) -> None:
+    """A file of what `write` writes, all of it or none."""
+    buffer = io.BytesIO()
+    write(buffer)
+    write_atomically(path, buffer.getvalue())
+
+
+def _moved(config: Train, data_dir: Path | None) -> Train:
+    if data_dir is None:
+        return config
+    return dataclasses.replace(config, data=dataclasses.replace(config.data, data_dir=data_dir))
+
+
+def _of_its_shape(run: Run, examples: Examples, source: str) -> Examples:
+    if examples.x_shape != run.x_shape:
+        raise ValueError(
+            f"{run.path} was trained on examples of shape {run.x_shape}, {source} has "
+            f"{examples.x_shape}."
+        )
+    return examples

@@ -20,7 +20,7 @@ from hvax.commands.directory import (
     write_json,
 )
 from hvax.commands.report import report_on
-from hvax.commands.select import evenly
+from hvax.commands.select import evenly, seed_key
 from hvax.config import Train
 from hvax.evaluation.evaluate import Evaluation, difference, evaluate
 from hvax.evaluation.table import GREY, as_json
@@ -35,11 +35,10 @@ def train(config: Train) -> int:
 
     Raises `ValueError`, `TypeError` and `OSError` for bad input, before anything is written.
     """
-    if not 0 <= config.train.seed < 2**32:
-        raise ValueError(f"--seed must be in [0, 2**32), got {config.train.seed}.")
+    key = seed_key(config.train.seed)
     jax.config.update("jax_enable_x64", config.train.x64)
     parts = load_parts(config)
-    vae = build_vae(config, parts, key=jax.random.key(config.train.seed))
+    vae = build_vae(config, parts, key=key)
     models: dict[str, PyTree] = {"vae": vae}
     if config.model.model == "hvae":
         plain = models if config.train.baseline else {}

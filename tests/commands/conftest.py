@@ -1,0 +1,89 @@
+"""A run, trained once; every test works in a folder of its own that holds a copy."""
+
+import contextlib
+import re
+import shutil
+
+import jax
+import pytest
+
+from hvax.cli import main
+from runs_for_tests import contents
+
+TRAIN = (
+    "train digits --epochs 1 --hidden 8 --latent-size 2 --num-samples 5 --test-points 10"
+    " --batch-size 16 --num-steps 1 --no-progress --no-report"
+)
+
+
+@contextlib.contextmanager
+def settings():
+    """JAX's settings while the program runs in this process, and afterwards as they were.
+
+    It compiles in half the time, to the same numbers but for rounding; `main` sets the precision.
+    """
+    names = ("jax_disable_most_optimizations", "jax_enable_x64")
+    before = {name: jax.config.read(name) for name in names}
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    for name, value in before.items():
+        jax.config.update(name, value)
+
+
+@pytest.fixture(autouse=True)
+def settings_as_before():
+    with settings():
+        yield
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("trained") / "run"
+    with settings():
+        assert main([*TRAIN.split(), "--run-dir", str(folder)]) == 0
+    return folder
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch, trained):
+    """The working folder, with the run as `run`."""
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(trained, tmp_path / "run")
+    return tmp_path
+
+
+@pytest.fixture
+def ran(here, capsys):
+    """Runs the program; what it printed."""
+
+    def run(arguments: str) -> str:
+        code = main(arguments.split())
+        out, err = capsys.readouterr()
+        assert (code, err) == (0, ""), arguments
+        return out
+
+    return run
+
+
+@pytest.fixture
+def refused(here, capsys, monkeypatch):
+    """Runs the program, which must refuse in one line, before any work, and write nothing."""
+
+    def work(*_, **__):
+        pytest.fail("it began to work")
+
+    for name in ("evaluation.evaluate.draws", "evaluation.latent.padded_batches"):
+        monkeypatch.setattr(f"hvax.{name}", work)
+    for name in ("evaluate.annealed_importance_sampling", "report.write_report"):
+        monkeypatch.setattr(f"hvax.commands.{name}", work)
+
+    def run(arguments: str, message: str) -> None:
+        before = contents(here)
+        code = main(arguments.split())
+        out, err = capsys.readouterr()
+        assert (code, out) == (2, ""), arguments
+        assert re.fullmatch(r"hvax: .+\n", err), err
+        assert re.search(message, err), err
+        assert contents(here) == before, arguments
+
+    return run

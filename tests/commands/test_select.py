@@ -1,0 +1,209 @@
+"""What every command takes and where it writes: bad data and options cost nothing."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from hvax.cli import main
+from hvax.data import load_source
+from hvax.evaluation.latent import Encoding
+from runs_for_tests import (
+    COMMANDS,
+    FEW,
+    ON_OTHER_DATA,
+    ON_OWN_DATA,
+    SMALL,
+    bits,
+    contents,
+    edit,
+    load_npz,
+    on_run,
+    read_json,
+    untrained,
+)
+
+
+@pytest.mark.parametrize("command", ON_OWN_DATA)
+def test_data_that_have_moved_are_found(command, here, refused, monkeypatch):
+    def moved(source, *, data_dir, **_):
+        raise FileNotFoundError(f"looked in {data_dir}")
+
+    monkeypatch.setattr("hvax.commands.build.load_source", moved)
+    arguments = on_run(command)
+    refused(f"{arguments} --data-dir there", "looked in there")
+    before = read_json(here / "run" / "config.json")["options"]["data"]["data_dir"]
+    refused(arguments, f"looked in {before}")
+
+
+@pytest.mark.parametrize("source", ["", "two.npz", "folder/../two.npz", "one.npz", "digits"])
+def test_sources_beside_a_run_on_named_arrays(source, here, ran, monkeypatch):
+    """The names are kept for the run's own file, however it is called, and for no other."""
+
+    def rows(model, data, **_):
+        x = data[:]
+        return Encoding(x, x, x[:, None], x)
+
+    monkeypatch.setattr("hvax.commands.latent.encode", rows)
+    (here / "folder").mkdir()
+    np.savez("two.npz", a=bits(50), b=np.zeros(3), y=np.arange(50))
+    np.savez("one.npz", other=bits(20))
+    untrained(f"two.npz --array a --labels y --likelihood bernoulli {SMALL}")
+    ran(f"encode other {source} --out z.npz --no-progress")
+    found = load_npz("z.npz")
+    labels = found.get("labels")
+    if source == "one.npz":
+        np.testing.assert_array_equal(found["mean"], bits(20))
+        assert labels is None
+    elif source == "digits":
+        assert found["mean"].shape == (1797, 8, 8) and set(np.unique(found["mean"])) == {0, 1}
+        np.testing.assert_array_equal(labels, load_source("digits").labels)
+    else:
+        assert len(labels) == (50 if source else 5)
+        np.testing.assert_array_equal(found["mean"], bits(50)[labels])
+
+
+@pytest.mark.parametrize("command", [*COMMANDS.values(), f"evaluate {{}} {FEW}"])
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt()])
+def test_an_output_is_written_whole_or_not_at_all(command, error, here, monkeypatch, capsys):
+    def fail(_):
+        raise error
+
+    # A valid one, which no failure may touch.
+    record = read_json("run/results.json")["hvae"]
+    (here / "run" / "evaluation.json").write_text(json.dumps(record))
+    before = contents(here)
+    monkeypatch.setattr("hvax.files.os.fsync", fail)
+    monkeypatch.setattr("hvax.report.sections.report_html", lambda *_, **__: "<!doctype html>")
+    full = isinstance(error, OSError)
+    assert main(command.format("run").split()) == (2 if full else 130)
+    err = capsys.readouterr().err
+    assert err.count("\n") == 1 and ("No space left" if full else "interrupted") in err
+    assert contents(here) == before
+
+
+def write_data(folder: Path) -> None:
+    np.save(folder / "ok.npy", bits(20))
+    np.save(folder / "vectors.npy", np.zeros((5, 64), np.float32))
+    np.save(folder / "nan.npy", np.where(np.arange(320).reshape(5, 8, 8) == 70, np.nan, 0.5))
+    np.save(folder / "above.npy", np.full((5, 8, 8), 1.5))
+    np.save(folder / "below.npy", np.full((5, 8, 8), -1))
+    np.save(folder / "none.npy", np.zeros((0, 8, 8)))
+    np.savez(folder / "two.npz", a=bits(5), b=bits(5))
+    (folder / "text.npy").write_bytes(b"not an array")
+
+
+BAD_DATA = [
+    ("no-such-source", "digits, mnist, fashion-mnist, binarized-mnist"),
+    ("missing.npy", "missing.npy"),
+    ("mnist", "--data-dir"),
+    ("vectors.npy", r"run was trained on examples of shape \(8, 8\), vectors.npy has \(64,\)"),
+    ("nan.npy", r"finite, got nan at index \(1, 0, 6\)"),
+    ("above.npy", r"Bernoulli needs data in \[0, 1\]; got 1.5"),
+    ("below.npy", r"Bernoulli needs data in \[0, 1\]; got -1"),
+    ("none.npy", "at least one example"),
+    ("two.npz", "a, b"),
+    ("text.npy", "text.npy"),
+]
+
+
+@pytest.mark.parametrize(("source", "message"), BAD_DATA)
+def test_bad_data_are_told_by_every_command(source, message, here, refused):
+    write_data(here)
+    for command in ON_OTHER_DATA:
+        refused(COMMANDS[command].format(f"run {source}"), message)
+
+
+@pytest.mark.parametrize("binarise", ["static", "dynamic"])
+def test_binarising_does_not_hide_data_outside_the_support(binarise, here, refused):
+    write_data(here)
+    edit(options__data__binarise=binarise)(here / "run")
+    for source in ("above.npy", "below.npy"):
+        refused(COMMANDS["encode"].format(f"run {source}"), r"Bernoulli needs data in \[0, 1\]")
+        options = f"--likelihood bernoulli --binarise {binarise} --no-progress --run-dir new"
+        refused(f"train {source} {options}", r"Bernoulli needs data in \[0, 1\]")
+
+
+@pytest.mark.parametrize("command", ON_OWN_DATA)
+def test_a_runs_own_file_that_is_another_now(command, here, refused):
+    np.save("ok.npy", bits(20))
+    untrained(f"ok.npy --likelihood bernoulli {SMALL}")
+    np.save("ok.npy", np.zeros((20, 3), np.float32))
+    refused(on_run(command, "other"), r"trained on .* shape \(8, 8\), .*ok.npy has \(3,\)")
+    (here / "ok.npy").unlink()
+    refused(on_run(command, "other"), "ok.npy")
+
+
+BAD_OPTIONS = [
+    ("evaluate run --num-samples 0", "--num-samples must be >= 1, got 0"),
+    ("evaluate run --num-samples -1", "--num-samples must be >= 1, got -1"),
+    ("evaluate run --points 0", "--points must be >= 1, got 0"),
+    ("evaluate run --ais --ais-points 0", "--ais-points must be >= 1, got 0"),
+    ("evaluate run --ais --ais-temperatures 0", "--ais-temperatures must be >= 1, got 0"),
+    ("evaluate run --ais --ais-chains 0", "--ais-chains must be >= 1, got 0"),
+    ("evaluate run --ais --ais-leapfrog 0", "--ais-leapfrog must be >= 1, got 0"),
+    ("encode run --weights 0", "--weights must be >= 1, got 0"),
+    ("encode run --weights -2", "--weights must be >= 1, got -2"),
+    ("sample run -n 0", "--n must be >= 1, got 0"),
+    ("sample run -n -4", "--n must be >= 1, got -4"),
+    ("sample run --mixture 0", "--mixture must be >= 1, got 0"),
+    ("sample run --mixture 1438", "--mixture must be at most 1437, the points .*, got 1438"),
+    ("sample run --mixture 2 --between 0 1", "--between and --mixture"),
+    ("sample run --between 0 180", "two indices of test examples, 0 to 179, got 0 180"),
+    ("sample run --between -1 3", "two indices of test examples, 0 to 179, got -1 3"),
+    ("sample run --between 0 1 -n 1", "--between needs both its ends: -n must be >= 2, got 1"),
+    # Where it is written
+    ("evaluate run --per-point file.npy", "file.npy is there already; give another name or remove"),
+    ("evaluate run --per-point new.txt", "must end in .npy, got new.txt"),
+    ("encode run --out file.npz", "file.npz is there already"),
+    ("encode run --out folder.npz", "folder.npz is there already"),
+    ("encode run --out none/z.npz", "the folder none does not exist; make it first"),
+    ("encode run --out file.npz/z.npz", "the folder file.npz does not exist"),
+    ("encode run --out z.npy", "must end in .npz, got z.npy"),
+    ("encode run --out z", "must end in .npz, got z"),
+    ("reconstruct run --out file.png", "file.png is there already"),
+    ("reconstruct run --out r.jpg", "must end in .npy or .png, got r.jpg"),
+    ("reconstruct run --out none/r.npy", "the folder none does not exist"),
+    ("sample run --out file.npy", "file.npy is there already"),
+    ("sample run --out s.npz", "must end in .npy or .png, got s.npz"),
+    ("sample run --out none/s.npy", "the folder none does not exist"),
+    ("report run", "run/report.html is there already; give another name or use --overwrite"),
+    ("report run --out file.html", "file.html is there already; .* or use --overwrite"),
+    ("report run --out folder.html --overwrite", "folder.html is there already; .* remove it"),
+    ("report run --out report.pdf", "must end in .html, got report.pdf"),
+    ("report run --out none/report.html", "the folder none does not exist"),
+    *[
+        (f"{command} run --seed {seed}", r"--seed must be in \[0, 2\*\*32\), got")
+        for command in ("evaluate", "encode", "reconstruct", "sample")
+        for seed in (-1, 2**32, 10**30)
+    ],
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("arguments", "message"), BAD_OPTIONS)
+def test_bad_options_are_told_before_any_work(arguments, message, here, refused):
+    for name in ("file.npy", "file.npz", "file.png", "file.html", "run/report.html"):
+        (here / name).write_text("not to be lost")
+    for name in ("folder.npz", "folder.html"):
+        (here / name).mkdir()
+    refused(arguments, message)
+
+
+def test_the_program_itself(here):
+    """In processes of its own, with progress bars, which leave the output alone."""
+    hvax = Path(sys.executable).with_name("hvax")
+    env = os.environ | {"JAX_ENABLE_X64": "0", "JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}
+    env |= {"XDG_CACHE_HOME": str(here / "cache")}  # compiled programs, and not the user's
+    good, bad = (
+        subprocess.run([hvax, *arguments.split()], env=env, capture_output=True, text=True)
+        for arguments in ("encode run --out z.npz", "sample nowhere")
+    )
+    assert good.returncode == 0 and "Traceback" not in good.stderr
+    assert good.stdout == "z.npz: mean (180, 2), sigma (180, 2), z (180, 2), labels (180,)\n"
+    assert load_npz("z.npz")["z"].shape == (180, 2)
+    assert (bad.returncode, bad.stdout) == (2, "")
+    assert bad.stderr.startswith("hvax: nowhere is no run") and bad.stderr.count("\n") == 1
