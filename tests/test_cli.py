@@ -165,7 +165,7 @@ def test_a_run_tells_its_numbers(digits_run):
     rows = {line.split()[0]: line for line in lines if re.match(r"H?VAE +-\d", line)}
     results = read_json(folder / "results.json")
     apart = results.pop("difference")
-    assert f"{apart['nll']:+.2f} +- {apart['nll_se']:.2f}" in done.stdout
+    assert f"{apart['nll']:+.3f} +- {apart['nll_se']:.3f}" in done.stdout
     for name, row in results.items():
         assert f"{row['elbo']:.2f} +- {row['elbo_se']:.2f}" in rows[name.upper()]
         assert f"{row['nll']:.2f} +- {row['nll_se']:.2f}" in rows[name.upper()]

@@ -146,8 +146,8 @@ def _table(rows: Mapping[str, Mapping[str, Any]], apart: Mapping[str, float] | N
             f"{name.upper():11}{elbo:>16}{nll:>22}{row['seconds_training']:>9.1f}{moved:>18}"
         )
     if apart is not None:
-        elbo = f"{apart['elbo']:+.2f} +- {apart['elbo_se']:.2f}"
-        nll = f"{apart['nll']:+.2f} +- {apart['nll_se']:.2f}"
+        elbo = f"{apart['elbo']:+.3f} +- {apart['elbo_se']:.3f}"
+        nll = f"{apart['nll']:+.3f} +- {apart['nll_se']:.3f}"
         lines.append(f"{'HVAE - VAE':11}{elbo:>16}{nll:>22}   point by point")
     if first["grey"]:
         lines.append(GREY)

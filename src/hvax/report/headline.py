@@ -153,5 +153,5 @@ def _difference(key: str | None, difference: Mapping[str, Any]) -> Html:
 
 def _with_error(value: float, error: float | None, *, sign: bool = False) -> str:
     """A difference, whose error is not known where there is one point."""
-    known = "" if error is None or math.isnan(error) else f" ± {number(error)}"
-    return number(value, sign=sign) + known
+    known = "" if error is None or math.isnan(error) else f" ± {number(error, 3)}"
+    return number(value, 3, sign=sign) + known
