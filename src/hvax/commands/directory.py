@@ -157,10 +157,9 @@ def dumps(record: Any, *, indent: int | None = None) -> str:
 
 def _is_run(path: Path) -> bool:
     try:
-        record = json.loads((path / CONFIG).read_bytes())
+        return {"format", "hvax", "options"} <= read_json(path / CONFIG).keys()
     except (OSError, ValueError):
         return False
-    return isinstance(record, dict) and {"format", "hvax", "options"} <= set(record)
 
 
 def _absolute(config: Train) -> Train:

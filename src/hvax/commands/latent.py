@@ -45,7 +45,7 @@ def encode_run(config: Encode) -> int:
         arrays |= {"z": encoding.z, "log_weight": encoding.log_weight}
     if labels is not None:
         arrays["labels"] = labels
-    write_whole(config.out, lambda file: np.savez(file, **arrays))  # type: ignore[arg-type]
+    write_whole(config.out, lambda file: np.savez(file, allow_pickle=False, **arrays))
     shapes = ", ".join(f"{name} {array.shape}" for name, array in arrays.items())
     print(f"{config.out}: {shapes}")
     return 0

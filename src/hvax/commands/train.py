@@ -23,7 +23,7 @@ from hvax.commands.report import report_on
 from hvax.commands.select import evenly, seed_key
 from hvax.config import Train
 from hvax.evaluation.evaluate import Evaluation, difference, evaluate
-from hvax.evaluation.table import GREY, as_json
+from hvax.evaluation.table import GREY, UNTRUSTED, as_json
 from hvax.structure import save
 from hvax.training.fit import Event, check_fit, fit
 
@@ -151,4 +151,6 @@ def _table(rows: Mapping[str, Mapping[str, Any]], apart: Mapping[str, float] | N
         lines.append(f"{'HVAE - VAE':11}{elbo:>16}{nll:>22}   point by point")
     if first["grey"]:
         lines.append(GREY)
+    if not all(row["trusted"] for row in rows.values()):
+        lines.append(UNTRUSTED)
     return "\n".join(lines)

@@ -12,6 +12,8 @@ GREY = (
     "entropies here, not likelihoods. Binarise the data to compare with others."
 )
 
+UNTRUSTED = "WARNING untrusted-nll: the estimate is not to be trusted; use more samples."
+
 
 def as_json(evaluation: Evaluation) -> dict[str, Any]:
     """Every number but those of single points, with the verdict on the NLL."""
@@ -60,7 +62,7 @@ def as_table(evaluation: Evaluation) -> str:
     if e.grey:
         lines.append(GREY)
     if not e.trusted:
-        lines.append("WARNING untrusted-nll: the estimate is not to be trusted; use more samples.")
+        lines.append(UNTRUSTED)
     return "\n".join(lines)
 
 
