@@ -94,7 +94,7 @@ class StepByStep:
 
 
 def floor(name: str, options: Any) -> float:
-    """Milliseconds of the step's multiplications at the speed of a large matrix product.
+    """Milliseconds of the step's matrix products alone, at the speed they reach in its batch.
 
     One evaluation of the decoder's gradient is a product forwards and one back for each layer;
     training differentiates both, two products each: six in all, K + 1 times. A plain VAE takes
@@ -107,28 +107,35 @@ def floor(name: str, options: Any) -> float:
         maps = 25 * (4 * 4 * 32 * 32 + 7 * 7 * 32 * 16 + 14 * 14 * 16)
         decoder = maps + 64 * 450 + 450 * 512
         first, encoder = 25 * 14 * 14 * 16, maps + 512 * 450 + 450 * 128
+        speed = flops_per_ms(options.batch, 450, 512)
     else:
         decoder = net.hidden * (net.latent + features)
         first, encoder = net.hidden * features, net.hidden * (features + 2 * net.latent)
+        speed = flops_per_ms(options.batch, net.hidden, features)
     products = 3 * encoder - first + (6 * (K + 1) if K else 3) * decoder
-    return 2 * options.batch * products / flops_per_ms()
+    return 2 * options.batch * products / speed
+
+
+def flops_per_ms(batch: int, n_in: int, n_out: int) -> float:
+    """Of the three products of a dense layer: forwards, back to its inputs, and to its weights."""
+    h, weight = jnp.ones((batch, n_in)), jnp.zeros((n_out, n_in))
+    flops, times = 6 * batch * n_in * n_out, []
+    rounds = max(1, int(5e9 / flops))
+    for _ in range(4):
+        began = time.perf_counter()
+        jax.block_until_ready(_layer(h, weight, rounds))
+        times.append(time.perf_counter() - began)
+    return rounds * flops / (1e3 * min(times[1:]))
 
 
 @jax.jit
-def _square(a: Any) -> Any:
-    return a @ a
+def _layer(h: Any, weight: Any, rounds: int) -> Any:
+    def products(_: Any, carry: Any) -> Any:
+        h, _ = carry
+        y = h @ weight.T
+        return y @ weight, y.T @ h
 
-
-def flops_per_ms() -> float:
-    """Of a matrix product of 1,024 x 1,024 x 1,024."""
-    n = 1024
-    a = jnp.ones((n, n))
-    times = []
-    for _ in range(8):
-        began = time.perf_counter()
-        jax.block_until_ready(_square(a))
-        times.append(time.perf_counter() - began)
-    return 2 * n**3 / (1e3 * min(times))
+    return jax.lax.fori_loop(0, rounds, products, (h, weight))
 
 
 def compare(name: str, options: Any) -> None:

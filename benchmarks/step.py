@@ -10,8 +10,8 @@ faster), and the table their median, least and greatest. PyTorch runs in the mod
 in the same run. Before anything is timed, losses and gradients of both are compared in float64.
 
 PyTorch is looked for in .venv-torch/bin/python (or --torch); without it hvax is timed alone. The
-floor is what the step's matrix products take at the speed of a large one, measured in the same
-round.
+floor is what the step's matrix products take alone, at the speed that they reach in its batch,
+measured in the same round.
 """
 
 import argparse

@@ -52,8 +52,8 @@ def scatter(
     before, _ = padding(small, large)
     pieces = []
     for block in _blocks(small, large):
-        taps = x[:, block.start * c_small : block.stop * c_small] @ _band(weight, block)
-        taps = jax.lax.split(taps, [taps.shape[1] // KERNEL] * KERNEL, axis=1)
+        products = x[:, block.start * c_small : block.stop * c_small] @ _band(weight, block)
+        taps = jax.lax.split(products, [products.shape[1] // KERNEL] * KERNEL, axis=1)
         planes = [
             sum(jnp.pad(taps[a], ((a // 2, 2 - a // 2), (0, 0))) for a in range(r, KERNEL, 2))
             for r in range(STRIDE)
