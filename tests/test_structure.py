@@ -380,7 +380,7 @@ def node(name, **fields):
         ({"weights": "../weights.safetensors"}, "outside the folder"),
         ({"weights": "/etc/hostname"}, "outside the folder"),
         ({"weights": "deeper/weights.safetensors"}, "outside the folder"),
-        ({"sha256": "0" * 64}, "its checksum is not the one in structure.json"),
+        ({"sha256": "0" * 64}, "its checksum is not the one that was written"),
         ({"model": node("subprocess.Popen", args={"value": "x"})}, NOT_OURS),
         ({"model": node("os.system")}, NOT_OURS),
         ({"model": node("hvax.structure.load")}, NOT_OURS),

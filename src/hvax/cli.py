@@ -2,14 +2,19 @@
 
 import os
 import sys
-from collections.abc import Callable, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import jax
 import tyro
+from tqdm import tqdm
 
 from hvax import __version__
+from hvax.caution import GreyLevels, HvaxWarning, UntrustedNLL
+from hvax.commands.directory import resumed_options
 from hvax.commands.evaluate import evaluate_run
 from hvax.commands.latent import encode_run, reconstruct_run, sample_run
 from hvax.commands.report import report_run
@@ -27,7 +32,8 @@ COMMANDS: dict[str, tuple[type, Callable[[Any], int]]] = {
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs the program; its exit code: 0, 2 for bad input, 130 after Ctrl-C."""
+    """Runs the program; its exit code: 0; 2 for bad input; 1 for a run that numbers ended, and with
+    --strict for one that gave a warning; 130 after Ctrl-C and 143 after SIGTERM."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     if arguments == ["--version"]:
         print(f"hvax {__version__}")
@@ -41,13 +47,50 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     command = next(run for options, run in COMMANDS.values() if isinstance(config, options))
     try:
-        return command(config)
+        if isinstance(config, Train) and config.resume:
+            config = tyro.cli(
+                Train,
+                prog="hvax train",
+                default=resumed_options(config.run_dir),
+                args=arguments[1:],
+                config=(tyro.conf.OmitArgPrefixes,),
+            )
+        with _warnings() as given:
+            code = command(config)
+        return 1 if code == 0 and given and getattr(config, "strict", False) else code
     except (ValueError, TypeError, OSError) as error:
-        print(f"hvax: {' '.join(str(error).split())}", file=sys.stderr)
+        _say(" ".join(str(error).split()))
         return 2
+    except FloatingPointError as error:
+        _say(" ".join(str(error).split()))
+        return 1
     except KeyboardInterrupt:
-        print("hvax: interrupted", file=sys.stderr)
+        _say("interrupted")
         return 130
+
+
+def _say(line: str) -> None:
+    tqdm.write(f"hvax: {line}", file=sys.stderr)
+
+
+@contextmanager
+def _warnings() -> Iterator[list[str]]:
+    """Warnings of hvax's own as one line each; the names of those that were given."""
+    given: list[str] = []
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", HvaxWarning)
+        others = warnings.showwarning
+
+        def show(message: Any, category: type[Warning], *where: Any, **more: Any) -> None:
+            if not issubclass(category, HvaxWarning):
+                others(message, category, *where, **more)
+                return
+            given.append(category.name)
+            if category not in (UntrustedNLL, GreyLevels):  # those stand in the table
+                _say(f"WARNING {message}")
+
+        warnings.showwarning = show
+        yield given
 
 
 def run() -> None:

@@ -100,6 +100,10 @@ class TrainOptions:
     """Step size of the optimiser."""
     patience: Unset[int] = None
     """Stop after this many epochs without a better validation ELBO."""
+    save_seconds: float = 60.0
+    """Seconds between checkpoints; there is one at the end too."""
+    max_skipped: int = 10
+    """End the run after so many updates in a row with a loss or gradient that is not finite."""
     seed: int = 0
     """Of the weights, the batches and the noise."""
     x64: bool = False
@@ -121,7 +125,12 @@ class Train:
     run_dir: Unset[Path] = None
     """Where the run is written; by default runs/SOURCE-MODEL-DATE-TIME."""
     overwrite: bool = False
-    """Replace a run that is there."""
+    """Replace a run that is there: hvax train digits --run-dir runs/a --overwrite."""
+    resume: bool = False
+    """Go on with the run in --run-dir: hvax train digits --run-dir runs/a --resume.
+    Its options are those it was started with, but for those given again."""
+    strict: bool = False
+    """Exit with 1 where a warning was given (docs/warnings.md)."""
     progress: bool = True
     """Show progress bars."""
     report: bool = True
@@ -160,6 +169,8 @@ class Evaluate:
     """Leapfrog steps of each HMC transition of AIS."""
     data_dir: Unset[Path] = None
     """Folder of the named sources, if it has moved."""
+    strict: bool = False
+    """Exit with 1 where a warning was given (docs/warnings.md)."""
     progress: bool = True
     """Show progress bars."""
 

@@ -8,7 +8,6 @@ one whole model.
 """
 
 import dataclasses
-import hashlib
 import inspect
 import json
 from collections.abc import Callable
@@ -17,13 +16,11 @@ from typing import Any
 
 import equinox as eqx
 import jax
-import jax.numpy as jnp
 import numpy as np
-import safetensors
-import safetensors.numpy
 from jaxtyping import Array
 
 from hvax import parameter
+from hvax.arrays import pack, unpack
 from hvax.files import write_atomically
 from hvax.hamiltonian import flow, gradient, tempering
 from hvax.models import (
@@ -88,24 +85,27 @@ def save(model: eqx.Module, folder: str | Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     arrays: dict[str, np.ndarray] = {}
     tree = _encode(model, "", arrays)
-    # safetensors' NumPy reader knows no bfloat16 or float8: their bits are stored as integers.
-    narrow = {name: str(a.dtype) for name, a in arrays.items() if a.dtype.kind == "V"}
-    stored = {n: a.view(f"u{a.dtype.itemsize}") if n in narrow else a for n, a in arrays.items()}
-    weights = safetensors.numpy.save(stored)
-    digest = hashlib.sha256(weights).hexdigest()
-    name = f"weights-{digest[:16]}.safetensors"
+    weights = pack(arrays)
+    name = f"weights-{weights.sha256[:16]}.safetensors"
     manifest = {
         "format": FORMAT,
         "weights": name,
-        "sha256": digest,
-        "narrow": narrow,
+        "sha256": weights.sha256,
+        "narrow": weights.narrow,
         "model": tree,
     }
-    write_atomically(folder / name, weights)
+    write_atomically(folder / name, weights.content)
     write_atomically(folder / STRUCTURE, json.dumps(manifest, indent=1).encode())
     for old in folder.glob("weights-*.safetensors"):
         if old.name != name:
             old.unlink()
+
+
+def digest(model: eqx.Module) -> str:
+    """The SHA-256 of a model's arrays: equal for models that are equal bit for bit."""
+    arrays: dict[str, np.ndarray] = {}
+    _encode(model, "", arrays)
+    return pack(arrays).sha256
 
 
 def load(folder: str | Path, *, like: eqx.Module | None = None) -> Any:
@@ -118,7 +118,8 @@ def load(folder: str | Path, *, like: eqx.Module | None = None) -> Any:
     """
     folder = Path(folder)
     manifest = _read_manifest(folder / STRUCTURE)
-    arrays = _read_weights(folder, manifest)
+    weights = folder / manifest["weights"]
+    arrays = unpack(weights, sha256=manifest["sha256"], narrow=manifest["narrow"])
     if like is not None:
         return _fill(like, arrays, folder)
     try:
@@ -232,12 +233,7 @@ def _read_manifest(path: Path) -> dict[str, Any]:
         manifest = json.loads(path.read_bytes())
         version = manifest["format"]
         if version == FORMAT:
-            for name, kind in (
-                ("weights", str),
-                ("sha256", str),
-                ("narrow", dict),
-                ("model", dict),
-            ):
+            for name, kind in _MANIFEST.items():
                 if not isinstance(manifest[name], kind):
                     raise ValueError(f"{name!r} is no {kind.__name__}")
             if Path(manifest["weights"]).name != manifest["weights"]:
@@ -251,25 +247,3 @@ def _read_manifest(path: Path) -> dict[str, Any]:
         f"{path} has format {version!r}; this version of hvax reads format {FORMAT}. "
         "Install a newer hvax to load it."
     )
-
-
-def _read_weights(folder: Path, manifest: dict[str, Any]) -> dict[str, Array]:
-    path = folder / manifest["weights"]
-    if not path.is_file():
-        raise FileNotFoundError(f"the weights file {path} is missing.")
-    content = path.read_bytes()
-    if hashlib.sha256(content).hexdigest() != manifest["sha256"]:
-        raise ValueError(f"{path} is damaged: its checksum is not the one in {STRUCTURE}.")
-    try:
-        stored = safetensors.numpy.load(content)
-    except safetensors.SafetensorError as error:
-        raise ValueError(f"{path} is damaged: {error}.") from error
-    wide = [name for name, array in stored.items() if array.dtype.itemsize == 8]
-    if wide and not jax.config.read("jax_enable_x64"):
-        raise ValueError(
-            f"{path} holds 64-bit arrays ({wide[0]} and others); switch them on with "
-            "jax.config.update('jax_enable_x64', True) before loading."
-        )
-    for name, dtype in manifest["narrow"].items():
-        stored[name] = stored[name].view(jnp.dtype(dtype))
-    return {name: jnp.asarray(array) for name, array in stored.items()}

@@ -11,7 +11,7 @@ import pytest
 
 import hvax
 from hvax.cli import main
-from hvax.commands.directory import dumps
+from hvax.files import dumps
 from hvax.data import load_source, split
 from hvax.evaluation.ais import AIS
 from hvax.evaluation.table import as_json, as_table

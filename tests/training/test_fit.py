@@ -14,7 +14,7 @@ from hvax.models.decoder import Decoder
 from hvax.models.likelihood import Bernoulli, Poisson
 from hvax.models.vae import VAE
 from hvax.training import feed
-from hvax.training import fit as fit_module
+from hvax.training import loop
 from hvax.training.fit import check_fit, fit
 from hvax.training.validation import Validation
 from models_for_tests import linear_gaussian
@@ -92,7 +92,7 @@ def test_the_length_of_a_call_changes_no_number(seconds, monkeypatch):
         return numbers(train(loss_function=distance, validation=X[:9]))
 
     expected = end()
-    monkeypatch.setattr(fit_module, "_CHUNK_SECONDS", seconds)
+    monkeypatch.setattr(loop, "_CHUNK_SECONDS", seconds)
     assert end() == expected
 
 
@@ -243,7 +243,7 @@ def test_ctrl_c_ends_the_run_with_what_it_has():
 
 
 def test_ctrl_c_within_an_epoch_ends_it_after_the_steps_in_hand(monkeypatch):
-    monkeypatch.setattr(fit_module, "_CHUNK_SECONDS", 1e-9)  # a step a call
+    monkeypatch.setattr(loop, "_CHUNK_SECONDS", 1e-9)  # a step a call
 
     pressed = []
 

@@ -1,4 +1,4 @@
-"""Ctrl-C as a request, and the handler before it put back."""
+"""Ctrl-C and SIGTERM as a request, and the handlers before them put back."""
 
 import signal
 import threading
@@ -8,25 +8,34 @@ import pytest
 from hvax.training.interrupt import on_interrupt
 
 
+SIGNALS = [
+    (signal.SIGINT, "interrupted", KeyboardInterrupt),
+    (signal.SIGTERM, "terminated", SystemExit),
+]
+
+
 @pytest.fixture(autouse=True)
 def handler():
     """A handler of the test's own, so that what is put back is seen."""
-    before = signal.signal(signal.SIGINT, mine)
+    before = {number: signal.signal(number, mine) for number, _, _ in SIGNALS}
     yield
-    signal.signal(signal.SIGINT, before)
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 def mine(number, frame):
     raise AssertionError("the handler from outside was called")
 
 
-def test_the_first_is_a_request_and_the_second_an_end():
-    with pytest.raises(KeyboardInterrupt), on_interrupt() as interrupt:
-        assert not interrupt.requested
-        signal.raise_signal(signal.SIGINT)
-        assert interrupt.requested
-        signal.raise_signal(signal.SIGINT)
-    assert signal.getsignal(signal.SIGINT) is mine
+@pytest.mark.parametrize(("number", "ended", "error"), SIGNALS)
+def test_the_first_is_a_request_and_the_second_an_end(number, ended, error):
+    with pytest.raises(error) as raised, on_interrupt() as interrupt:
+        assert interrupt.ended is None
+        signal.raise_signal(number)
+        assert interrupt.ended == ended
+        signal.raise_signal(number)
+    assert signal.getsignal(number) is mine
+    assert error is KeyboardInterrupt or raised.value.code == 143
 
 
 def test_the_handler_is_put_back_after_an_error_too():
@@ -39,7 +48,7 @@ def test_a_request_is_forgotten_at_the_end():
     with on_interrupt():
         signal.raise_signal(signal.SIGINT)
     with on_interrupt() as interrupt:
-        assert not interrupt.requested
+        assert interrupt.ended is None
 
 
 def test_outside_the_main_thread_nothing_changes():
@@ -47,9 +56,9 @@ def test_outside_the_main_thread_nothing_changes():
 
     def work():
         with on_interrupt() as interrupt:
-            seen.append((interrupt.requested, signal.getsignal(signal.SIGINT)))
+            seen.append((interrupt.ended, signal.getsignal(signal.SIGINT)))
 
     thread = threading.Thread(target=work)
     thread.start()
     thread.join()
-    assert seen == [(False, mine)]
+    assert seen == [(None, mine)]

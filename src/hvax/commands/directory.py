@@ -2,7 +2,9 @@
 
 runs/NAME/config.json       format version, every option, what was read, versions
 runs/NAME/metrics.jsonl     one JSON object per epoch
+runs/NAME/skipped.jsonl     one JSON object per update that was left out
 runs/NAME/model/            the best model by validation ELBO (hvax.load opens it)
+runs/NAME/checkpoints/      what `hvax train --resume` goes on from
 runs/NAME/results.json      the final table
 runs/NAME/evaluation.json   what `hvax evaluate` printed last
 runs/NAME/report.html       the page to look at
@@ -11,7 +13,6 @@ runs/NAME/baseline/         the plain VAE of the same networks, as a run directo
 
 import dataclasses
 import json
-import math
 import shutil
 import time
 import types
@@ -27,19 +28,24 @@ from hvax import __version__
 from hvax.commands.build import Parts
 from hvax.config import Train
 from hvax.data.source import SOURCES
-from hvax.files import write_atomically
+from hvax.files import dumps, held, write_atomically
 from hvax.structure import STRUCTURE, load
+from hvax.training.folder import CHECKPOINTS, METRICS, MODEL, SKIPPED
 
 FORMAT = 1
-CONFIG, METRICS, MODEL, RESULTS, EVALUATION, REPORT, BASELINE = (
+CONFIG, RESULTS, EVALUATION, REPORT, BASELINE = (
     "config.json",
-    "metrics.jsonl",
-    "model",
     "results.json",
     "evaluation.json",
     "report.html",
     "baseline",
 )
+# What a resumed run may have otherwise than the run that it goes on with.
+_FREE = {
+    "run_dir", "overwrite", "resume", "strict", "progress", "report", "data.data_dir",
+    "train.epochs", "train.patience", "train.save_seconds", "train.max_skipped",
+    "train.num_samples", "train.test_points",
+}  # fmt: skip
 
 
 class Run(NamedTuple):
@@ -53,20 +59,29 @@ class Run(NamedTuple):
 
 
 def claim(config: Train, parts: Parts) -> Path:
-    """A new run directory with its config.json; one that is there is replaced if asked to be."""
+    """The directory of a run with its config.json: a new one, or the one to go on with. One that
+    is there is replaced if asked to be.
+
+    Raises `ValueError` for a directory that is somebody else's, of a run under way, or of a run
+    that was started with other options.
+    """
     name = f"{Path(config.source).stem}-{config.model.model}-{time.strftime('%Y%m%d-%H%M%S')}"
     path = config.run_dir or Path("runs") / name
-    if path.exists():
+    if path.exists() and not config.resume:
         if not config.overwrite:
-            raise ValueError(f"{path} is there already; use --overwrite or another --run-dir.")
+            raise ValueError(
+                f"{path} is there already; go on with it by --resume, replace it by --overwrite, "
+                "or use another --run-dir."
+            )
         if not path.is_dir() or (any(path.iterdir()) and not _is_run(path)):
             raise ValueError(f"{path} is no run of hvax's, so --overwrite does not replace it.")
-        for name in (CONFIG, METRICS, RESULTS, EVALUATION, REPORT):
-            (path / name).unlink(missing_ok=True)
-        for name in (MODEL, BASELINE):
-            shutil.rmtree(path / name, ignore_errors=True)
+        with held(path):
+            for name in (CONFIG, METRICS, SKIPPED, RESULTS, EVALUATION, REPORT):
+                (path / name).unlink(missing_ok=True)
+            for name in (MODEL, CHECKPOINTS, BASELINE):
+                shutil.rmtree(path / name, ignore_errors=True)
     path.mkdir(parents=True, exist_ok=True)
-    record = {
+    record: dict[str, Any] = {
         "format": FORMAT,
         "hvax": __version__,
         "jax": jax.__version__,
@@ -81,8 +96,40 @@ def claim(config: Train, parts: Parts) -> Path:
             "likelihood": type(parts.likelihood).__name__,
         },
     }
+    if config.resume:
+        _check_options(path / CONFIG, record["options"])
     write_json(path / CONFIG, record)
     return path
+
+
+def resumed_options(run_dir: Path | None) -> Train:
+    """The options with which the run to go on with was started."""
+    if run_dir is None:
+        raise ValueError("--resume needs the --run-dir to go on with.")
+    if not (run_dir / CONFIG).is_file():
+        raise FileNotFoundError(f"{run_dir} is no run directory: it has no {CONFIG}.")
+    config, _, _ = _read_config(run_dir / CONFIG)
+    return dataclasses.replace(config, run_dir=run_dir, resume=True, overwrite=False)
+
+
+def _check_options(file: Path, options: dict[str, Any]) -> None:
+    there, here = _flat(_read_config(file)[1]), _flat(json.loads(dumps(options)))
+    for name in sorted(here.keys() - _FREE):
+        if there.get(name, here[name]) != here[name]:
+            flag = "--" + name.split(".")[-1].replace("_", "-")
+            what = "the source" if name == "source" else flag
+            raise ValueError(
+                f"{file.parent} was started with another value of {what}: {there[name]} there, "
+                f"{here[name]} here. Leave it out, or start a new run."
+            )
+
+
+def _flat(options: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name, value in options.items():
+        inner = isinstance(value, Mapping)
+        found |= _flat(value, f"{prefix}{name}.") if inner else {f"{prefix}{name}": value}
+    return found
 
 
 def open_run(path: Path) -> Run:
@@ -140,19 +187,6 @@ def read_json(path: Path) -> dict[str, Any]:
 def write_json(path: Path, record: Mapping[str, Any]) -> None:
     """JSON, written whole or not at all; numbers that are not finite as null."""
     write_atomically(path, (dumps(record, indent=1) + "\n").encode())
-
-
-def dumps(record: Any, *, indent: int | None = None) -> str:
-    """JSON that every reader takes: NaN and infinity, which JSON does not have, become null."""
-
-    def finite(value: Any) -> Any:
-        if isinstance(value, Mapping):
-            return {str(key): finite(item) for key, item in value.items()}
-        if isinstance(value, list | tuple):
-            return [finite(item) for item in value]
-        return None if isinstance(value, float) and not math.isfinite(value) else value
-
-    return json.dumps(finite(record), indent=indent, default=str, allow_nan=False)
 
 
 def _is_run(path: Path) -> bool:

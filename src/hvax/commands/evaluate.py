@@ -20,7 +20,7 @@ from hvax.config import Evaluate
 from hvax.data.examples import Examples
 from hvax.evaluation.ais import AIS, annealed_importance_sampling, simulate
 from hvax.evaluation.evaluate import evaluate
-from hvax.evaluation.table import as_json, as_table
+from hvax.evaluation.table import as_json, as_table, note
 
 
 def evaluate_run(config: Evaluate) -> int:
@@ -43,6 +43,7 @@ def evaluate_run(config: Evaluate) -> int:
         run.model, chosen, key=key, num_samples=config.num_samples, progress=config.progress
     )
     print(as_table(scores))
+    note(scores)
     record: dict[str, Any] = {"source": config.source or "test", **as_json(scores)}
     if config.per_point is not None:
         table = np.stack(scores.per_point, axis=1)

@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 from hvax.commands.directory import (
     BASELINE,
     EVALUATION,
-    METRICS,
     REPORT,
     RESULTS,
     Run,
@@ -24,6 +23,7 @@ from hvax.config import WriteReport
 from hvax.data.examples import Examples
 from hvax.evaluation.evaluate import Evaluation
 from hvax.report.report import Report, write_report
+from hvax.training.folder import METRICS
 
 _NUMBERS = {field.name for field in dataclasses.fields(Evaluation)} - {"per_point"}
 

@@ -1,5 +1,6 @@
 """`hvax train`: trains a model, and the plain VAE beside it; prints and draws what came of it."""
 
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,12 +11,9 @@ from jaxtyping import PyTree
 from hvax.commands.build import Parts, build_hvae, build_optimiser, build_vae, load_parts
 from hvax.commands.directory import (
     BASELINE,
-    METRICS,
-    MODEL,
     REPORT,
     RESULTS,
     claim,
-    dumps,
     open_run,
     write_json,
 )
@@ -23,11 +21,13 @@ from hvax.commands.report import report_on
 from hvax.commands.select import evenly, seed_key
 from hvax.config import Train
 from hvax.evaluation.evaluate import Evaluation, difference, evaluate
-from hvax.evaluation.table import GREY, UNTRUSTED, as_json
-from hvax.structure import save
-from hvax.training.fit import Event, check_fit, fit
+from hvax.evaluation.table import GREY, UNTRUSTED, as_json, note
+from hvax.files import held
+from hvax.structure import digest
+from hvax.training.fit import Fit, check_fit, fit
 
 _PARTS = ("train", "validation", "test")
+_EXIT = {"interrupted": 130, "terminated": 143}
 
 
 def train(config: Train) -> int:
@@ -49,59 +49,66 @@ def train(config: Train) -> int:
         raise ValueError("--num-samples and --test-points must be >= 1.")
 
     run_dir = claim(config, parts)
-    print(_describe(config, parts))
+    with held(run_dir):
+        print(_describe(config, parts))
+        return _train(config, models, parts, run_dir)
+
+
+def _train(config: Train, models: Mapping[str, PyTree], parts: Parts, run_dir: Path) -> int:
     rows, scores = {}, {}
     for name, model in models.items():
         own = name == config.model.model
-        folder = run_dir if own else run_dir / BASELINE
-        rows[name], scores[name] = _train_one(config, name, model, parts, folder)
-        if rows[name]["ended"] == "interrupted":
-            break
+        fitted = _fit(config, name, model, parts, run_dir if own else run_dir / BASELINE)
+        if fitted.ended in _EXIT:
+            print(
+                f"\n{fitted.ended}; everything is saved. Go on with\n"
+                f"    hvax train {shlex.quote(config.source)} --run-dir {shlex.quote(str(run_dir))}"
+                " --resume"
+            )
+            return _EXIT[fitted.ended]
+        rows[name], scores[name] = _score(config, fitted, parts)
     apart = difference(scores["hvae"], scores["vae"]) if len(scores) == 2 else None
     write_json(run_dir / RESULTS, rows if apart is None else rows | {"difference": apart})
     print(f"\n{_table(rows, apart)}\n\nrun directory: {run_dir}")
-    if any(row["ended"] == "interrupted" for row in rows.values()):
-        return 130
     if config.report:
         report_on(open_run(run_dir), parts.test, parts.test_labels, run_dir / REPORT)
         print(f"report: {run_dir / REPORT}")
     return 0
 
 
-def _train_one(
-    config: Train, name: str, model: PyTree, parts: Parts, folder: Path
-) -> tuple[dict[str, Any], Evaluation]:
-    """Trains, saves and scores one model; its record in results.json and its scores."""
-    folder.mkdir(exist_ok=True)
-    with (folder / METRICS).open("a") as metrics:
-
-        def log(event: Event) -> None:
-            metrics.write(dumps(event.metrics) + "\n")
-            metrics.flush()
-
-        fitted = fit(
-            model,
-            parts.train,
-            validation=parts.validation,
-            optimiser=build_optimiser(config),
-            transform=parts.transform,
-            seed=config.train.seed,
-            callback=log,
-            progress=config.progress,
-            **_loop_options(config),
-        )
-    save(fitted.model, folder / MODEL)
+def _fit(config: Train, name: str, model: PyTree, parts: Parts, folder: Path) -> Fit:
+    """Trains one model, or goes on with it; what stands in its folder is then complete."""
+    fitted = fit(
+        model,
+        parts.train,
+        validation=parts.validation,
+        optimiser=build_optimiser(config),
+        transform=parts.transform,
+        seed=config.train.seed,
+        progress=config.progress,
+        run_dir=folder,
+        resume=config.resume,
+        save_seconds=config.train.save_seconds,
+        max_skipped=config.train.max_skipped,
+        **_loop_options(config),
+    )
     step = int(fitted.state.step)
     pace = step * config.train.batch_size / fitted.seconds_training
+    skipped = f"; {fitted.skipped} updates left out" if fitted.skipped else ""
     print(
         f"{name.upper():5} {fitted.ended} after {len(fitted.history)} epochs ({step} steps); "
-        f"best epoch {fitted.best_epoch}; {fitted.seconds_training:.1f} s training, "
-        f"{fitted.seconds_compiling:.1f} s compiling; {pace:.0f} examples/s"
+        f"best epoch {fitted.best_epoch}{skipped}; {fitted.seconds_training:.1f} s training, "
+        f"{fitted.seconds_compiling:.1f} s compiling; {pace:.0f} examples/s\n"
+        f"      weights {digest(fitted.model)[:16]}"
     )
-    test = evenly(parts.test, config.train.test_points)
+    return fitted
+
+
+def _score(config: Train, fitted: Fit, parts: Parts) -> tuple[dict[str, Any], Evaluation]:
+    """A model's record in results.json, and its scores."""
     scores = evaluate(
         fitted.model,
-        test,
+        evenly(parts.test, config.train.test_points),
         key=jax.random.key(0),  # not of --seed: runs are compared on the same draws
         num_samples=config.train.num_samples,
         progress=config.progress,
@@ -111,9 +118,12 @@ def _train_one(
         "ended": fitted.ended,
         "epochs": len(fitted.history),
         "best_epoch": fitted.best_epoch,
+        "skipped": fitted.skipped,
+        "weights": digest(fitted.model),
         "seconds_training": fitted.seconds_training,
         "seconds_compiling": fitted.seconds_compiling,
     }
+    note(scores)
     return record, scores
 
 

@@ -5,11 +5,12 @@ from typing import Any
 
 import numpy as np
 
+from hvax.caution import GreyLevels, UntrustedNLL, caution
 from hvax.evaluation.evaluate import Evaluation
 
 GREY = (
-    "NOTE: the data are grey levels under a Bernoulli: ELBO and NLL are cross-\n"
-    "entropies here, not likelihoods. Binarise the data to compare with others."
+    "WARNING grey-levels: the data are grey levels under a Bernoulli: ELBO and NLL are\n"
+    "cross-entropies, not likelihoods. Binarise the data to compare with others."
 )
 
 UNTRUSTED = "WARNING untrusted-nll: the estimate is not to be trusted; use more samples."
@@ -71,3 +72,11 @@ def _range(value: Any) -> str:
     if array.size == 1:
         return f"{float(array.reshape(())):.4f}"
     return f"{array.min():.4f} to {array.max():.4f}, median {np.median(array):.4f}"
+
+
+def note(evaluation: Evaluation) -> None:
+    """Gives the warnings that the table shows, for those who count them."""
+    if evaluation.grey:
+        caution(GreyLevels, "the data are grey levels under a Bernoulli.")
+    if not evaluation.trusted:
+        caution(UntrustedNLL, "the NLL is not to be trusted; use more samples.")

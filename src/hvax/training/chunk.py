@@ -11,9 +11,9 @@ from typing import Any, NamedTuple
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree
 
-from hvax.training.state import LossFunction, TrainState, traced_numbers, update
+from hvax.training.state import LossFunction, TrainState, Update, traced_numbers, update
 
 LossKwargs = Mapping[str, Any] | Callable[[Int[Array, ""]], Mapping[str, Any]]
 Transform = Callable[..., PyTree]
@@ -26,7 +26,9 @@ class Progress(NamedTuple):
     """A state, and the sums of what its steps reported since the last log event."""
 
     state: TrainState
-    sums: dict[str, Float[Array, ""]]
+    sums: dict[str, Float[Array, ""]]  # of the steps that moved the model
+    next: Int[Array, ""]  # which batch is due
+    finite: Bool[Array, ""]  # whether the last step moved the model
 
 
 class Chunk(NamedTuple):
@@ -41,6 +43,7 @@ class Chunk(NamedTuple):
 class CompiledSteps:
     """The compiled loop over `batches[start:stop]`. It consumes the `Progress` it is given.
 
+    It ends early after a step whose loss or gradient was not finite, with the model that met it.
     `scales` are what the stored rows are divided by; `transform` comes after, with a fresh key.
     """
 
@@ -59,48 +62,61 @@ class CompiledSteps:
         self._report: Mapping[str, Any] = {}
         self.seconds_compiling = 0.0
 
-    def start(self, chunk: Chunk, state: TrainState) -> Progress:
-        """The progress before the first step. The first call compiles the loop."""
+    def start(
+        self, chunk: Chunk, state: TrainState, sums: Mapping[str, float] | None = None
+    ) -> Progress:
+        """The progress of a state, with sums so far. The first call compiles the loop."""
         if self._compiled is None:
             began = time.perf_counter()
-            _, self._report = eqx.filter_eval_shape(self._step, chunk, state, chunk.start)
+            done = eqx.filter_eval_shape(self._step, chunk, state, chunk.start)
+            self._report = {"loss": done.loss, **done.report}
             jitted: Any = eqx.filter_jit(self._steps, donate="all-except-first")
-            self._compiled = jitted.lower(chunk, self._nothing_yet(state)).compile()
+            self._compiled = jitted.lower(chunk, self._progress(state, {})).compile()
             self.seconds_compiling = time.perf_counter() - began
-        return self._nothing_yet(state)
+        return self._progress(state, sums or {})
 
     def __call__(self, chunk: Chunk, progress: Progress) -> Progress:
         return self._compiled(chunk, progress)
 
-    def _nothing_yet(self, state: TrainState) -> Progress:
-        return Progress(
-            state, {name: jnp.zeros(v.shape, v.dtype) for name, v in self._report.items()}
-        )
+    def _progress(self, state: TrainState, sums: Mapping[str, float]) -> Progress:
+        arrays = {
+            name: jnp.full(value.shape, sums.get(name, 0.0), value.dtype)
+            for name, value in self._report.items()
+        }
+        return Progress(state, arrays, jnp.zeros((), jnp.int32), jnp.asarray(True))
 
     def _steps(self, chunk: Chunk, progress: Progress) -> Progress:
         arrays, static = eqx.partition(progress, eqx.is_array)
 
-        def body(i: Int[Array, ""], arrays: PyTree) -> PyTree:
+        def more(arrays: PyTree) -> Bool[Array, ""]:
+            return (arrays.next < chunk.stop) & arrays.finite
+
+        def body(arrays: PyTree) -> PyTree:
             before: Progress = eqx.combine(arrays, static)
-            state, report = self._step(chunk, before.state, i)
-            sums = {name: before.sums[name] + value for name, value in report.items()}
-            return eqx.filter(Progress(state, sums), eqx.is_array)
+            done = self._step(chunk, before.state, before.next)
+            report = {"loss": done.loss, **done.report}
+            sums = {
+                name: jnp.where(done.finite, before.sums[name] + value, before.sums[name])
+                for name, value in report.items()
+            }
+            return eqx.filter(
+                Progress(done.state, sums, before.next + 1, done.finite), eqx.is_array
+            )
 
-        return eqx.combine(jax.lax.fori_loop(chunk.start, chunk.stop, body, arrays), static)
+        start = arrays._replace(next=chunk.start, finite=jnp.asarray(True))
+        return eqx.combine(jax.lax.while_loop(more, body, start), static)
 
-    def _step(
-        self, chunk: Chunk, state: TrainState, i: Int[Array, ""]
-    ) -> tuple[TrainState, dict[str, Float[Array, ""]]]:
-        x, x_out = self._batch(chunk, i, key=state.key, step=state.step)
+    def _step(self, chunk: Chunk, state: TrainState, i: Int[Array, ""]) -> Update:
+        x, x_out = self.batch(chunk, i, key=state.key, step=state.step)
         kwargs = self._loss_kwargs
         if callable(kwargs):
             kwargs = traced_numbers(kwargs(state.step))
-        state, value, report = update(state, x, x_out, self._loss_function, kwargs)
-        return state, {"loss": value, **report}
+        return update(state, x, x_out, self._loss_function, kwargs)
 
-    def _batch(
+    def batch(
         self, chunk: Chunk, i: Int[Array, ""], *, key: PRNGKeyArray, step: Int[Array, ""]
     ) -> tuple[Array, Array | None]:
+        """The i-th batch as step `step` sees it: scaled and transformed."""
         parts = tuple(
             _scaled(rows[chunk.batches[i]], scale)
             for rows, scale in zip(chunk.rows, self._scales, strict=True)

@@ -1,36 +1,27 @@
-"""The training loop: epochs, validation, the best model, early stopping."""
+"""Training a model on arrays: epochs, validation, the best model, early stopping, checkpoints."""
 
-import time
-from collections.abc import Callable
+import contextlib
+import hashlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any, NamedTuple
 
-import equinox as eqx
 import jax
-import jax.numpy as jnp
 import numpy as np
 import optax
 from jaxtyping import PyTree
-from numpy.typing import NDArray
 from tqdm import tqdm
 
-from hvax.data.batches import epoch_batches
 from hvax.data.examples import Examples, as_pair
+from hvax.files import held
 from hvax.models.hvae import plain_vae
 from hvax.training.chunk import CompiledSteps, LossKwargs, Transform
-from hvax.training.feed import AbstractFeed, feed
-from hvax.training.interrupt import Interrupt, on_interrupt
+from hvax.training.feed import feed
+from hvax.training.folder import RunFolder
+from hvax.training.interrupt import on_interrupt
+from hvax.training.loop import Event, Loop, Plan, Position, copied
 from hvax.training.state import LossFunction, TrainState, default_loss, train_state
 from hvax.training.validation import Validation
-
-_CHUNK_SECONDS = 1.0  # about how long the host waits for the device: progress and Ctrl-C are prompt
-
-
-class Event(NamedTuple):
-    """What a callback is told at the end of an epoch."""
-
-    epoch: int  # from 1
-    metrics: dict[str, float]
-    model: PyTree
 
 
 class Fit(NamedTuple):
@@ -40,7 +31,8 @@ class Fit(NamedTuple):
     state: TrainState  # the last
     history: list[dict[str, float]]  # one entry per epoch
     best_epoch: int
-    ended: str  # finished, early stop, interrupted or callback
+    ended: str  # finished, early stop, interrupted (Ctrl-C), terminated (SIGTERM) or callback
+    skipped: int  # updates left out because the loss or a gradient was not finite
     seconds_compiling: float
     seconds_training: float
 
@@ -60,11 +52,17 @@ def fit(
     seed: int = 0,
     callback: Callable[[Event], Any] | None = None,
     progress: bool = True,
+    run_dir: str | Path | None = None,
+    resume: bool = False,
+    save_seconds: float = 60.0,
+    save_steps: int | None = None,
+    max_skipped: int = 10,
 ) -> Fit:
     """Trains a model on arrays, and keeps the one with the best validation ELBO.
 
     The batch and the noise of step t are functions of (seed, t) alone; the last partial batch of
-    an epoch is dropped. Ctrl-C ends the run after the steps in hand, with what it has.
+    an epoch is dropped. Ctrl-C and SIGTERM end the run after the steps in hand, with what it has.
+    An update whose loss or gradient is not finite is left out, with a `SkippedUpdate` warning.
 
     **Arguments:**
 
@@ -79,81 +77,140 @@ def fit(
       training data alone; batch is x or (x_in, x_out).
     - `patience`: stop after this many epochs without a better validation ELBO.
     - `callback`: called with an `Event` after each epoch; returning True ends the run.
+    - `run_dir`: a folder for checkpoints, the best model and the metrics of each epoch.
+    - `resume`: go on from the latest checkpoint in `run_dir`, where there is one: with the same
+      arguments the run ends in the same bits as one that was never interrupted. More `epochs` than
+      before are allowed. A callback may see the epoch that was under way twice.
+    - `save_seconds`, `save_steps`: how often to save; and at the end.
+    - `max_skipped`: so many updates left out in a row end the run.
 
     Raises `ValueError` for data that do not suit the model's likelihood, a batch larger than the
-    data, and numbers out of range; `TypeError` for what is no array of real numbers.
+    data, numbers out of range, a `run_dir` that holds a run already or is another process's, and
+    for resuming what was started with other data, seed or batch size; `TypeError` for what is no
+    array of real numbers; `OSError` where a checkpoint cannot be written; `FloatingPointError`
+    after `max_skipped` updates left out in a row, with the checkpoints as they stand.
     """
     parts, held_out = check_fit(
         model, data, validation, epochs=epochs, batch_size=batch_size, patience=patience
     )
+    _check_saving(save_seconds, save_steps, max_skipped)
+    if resume and run_dir is None:
+        raise ValueError("resume needs the run_dir to go on from.")
     key = jax.random.key(seed)
     # The loop consumes the state it is given, so it works on copies of the caller's arrays.
-    state = train_state(_copy(model), optimiser or optax.adam(1e-3), key=jax.random.fold_in(key, 0))
+    state = train_state(
+        copied(model), optimiser or optax.adam(1e-3), key=jax.random.fold_in(key, 0)
+    )
     scales = tuple(part.scale for part in parts)
     loss_function = loss_function or default_loss(model)
     steps = CompiledSteps(loss_function, loss_kwargs or {}, transform, scales)
-    source, validate = feed(parts, batch_size), None
+    validate = None
     if held_out is not None:
         held_out_key = jax.random.fold_in(key, 1)
         validate = Validation(held_out, batch_size=max(batch_size, 256), key=held_out_key)
+    plan = Plan(
+        examples=len(parts[0]),
+        batch_size=batch_size,
+        epochs=epochs,
+        seed=seed,
+        patience=patience,
+        max_skipped=max_skipped,
+        save_seconds=save_seconds,
+        save_steps=save_steps,
+        callback=callback,
+    )
+    position, best = Position(), copied(model)
+    with on_interrupt() as interrupt, _run_folder(run_dir) as folder:
+        identity = {} if folder is None else _identity(parts, plan)
+        if folder is not None:
+            found = folder.checkpoints.read({"state": state, "best": best}) if resume else None
+            if found is not None:
+                _check_identity(found.record["identity"], identity)
+                state, best = found.trees["state"], found.trees["best"]
+                position = Position(**found.record["position"])
+            elif folder.checkpoints and not resume:
+                raise ValueError(
+                    f"{folder.path} holds a run already. resume=True goes on with it; else use "
+                    "another folder."
+                )
+            folder.go_back_to(int(state.step), position.history)
+        total = epochs * (len(parts[0]) // batch_size)
+        with tqdm(
+            total=total,
+            initial=int(state.step),
+            disable=not progress,
+            unit="step",
+            desc="training",
+            leave=False,
+        ) as bar:
+            loop = Loop(
+                state,
+                best,
+                position,
+                plan=plan,
+                steps=steps,
+                source=feed(parts, batch_size),
+                validate=validate,
+                folder=folder,
+                identity=identity,
+                interrupt=interrupt,
+                bar=bar,
+            )
+            if position.ended not in ("early stop", "callback"):
+                loop.run()
+    return Fit(
+        model=loop.model,
+        state=loop.state,
+        history=position.history,
+        best_epoch=position.best_epoch,
+        ended=position.ended,
+        skipped=position.skipped_in_all,
+        seconds_compiling=position.compiling,
+        seconds_training=position.seconds - position.compiling,
+    )
 
-    history: list[dict[str, float]] = []
-    best, best_elbo, best_epoch, ended = model, -np.inf, 0, "finished"
-    total = epochs * (len(parts[0]) // batch_size)
-    bar = tqdm(total=total, disable=not progress, unit="step", desc="training", leave=False)
-    began = time.perf_counter()
-    with on_interrupt() as interrupt, bar:
-        loop = _Loop(steps, source, bar, interrupt)
-        for epoch in range(1, epochs + 1):
-            batches = epoch_batches(len(parts[0]), batch_size, seed=seed, epoch=epoch)
-            state, metrics = loop.epoch(state, batches)
-            if validate is not None:
-                metrics |= validate(state.model)
-            seconds = time.perf_counter() - began
-            metrics = {"epoch": epoch, "step": int(state.step), **metrics, "seconds": seconds}
-            history.append(metrics)
-            elbo = metrics.get("validation_elbo", np.inf)
-            if elbo > best_elbo or validate is None or epoch == 1:
-                best, best_elbo, best_epoch = _copy(state.model), elbo, epoch
-            stop = callback is not None and callback(Event(epoch, metrics, _copy(state.model)))
-            if interrupt.requested:
-                ended = "interrupted"
-            elif isinstance(stop, bool | np.bool_) and stop:
-                ended = "callback"
-            elif patience is not None and epoch - best_epoch >= patience:
-                ended = "early stop"
-            if ended != "finished":
-                break
-    compiling = steps.seconds_compiling + (validate.seconds_compiling if validate else 0.0)
-    training = time.perf_counter() - began - compiling
-    return Fit(best, state, history, best_epoch, ended, compiling, training)
+
+@contextlib.contextmanager
+def _run_folder(path: str | Path | None) -> Iterator[RunFolder | None]:
+    """The run's folder, made where missing and held against other processes."""
+    if path is None:
+        yield None
+        return
+    folder = RunFolder(Path(path))
+    folder.checkpoints.folder.mkdir(parents=True, exist_ok=True)
+    with held(folder.checkpoints.folder):
+        yield folder
 
 
-class _Loop:
-    """The steps of an epoch, in compiled calls of about a second."""
+def _identity(parts: tuple[Examples, ...], plan: Plan) -> dict[str, Any]:
+    """What a resumed run must have in common with the one that it continues."""
+    digest = hashlib.sha256()
+    for part in parts:
+        some = np.unique(np.linspace(0, len(part) - 1, 1000).astype(int))
+        digest.update(np.ascontiguousarray(part.rows(some)).tobytes())
+    return {
+        "seed": plan.seed,
+        "batch_size": plan.batch_size,
+        "examples": [plan.examples, *(list(part.x_shape) for part in parts)],
+        "digest of the data": digest.hexdigest()[:16],
+    }
 
-    def __init__(self, steps: CompiledSteps, source: AbstractFeed, bar: Any, interrupt: Interrupt):
-        self._steps, self._source, self._bar, self._interrupt = steps, source, bar, interrupt
-        self._ask = 1  # steps of the next call
 
-    def epoch(
-        self, state: TrainState, batches: NDArray[np.int32]
-    ) -> tuple[TrainState, dict[str, float]]:
-        """The state after an epoch (or up to an interrupt), and the means of its steps' reports."""
-        chunk, end = self._source.chunk(batches, 0, min(len(batches), self._ask))
-        progress, done = self._steps.start(chunk, state), 0
-        while True:
-            began = time.perf_counter()
-            progress = self._steps(chunk, progress)
-            means = {name: float(value) / end for name, value in progress.sums.items()}
-            seconds = time.perf_counter() - began
-            self._ask = max(1, int((end - done) / seconds * _CHUNK_SECONDS))
-            self._bar.update(end - done)
-            self._bar.set_postfix(ELBO=f"{means.get('elbo', -means['loss']):.2f}")
-            done = end
-            if done == len(batches) or self._interrupt.requested:
-                return progress.state, means
-            chunk, end = self._source.chunk(batches, done, min(len(batches), done + self._ask))
+def _check_identity(there: dict[str, Any], here: dict[str, Any]) -> None:
+    for name, value in here.items():
+        if there.get(name) != value:
+            raise ValueError(
+                f"the run to go on with has another {name}: {there.get(name)} there, {value} here."
+            )
+
+
+def _check_saving(save_seconds: float, save_steps: int | None, max_skipped: int) -> None:
+    if not save_seconds > 0:
+        raise ValueError(f"save_seconds must be > 0, got {save_seconds}.")
+    if save_steps is not None and save_steps < 1:
+        raise ValueError(f"save_steps must be >= 1, got {save_steps}.")
+    if max_skipped < 1:
+        raise ValueError(f"max_skipped must be >= 1, got {max_skipped}.")
 
 
 def check_fit(
@@ -189,7 +246,3 @@ def check_fit(
     if patience is not None and validation is None:
         raise ValueError("patience needs validation data to watch.")
     return parts, held_out
-
-
-def _copy(tree: PyTree) -> PyTree:
-    return jax.tree.map(lambda leaf: jnp.array(leaf) if eqx.is_array(leaf) else leaf, tree)

@@ -1,4 +1,4 @@
-"""Ctrl-C as a request: the step in hand is finished, then the loop ends."""
+"""Ctrl-C and SIGTERM as a request: the step in hand is finished, then the loop ends."""
 
 import signal
 import threading
@@ -6,16 +6,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+_ENDED = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated"}
+
 
 class Interrupt:
-    """Whether the user has asked for an end."""
+    """Whether an end was asked for, and how the run is then said to have ended."""
 
-    requested = False
+    ended: str | None = None
 
 
 @contextmanager
 def on_interrupt() -> Iterator[Interrupt]:
-    """Turns the first Ctrl-C into a request; a second one raises KeyboardInterrupt at once.
+    """Turns the first Ctrl-C or SIGTERM into a request; a second one ends the process at once.
 
     Outside the main thread Python delivers no signals, and nothing changes.
     """
@@ -25,12 +27,13 @@ def on_interrupt() -> Iterator[Interrupt]:
         return
 
     def request(number: int, frame: FrameType | None) -> None:
-        if interrupt.requested:
-            raise KeyboardInterrupt
-        interrupt.requested = True
+        if interrupt.ended is not None:
+            raise KeyboardInterrupt if number == signal.SIGINT else SystemExit(128 + number)
+        interrupt.ended = _ENDED[signal.Signals(number)]
 
-    before = signal.signal(signal.SIGINT, request)
+    before = {number: signal.signal(number, request) for number in _ENDED}
     try:
         yield interrupt
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -2,14 +2,14 @@
 
 from collections.abc import Callable, Mapping
 from functools import cache, partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree
 
 from hvax.models.hvae import HVAE, plain_vae
 from hvax.models.prior import StandardNormal
@@ -52,6 +52,8 @@ def train_step(
 ) -> tuple[TrainState, Float[Array, ""]]:
     """One compiled optimiser step on one batch: the new state, and the loss before the step.
 
+    Where the loss or a gradient is not finite, model and optimiser stay as they were.
+
     `loss_function` is `loss` for an HVAE and `vae_loss` for a VAE where it is not given.
     Numbers in `loss_kwargs`, alone or in lists, are traced: a new value compiles nothing; integers
     and everything else are static.
@@ -59,8 +61,17 @@ def train_step(
     if loss_function is None:
         loss_function = default_loss(state.model)
     kwargs = traced_numbers(loss_kwargs or {})
-    state, value, _ = _compiled_update(state, x, x_out, loss_function, kwargs)
-    return state, value
+    done = _compiled_update(state, x, x_out, loss_function, kwargs)
+    return done.state, done.loss
+
+
+class Update(NamedTuple):
+    """What one optimiser step did."""
+
+    state: TrainState
+    loss: Float[Array, ""]
+    report: dict[str, Array]
+    finite: Bool[Array, ""]  # the loss and its whole gradient; else the model is as it was
 
 
 def update(
@@ -69,7 +80,7 @@ def update(
     x_out: Array | np.ndarray | None,
     loss_function: LossFunction,
     loss_kwargs: Mapping[str, Any],
-) -> tuple[TrainState, Float[Array, ""], dict[str, Array]]:
+) -> Update:
     """`train_step` without the compilation, with the loss function's report."""
     learned, held = eqx.partition(state.model, trainable(state.model))
     key = jax.random.fold_in(state.key, state.step)
@@ -86,8 +97,18 @@ def update(
 
     (value, report), gradient = jax.value_and_grad(objective, has_aux=True)(learned)
     updates, opt_state = state.optimiser.update(gradient, state.opt_state, learned)
-    model = eqx.combine(eqx.apply_updates(learned, updates), held)
-    return TrainState(model, opt_state, state.step + 1, state.key, state.optimiser), value, report
+    finite = jnp.isfinite(value)
+    for leaf in jax.tree.leaves(gradient):
+        finite &= jnp.all(jnp.isfinite(leaf))
+    learned = _where(finite, eqx.apply_updates(learned, updates), learned)
+    opt_state = _where(finite, opt_state, state.opt_state)
+    model = eqx.combine(learned, held)
+    state = TrainState(model, opt_state, state.step + 1, state.key, state.optimiser)
+    return Update(state, value, report, finite)
+
+
+def _where(condition: Bool[Array, ""], new: PyTree, old: PyTree) -> PyTree:
+    return jax.tree.map(lambda a, b: jnp.where(condition, a, b) if eqx.is_array(a) else a, new, old)
 
 
 _compiled_update = eqx.filter_jit(update)

@@ -1,0 +1,45 @@
+"""The warnings that hvax gives, by name; docs/warnings.md says what each means and what to do."""
+
+import warnings
+from typing import ClassVar
+
+
+class HvaxWarning(UserWarning):
+    """Of this kind is every warning of hvax's own."""
+
+    name: ClassVar[str]
+
+
+class SkippedUpdate(HvaxWarning):
+    """A loss or gradient was not finite, and the model was left as it was for that step."""
+
+    name = "skipped-update"
+
+
+class DivergentTrajectories(HvaxWarning):
+    """More than a tenth of an epoch's trajectories diverged."""
+
+    name = "divergent-trajectories"
+
+
+class DamagedCheckpoint(HvaxWarning):
+    """A checkpoint could not be read, and the one before it was taken."""
+
+    name = "damaged-checkpoint"
+
+
+class UntrustedNLL(HvaxWarning):
+    """Too few importance samples for the posterior: the NLL is not to be trusted."""
+
+    name = "untrusted-nll"
+
+
+class GreyLevels(HvaxWarning):
+    """Data between 0 and 1 under a Bernoulli: cross-entropies, not likelihoods."""
+
+    name = "grey-levels"
+
+
+def caution(kind: type[HvaxWarning], message: str) -> None:
+    """Warns, under the warning's name."""
+    warnings.warn(f"{kind.name}: {message}", kind, stacklevel=3)

@@ -1,0 +1,188 @@
+"""Checkpoints: everything that a run needs to go on, in files that a crash cannot half write.
+
+    folder/000000001200.json             the record of step 1200: what follows, with its checksums
+    folder/state-<hash>.safetensors      the arrays of one tree, named by their content
+
+The record is renamed into place when all the arrays that it names are on disk, and only then are
+the files of older checkpoints removed. Two checkpoints are kept, so that one may be damaged.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import equinox as eqx
+import jax
+import numpy as np
+from jaxtyping import Array, PyTree
+
+from hvax.arrays import pack, unpack
+from hvax.caution import DamagedCheckpoint, caution
+from hvax.files import write_atomically
+
+FORMAT = 1
+_KEPT = 2
+
+
+class Checkpoint(NamedTuple):
+    """What `Checkpoints.write` was given."""
+
+    trees: dict[str, PyTree]
+    record: dict[str, Any]
+
+
+class Checkpoints:
+    """The checkpoints of one run, in a folder that this process alone writes to."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+
+    def __bool__(self) -> bool:
+        """Whether there is one, whole or damaged."""
+        return bool(self._manifests())
+
+    def write(self, step: int, trees: Mapping[str, PyTree], record: Mapping[str, Any]) -> None:
+        """Writes the arrays of the trees and a record of JSON's types as the checkpoint of a step.
+
+        When it returns, the checkpoint survives a loss of power. `OSError` where it cannot be
+        written; the checkpoints before it then stand as they were.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        files = {}
+        for name, tree in trees.items():
+            packed = pack({path: _stored(leaf) for path, leaf in _arrays(tree).items()})
+            file = self.folder / f"{name}-{packed.sha256[:32]}.safetensors"
+            if not _holds(file, packed.content):
+                write_atomically(file, packed.content)
+            files[name] = {"file": file.name, "sha256": packed.sha256, "narrow": packed.narrow}
+        manifest = {"format": FORMAT, "step": step, "files": files, "record": record}
+        text = json.dumps(manifest)
+        whole = json.dumps({"sha256": _digest(text), "manifest": text})
+        write_atomically(self.folder / f"{step:012}.json", whole.encode())
+        self._remove_old()
+
+    def read(self, like: Mapping[str, PyTree]) -> Checkpoint | None:
+        """The latest checkpoint, with its arrays in trees of this structure; None without one.
+
+        Where it is damaged the one before it is taken, with a warning. Raises `ValueError` where
+        none can be read, where a tree has another structure, and for a newer format.
+        """
+        failures = []
+        for path in self._manifests():
+            try:
+                manifest = _read_manifest(path)
+                arrays = {name: self._read_arrays(manifest["files"][name]) for name in like}
+            except NewerFormat:
+                raise
+            except (OSError, KeyError, ValueError) as error:
+                failures.append(str(error))
+                continue
+            trees = {name: _filled(like[name], arrays[name], path) for name in like}
+            if failures:
+                caution(
+                    DamagedCheckpoint,
+                    f"{' '.join(failures)} Going on from step {manifest['step']} instead.",
+                )
+            return Checkpoint(trees, manifest["record"])
+        if failures:
+            raise ValueError(f"no checkpoint in {self.folder} can be read. {' '.join(failures)}")
+        return None
+
+    def _read_arrays(self, entry: Mapping[str, Any]) -> dict[str, Array]:
+        file = self.folder / Path(entry["file"]).name
+        return unpack(file, sha256=entry["sha256"], narrow=entry["narrow"])
+
+    def _manifests(self) -> list[Path]:
+        """The records, latest first."""
+        found = [p for p in self.folder.glob("*.json") if p.stem.isdigit()]
+        return sorted(found, key=lambda path: int(path.stem), reverse=True)
+
+    def _remove_old(self) -> None:
+        kept, old = self._manifests()[:_KEPT], self._manifests()[_KEPT:]
+        for path in old:
+            path.unlink()
+        named = set()
+        for path in kept:
+            try:
+                named |= {entry["file"] for entry in _read_manifest(path)["files"].values()}
+            except (OSError, ValueError):
+                return  # a damaged record may need any of the files
+        for file in [*self.folder.glob("*.safetensors"), *self.folder.glob(".*.*")]:
+            if file.name not in named:
+                file.unlink(missing_ok=True)
+
+
+class NewerFormat(ValueError):
+    """A checkpoint of a later version of hvax."""
+
+
+def _read_manifest(path: Path) -> dict[str, Any]:
+    try:
+        whole = json.loads(path.read_bytes())
+        text = whole["manifest"]
+        if _digest(text) != whole["sha256"]:
+            raise ValueError("its checksum is not the one that was written")
+        manifest = json.loads(text)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"{path} is damaged: {error}.") from error
+    if manifest["format"] != FORMAT:
+        raise NewerFormat(
+            f"{path} has format {manifest['format']}; this version of hvax reads format {FORMAT}. "
+            "Install a newer hvax to go on with this run."
+        )
+    return manifest
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _holds(file: Path, content: bytes) -> bool:
+    try:
+        return file.stat().st_size == len(content) and file.read_bytes() == content
+    except FileNotFoundError:
+        return False
+
+
+def _arrays(tree: PyTree) -> dict[str, Any]:
+    """Every array of a tree by its path."""
+    leaves = jax.tree_util.tree_leaves_with_path(eqx.filter(tree, eqx.is_array))
+    return {jax.tree_util.keystr(path): leaf for path, leaf in leaves}
+
+
+def _stored(leaf: Any) -> np.ndarray:
+    return np.asarray(jax.random.key_data(leaf) if _is_key(leaf) else leaf)
+
+
+def _is_key(leaf: Any) -> bool:
+    return jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+
+
+def _filled(like: PyTree, arrays: dict[str, Array], path: Path) -> PyTree:
+    """`like` with every array replaced by the one of its path."""
+    own = _arrays(like)
+    for name in sorted(own.keys() | arrays.keys()):
+        here = _shape(_stored(own[name])) if name in own else "nothing"
+        there = _shape(arrays[name]) if name in arrays else "nothing"
+        if here != there:
+            raise ValueError(
+                f"{path} is of another model or optimiser: at {name} it has {there}, this run "
+                f"{here}. Continue a run with what it was started with."
+            )
+    leaves = iter(own)
+
+    def replaced(leaf: Any) -> Any:
+        if not eqx.is_array(leaf):
+            return leaf
+        stored = arrays[next(leaves)]
+        if _is_key(leaf):
+            return jax.random.wrap_key_data(stored, impl=jax.random.key_impl(leaf))
+        return stored
+
+    return jax.tree.map(replaced, like)
+
+
+def _shape(array: Any) -> str:
+    return f"{array.dtype}{list(array.shape)}"

@@ -1,0 +1,61 @@
+"""What a training run keeps on disk, so that it can be continued and looked at.
+
+folder/metrics.jsonl   one JSON object per epoch
+folder/skipped.jsonl   one JSON object per update that was left out
+folder/model/          the best model so far (hvax.load opens it)
+folder/checkpoints/    all that the run needs to go on
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from hvax.files import dumps, write_atomically
+from hvax.training.checkpoint import Checkpoints
+
+METRICS, SKIPPED, MODEL, CHECKPOINTS = "metrics.jsonl", "skipped.jsonl", "model", "checkpoints"
+
+
+class RunFolder:
+    """The files of one run, written by one process."""
+
+    def __init__(self, path: Path):
+        self.path = path
+        self.checkpoints = Checkpoints(path / CHECKPOINTS)
+
+    @property
+    def model(self) -> Path:
+        return self.path / MODEL
+
+    def log(self, metrics: Mapping[str, Any]) -> None:
+        """Adds an epoch's line."""
+        self._append(METRICS, metrics)
+
+    def log_skipped(self, record: Mapping[str, Any]) -> None:
+        """Adds a line about an update that was left out."""
+        self._append(SKIPPED, record)
+
+    def go_back_to(self, step: int, history: Sequence[Mapping[str, Any]]) -> None:
+        """Takes out of the logs what was written after the checkpoint of a step."""
+        self._write(METRICS, history)
+        path = self.path / SKIPPED
+        lines = path.read_bytes().splitlines() if path.is_file() else []
+        records = [record for line in lines if (record := _record(line)) is not None]
+        if records:
+            self._write(SKIPPED, [record for record in records if record["step"] <= step])
+
+    def _append(self, name: str, record: Mapping[str, Any]) -> None:
+        with (self.path / name).open("a") as file:
+            file.write(dumps(record) + "\n")
+
+    def _write(self, name: str, records: Sequence[Mapping[str, Any]]) -> None:
+        write_atomically(self.path / name, "".join(dumps(r) + "\n" for r in records).encode())
+
+
+def _record(line: bytes) -> dict[str, Any] | None:
+    """A line of a log; None for one that a crash has cut short."""
+    try:
+        return json.loads(line)
+    except ValueError:
+        return None

@@ -1,0 +1,69 @@
+"""What a step whose loss or gradient is not finite looked like: for the log, and for the error."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, PRNGKeyArray, PyTree
+
+from hvax.hamiltonian.gradient import Reverse
+from hvax.models.hvae import HVAE
+from hvax.objective import forward
+
+ADVICE = (
+    "Try a smaller step size of the leapfrog (--step-size, --max-step) or fewer steps, a smaller "
+    "learning rate (--learning-rate), data without outliers (--standardise), or --x64."
+)
+
+
+def describe(
+    model: PyTree, x: Array, x_out: Array | None, *, key: PRNGKeyArray
+) -> dict[str, float | list[float]]:
+    """The ELBO of a batch and, of an HVAE, its step sizes, largest |grad U| at both ends of its
+    trajectories and largest energy error, on the noise of the step."""
+    found = {name: np.asarray(value) for name, value in _seen(model, x, x_out, key).items()}
+    return {name: value.tolist() for name, value in found.items()}
+
+
+@eqx.filter_jit
+def _seen(
+    model: PyTree, x: Array, x_out: Array | None, key: PRNGKeyArray
+) -> dict[str, Float[Array, "..."]]:
+    outputs = forward(model, x, x_out, key=key)
+    seen = {"elbo": jnp.mean(outputs.log_weight)}
+    if not isinstance(model, HVAE):
+        return seen
+    space = outputs.phase_space
+
+    def size(x: Array, z: Array) -> Array:
+        gradient = Reverse().value_and_grad(model.vae.potential(x))(z).gradient
+        return jnp.linalg.norm(gradient)
+
+    sizes = jax.vmap(size)
+    target = x if x_out is None else x_out
+    return seen | {
+        "step_size": model.flow.step_size.value,
+        "largest_gradient_of_U_before": jnp.max(sizes(target, space.z_init)),
+        "largest_gradient_of_U_after": jnp.max(sizes(target, space.z_final)),
+        "largest_energy_error": jnp.max(jnp.abs(space.energy_errors), initial=0.0),
+    }
+
+
+def message(record: Mapping[str, Any], *, in_a_row: int) -> str:
+    """One line about a step, for people."""
+    about = f"ELBO {record['elbo']:.4g}"
+    if "step_size" in record:
+        sizes = np.ravel(record["step_size"])
+        about += (
+            f", step sizes {np.min(sizes):.3g} to {np.max(sizes):.3g}, largest |grad U| "
+            f"{record['largest_gradient_of_U_before']:.3g} before the flow and "
+            f"{record['largest_gradient_of_U_after']:.3g} behind it"
+        )
+    times = "" if in_a_row == 1 else f" ({in_a_row} in a row)"
+    return (
+        f"the loss or its gradient was not finite at step {record['step']}{times}: {about}. "
+        f"The update was left out."
+    )
