@@ -135,7 +135,8 @@ def digits_run(tmp_path_factory):
 def test_a_run_leaves_the_files_that_are_documented(digits_run):
     folder, _ = digits_run
     assert sorted(path.name for path in folder.iterdir()) == [
-        "baseline", "config.json", "metrics.jsonl", "model", "report.html", "results.json",
+        ".lock", "baseline", "checkpoints", "config.json", "metrics.jsonl", "model", "report.html",
+        "results.json",
     ]  # fmt: skip
     assert {"metrics.jsonl", "model"} <= {path.name for path in (folder / "baseline").iterdir()}
     config = read_json(folder / "config.json")
@@ -186,8 +187,13 @@ def test_the_models_of_a_run_open(digits_run):
     assert logits.shape == vae.decoder(jnp.zeros(2)).shape == (8, 8)
 
 
-def test_ctrl_c_ends_a_run_with_what_it_has(tmp_path):
-    """A real SIGINT, once there is an epoch: exit code 130, the epochs so far, and a model."""
+@pytest.mark.parametrize(
+    ("number", "code", "ended"),
+    [(signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 143, "terminated")],
+)
+def test_a_signal_ends_a_run_with_what_it_has(number, code, ended, tmp_path):
+    """A real SIGINT or SIGTERM, once there is an epoch: the exit code of the signal, a model, and a
+    line that says how to go on."""
     command = f"train digits {VAE_ONLY} --epochs 1000000 --run-dir run"
     process = subprocess.Popen(
         [HVAX, *command.split()], cwd=tmp_path, env=ENV,
@@ -197,12 +203,12 @@ def test_ctrl_c_ends_a_run_with_what_it_has(tmp_path):
     while not (log.is_file() and log.stat().st_size) and time.monotonic() < deadline:
         assert process.poll() is None
         time.sleep(0.05)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     out, err = process.communicate(timeout=120)
-    assert process.returncode == 130, err
-    assert "interrupted after" in out and "Traceback" not in err
-    row = read_json(tmp_path / "run" / "results.json")["vae"]
-    assert row["ended"] == "interrupted" and row["epochs"] == len(metrics(tmp_path / "run"))
+    assert process.returncode == code, err
+    assert f"{ended} after" in out and "Traceback" not in err
+    assert "    hvax train digits --run-dir run --resume\n" in out
+    assert not (tmp_path / "run" / "results.json").exists()
     assert isinstance(load(tmp_path / "run" / "model"), VAE)
 
 
@@ -382,7 +388,7 @@ BAD = [
     ("reals.npy --num-samples 0", "--num-samples and --test-points must be >= 1"),
     ("reals.npy --test-points 0", "--num-samples and --test-points must be >= 1"),
     # Where it is written
-    ("reals.npy --run-dir taken", "taken is there already; use --overwrite"),
+    ("reals.npy --run-dir taken", "taken is there already; go on with it by --resume"),
     ("reals.npy --run-dir taken --overwrite", "taken is no run of hvax's"),
     ("reals.npy --run-dir file --overwrite", "file is no run of hvax's"),
     ("reals.npy --run-dir file/run", "file"),
@@ -394,7 +400,7 @@ def test_bad_input_is_told_in_one_line_before_anything_is_written(
     arguments, message, files, monkeypatch, capsys
 ):
     monkeypatch.chdir(files)
-    monkeypatch.setattr("hvax.commands.train._train_one", lambda *_: pytest.fail("it trained"))
+    monkeypatch.setattr("hvax.commands.train._fit", lambda *_: pytest.fail("it trained"))
     before = listing(files)
     code = main(["train", *TINY.split(), "--no-progress", *arguments.split()])
     out, err = capsys.readouterr()
@@ -409,9 +415,7 @@ def test_overwrite_does_not_replace_a_folder_of_somebody_elses(here, monkeypatch
     (here / "theirs").mkdir()
     (here / "theirs" / "config.json").write_text('{"model_type": "bert"}')
     (here / "theirs" / "thesis.txt").write_text("not to be lost")
-    monkeypatch.setattr(
-        "hvax.commands.train._train_one", lambda *_: ({"ended": "interrupted"}, None)
-    )
+    monkeypatch.setattr("hvax.commands.train._train", lambda *_: 0)
     try:
         main([*f"train reals.npy {TINY}".split(), "--run-dir", "theirs", "--overwrite"])
     finally:

@@ -125,10 +125,11 @@ class Train:
     run_dir: Unset[Path] = None
     """Where the run is written; by default runs/SOURCE-MODEL-DATE-TIME."""
     overwrite: bool = False
-    """Replace a run that is there: hvax train digits --run-dir runs/a --overwrite."""
+    """Replace a run that is there.
+    Example: hvax train digits --run-dir a --overwrite"""
     resume: bool = False
-    """Go on with the run in --run-dir: hvax train digits --run-dir runs/a --resume.
-    Its options are those it was started with, but for those given again."""
+    """Go on with the run in --run-dir, with the options it has where none are given.
+    Example: hvax train digits --run-dir a --resume"""
     strict: bool = False
     """Exit with 1 where a warning was given (docs/warnings.md)."""
     progress: bool = True
