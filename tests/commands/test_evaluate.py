@@ -11,10 +11,10 @@ import pytest
 
 import hvax
 from hvax.cli import main
-from hvax.files import dumps
 from hvax.data import load_source, split
 from hvax.evaluation.ais import AIS
 from hvax.evaluation.table import as_json, as_table
+from hvax.files import dumps
 from runs_for_tests import (
     AIS_FEW,
     FEW,

@@ -13,8 +13,7 @@ from hvax.data.examples import Examples
 from hvax.models.decoder import Decoder
 from hvax.models.likelihood import Bernoulli, Poisson
 from hvax.models.vae import VAE
-from hvax.training import feed
-from hvax.training import loop
+from hvax.training import feed, loop
 from hvax.training.fit import check_fit, fit
 from hvax.training.validation import Validation
 from models_for_tests import linear_gaussian

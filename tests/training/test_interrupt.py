@@ -7,7 +7,6 @@ import pytest
 
 from hvax.training.interrupt import on_interrupt
 
-
 SIGNALS = [
     (signal.SIGINT, "interrupted", KeyboardInterrupt),
     (signal.SIGTERM, "terminated", SystemExit),
