@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint bench torch wheel clean
+.PHONY: demo test lint torture bench torch wheel clean
 
 demo: $(VENV)/installed
 	$(BIN)/hvax train digits
@@ -11,6 +11,10 @@ demo: $(VENV)/installed
 test: $(VENV)/installed-test lint
 	JAX_ENABLE_X64=0 $(BIN)/pytest -n auto
 	JAX_ENABLE_X64=1 $(BIN)/pytest -n auto
+
+# Kills, signals, damaged files, a full disk: the real program, hurt and resumed; about half an hour.
+torture: $(VENV)/installed-test
+	$(BIN)/python -m torture
 
 lint: $(VENV)/installed-test
 	$(BIN)/ruff check .

@@ -1,0 +1,22 @@
+"""The short form of `make torture`: the real program killed, hurt and resumed."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+
+def test_every_fault_is_survived():
+    if jax.config.read("jax_enable_x64"):
+        pytest.skip("the program sets its precision itself: once is enough")
+    done = subprocess.run(
+        [sys.executable, "-m", "torture", "--short"], cwd=ROOT, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    rows = [line.split("|")[1:-1] for line in done.stdout.splitlines() if line.startswith("| ")]
+    counts = [(row[0], int(row[1]), int(row[2])) for row in rows[1:]]
+    assert len(counts) >= 6 and all(injected == survived > 0 for _, injected, survived in counts)
