@@ -14,27 +14,10 @@ from pathlib import Path
 from typing import Any
 
 _ROOT = Path(__file__).parents[1]
-_TRAIN = [
-    "train",
-    "digits",
-    "--no-baseline",
-    "--hidden",
-    "16",
-    "--latent-size",
-    "2",
-    "--num-steps",
-    "1",
-    "--batch-size",
-    "16",
-    "--no-progress",
-    "--no-report",
-    "--num-samples",
-    "5",
-    "--test-points",
-    "10",
-    "--save-seconds",
-    "0.05",
-]
+_TRAIN = (
+    "train digits --no-baseline --hidden 16 --latent-size 2 --num-steps 1 --batch-size 16 "
+    "--no-progress --no-report --num-samples 5 --test-points 10 --save-seconds 0.05"
+)
 _CLOCKS = ("seconds", "compiling")
 Row = tuple[str, int, int]
 
@@ -56,7 +39,14 @@ class Lab:
     def start(self, run: Path, epochs: int, *, under: tuple[str, ...] = ()) -> subprocess.Popen:
         """The program on a run: a new one, or resumed where there is one."""
         again = ["--resume"] if (run / "config.json").is_file() else []
-        command = [sys.executable, "-m", "torture.program", *_TRAIN, "--epochs", str(epochs)]
+        command = [
+            sys.executable,
+            "-m",
+            "torture.program",
+            *_TRAIN.split(),
+            "--epochs",
+            str(epochs),
+        ]
         return subprocess.Popen(
             [*under, *command, "--run-dir", str(run), *again],
             cwd=_ROOT,
@@ -168,36 +158,85 @@ def signals(lab: Lab) -> Iterator[Row]:
 
 
 def system_calls(lab: Lab) -> Iterator[Row]:
-    """SIGKILL at every system call of two saves that touches the run's files, by strace."""
+    """SIGKILL at every system call of a run's saves that touches its files, by strace; and whether
+    everything is on disk before it is renamed, which no kill would show."""
     if lab.short or shutil.which("strace") is None:
         lab.notes.append("system calls: left out (the long form alone, where strace is installed)")
         return
-    calls = "write,fsync,rename,renameat,renameat2,unlink,unlinkat,openat,chmod,fchmod,mkdir"
-    epochs, seen = 2, lab.new_run()
+    epochs, seen = 1, lab.new_run()
     log = lab.folder / "strace.log"
-    paths = "checkpoints|model|metrics"
-    process = lab.start(seen, epochs, under=("strace", "-f", "-y", "-o", str(log), "-e", calls))
+    watched = f"trace={','.join(_CALLS)}"
+    process = lab.start(
+        seen, epochs, under=("strace", "-f", "-y", "-s", "16", "-o", str(log), "-e", watched)
+    )
     process.communicate(timeout=600)
-    counts: dict[str, list[int]] = {}
-    totals: dict[str, int] = {}
-    for line in log.read_text(errors="replace").splitlines():
-        found = re.match(r"\d+ +(\w+)\(", line)
-        if found is None or found[1] not in calls.split(","):
-            continue
-        name = found[1]
-        totals[name] = totals.get(name, 0) + 1
-        if re.search(f"{re.escape(str(seen))}/({paths})", line):
-            counts.setdefault(name, []).append(totals[name])
-    for name, moments in sorted(counts.items()):
+    calls = list(_read_trace(log, seen))
+    yield "renames with content and folder flushed", *_flushed(calls)
+    for name in _CALLS:
+        moments = [nth for call, nth, own, _ in calls if call == name and own]
         survived = 0
         for moment in moments:
             run = lab.new_run()
             inject = f"inject={name}:signal=SIGKILL:when={moment}"
-            under = ("strace", "-f", "-o", "/dev/null", "-e", f"trace={name}", "-e", inject)
+            under = (
+                "strace",
+                "-f",
+                "--seccomp-bpf",
+                "-o",
+                "/dev/null",
+                "-e",
+                f"trace={name}",
+                "-e",
+                inject,
+            )
             process = lab.start(run, epochs, under=under)
             process.communicate(timeout=600)
             survived += lab.finish(run, epochs)
-        yield f"SIGKILL at each {name} of two saves", len(moments), survived
+        if moments:
+            yield f"SIGKILL at each {name} of a run's saves", len(moments), survived
+
+
+_CALLS = ("openat", "write", "fsync", "chmod", "rename", "unlink", "mkdir")
+
+
+def _read_trace(log: Path, run: Path) -> Iterator[tuple[str, int, bool, str]]:
+    """Each call's name, its number among the calls of that name in its thread, whether it changes
+    the run's checkpoints, model or metrics, and its line."""
+    counts: dict[tuple[str, str], int] = {}
+    own = re.compile(re.escape(str(run)) + "/(checkpoints|model|metrics)")
+    for line in log.read_text(errors="replace").splitlines():
+        found = re.match(r"(\d+) +(\w+)\((.*)", line)
+        if found is not None and found[2] in _CALLS:
+            thread = (found[1], found[2])
+            counts[thread] = counts.get(thread, 0) + 1
+            reads = found[2] == "openat" and "O_CREAT" not in found[3]
+            touches = own.search(found[3]) is not None and not reads
+            yield found[2], counts[thread], touches, found[3]
+
+
+def _flushed(calls: list[tuple[str, int, bool, str]]) -> tuple[int, int]:
+    """How many files a run's saves wrote, and how many of them safely: beside their place, flushed,
+    renamed, and the folder flushed after that."""
+    own = [(name, line) for name, _, touches, line in calls if touches]
+    written: dict[str, int] = {}
+    safe = 0
+    for i, (name, line) in enumerate(own):
+        if name == "write" and "metrics.jsonl" not in line:
+            written[line.split("<", 1)[1].split(">", 1)[0]] = i
+    for path, last in written.items():
+        after = own[last + 1 :]
+        flush = next((i for i, c in enumerate(after) if c[0] == "fsync" and path in c[1]), None)
+        place = next(
+            (i for i, c in enumerate(after) if c[0] == "rename" and f'"{path}"' in c[1]), None
+        )
+        folder = str(Path(path).parent) + ">"
+        safe += (
+            flush is not None
+            and place is not None
+            and flush < place
+            and any(c[0] == "fsync" and folder in c[1] for c in after[place:])
+        )
+    return len(written), safe
 
 
 def damage(lab: Lab) -> Iterator[Row]:
@@ -265,10 +304,24 @@ def full_disk(lab: Lab) -> Iterator[Row]:
     yield "no room for a checkpoint", injected, survived
 
 
+def soak(lab: Lab) -> Iterator[Row]:
+    """Long training with a reckless learning rate and step size: it ends, with finite numbers or an
+    error that explains itself, in memory that does not grow and without a second compilation."""
+    for net, steps in (("tiny", 2_000 if lab.short else 200_000), ("conv", 300)):
+        if lab.short and net == "conv":
+            continue
+        command = [sys.executable, "-m", "torture.soak", net, str(steps)]
+        done = subprocess.run(command, cwd=_ROOT, capture_output=True, text=True, timeout=1800)
+        said = done.stdout.strip().splitlines()[-1] if done.stdout.strip() else done.stderr[-500:]
+        lab.notes.append(f"soak, {net}: {said}")
+        yield f"soak: {steps} steps of the {net} net", 1, int(done.returncode == 0)
+
+
 CASES: dict[str, Callable[[Lab], Iterator[Row]]] = {
     "kills": kills,
     "signals": signals,
     "system-calls": system_calls,
     "damage": damage,
     "full-disk": full_disk,
+    "soak": soak,
 }
