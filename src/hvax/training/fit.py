@@ -29,7 +29,7 @@ class Fit(NamedTuple):
 
     model: PyTree  # the best by validation ELBO; without validation data the last
     state: TrainState  # the last
-    history: list[dict[str, float]]  # one entry per epoch
+    history: list[dict[str, float | int]]  # one entry per epoch
     best_epoch: int
     ended: str  # finished, early stop, interrupted (Ctrl-C), terminated (SIGTERM) or callback
     skipped: int  # updates left out because the loss or a gradient was not finite

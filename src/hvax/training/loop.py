@@ -35,7 +35,7 @@ class Event(NamedTuple):
     """What a callback is told at the end of an epoch."""
 
     epoch: int  # from 1
-    metrics: dict[str, float]
+    metrics: dict[str, float | int]
     model: PyTree
 
 
@@ -48,7 +48,7 @@ class Position:
     sums: dict[str, float] = field(default_factory=dict)  # of what its steps reported
     skipped: int = 0  # steps of it whose update was left out
     skipped_in_a_row: int = 0
-    history: list[dict[str, float]] = field(default_factory=list)
+    history: list[dict[str, float | int]] = field(default_factory=list)
     best_epoch: int = 0
     best_elbo: float = -np.inf
     ended: str = ""  # finished, early stop, interrupted, terminated or callback
