@@ -16,7 +16,7 @@ TRAIN = (
 
 
 def outputs(model) -> dict[str, np.ndarray]:
-    """What must stay: of the encoder, the decoder and the flow's potential, without random numbers."""
+    """What must stay: of encoder, decoder, potential and flow, without random numbers."""
     x = jnp.asarray(np.linspace(0, 1, 64, dtype=np.float32).reshape(8, 8))
     z = jnp.asarray(np.array([0.3, -1.2], np.float32))
     vae = getattr(model, "vae", model)
