@@ -23,7 +23,7 @@ class Packed(NamedTuple):
 
 def pack(arrays: Mapping[str, np.ndarray]) -> Packed:
     """Every array bit for bit: bfloat16 and float8 are stored as integers of their width."""
-    narrow = {name: str(a.dtype) for name, a in arrays.items() if a.dtype.kind == "V"}
+    narrow = {name: str(a.dtype) for name, a in arrays.items() if a.dtype.isbuiltin == 2}
     stored = {n: a.view(f"u{a.dtype.itemsize}") if n in narrow else a for n, a in arrays.items()}
     whole = {n: np.ascontiguousarray(a).reshape(a.shape) for n, a in stored.items()}
     content = safetensors.numpy.save(whole)

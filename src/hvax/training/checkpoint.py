@@ -1,7 +1,7 @@
 """Checkpoints: everything that a run needs to go on, in files that a crash cannot half write.
 
-    folder/000000001200.json             the record of step 1200: what follows, with its checksums
-    folder/state-<hash>.safetensors      the arrays of one tree, named by their content
+    folder/000000001200.json              the record of step 1200: what follows, with checksums
+    folder/000000001200-NAME.safetensors  the arrays of one tree
 
 The record is renamed into place when all the arrays that it names are on disk, and only then are
 the files of older checkpoints removed. Two checkpoints are kept, so that one may be damaged.
@@ -53,9 +53,8 @@ class Checkpoints:
         files = {}
         for name, tree in trees.items():
             packed = pack({path: _stored(leaf) for path, leaf in _arrays(tree).items()})
-            file = self.folder / f"{name}-{packed.sha256[:32]}.safetensors"
-            if not _holds(file, packed.content):
-                write_atomically(file, packed.content)
+            file = self.folder / f"{step:012}-{name}.safetensors"
+            write_atomically(file, packed.content)
             files[name] = {"file": file.name, "sha256": packed.sha256, "narrow": packed.narrow}
         manifest = {"format": FORMAT, "step": step, "files": files, "record": record}
         text = json.dumps(manifest)
@@ -76,7 +75,10 @@ class Checkpoints:
                 arrays = {name: self._read_arrays(manifest["files"][name]) for name in like}
             except NewerFormat:
                 raise
-            except (OSError, KeyError, ValueError) as error:
+            except KeyError as error:
+                failures.append(f"{path} is damaged: it names no arrays of {error}.")
+                continue
+            except (OSError, ValueError) as error:
                 failures.append(str(error))
                 continue
             trees = {name: _filled(like[name], arrays[name], path) for name in like}
@@ -100,15 +102,18 @@ class Checkpoints:
         return sorted(found, key=lambda path: int(path.stem), reverse=True)
 
     def _remove_old(self) -> None:
-        kept, old = self._manifests()[:_KEPT], self._manifests()[_KEPT:]
-        for path in old:
-            path.unlink()
-        named = set()
-        for path in kept:
+        """All but the two latest whole checkpoints, and what crashes have left."""
+        kept: dict[str, set[str]] = {}
+        for path in self._manifests():
             try:
-                named |= {entry["file"] for entry in _read_manifest(path)["files"].values()}
-            except (OSError, ValueError):
-                return  # a damaged record may need any of the files
+                files = {entry["file"] for entry in _read_manifest(path)["files"].values()}
+            except ValueError:
+                files = set()
+            if files and len(kept) < _KEPT:
+                kept[path.name] = files
+            else:
+                path.unlink()
+        named = set().union(*kept.values())
         for file in [*self.folder.glob("*.safetensors"), *self.folder.glob(".*.*")]:
             if file.name not in named:
                 file.unlink(missing_ok=True)
@@ -125,25 +130,31 @@ def _read_manifest(path: Path) -> dict[str, Any]:
         if _digest(text) != whole["sha256"]:
             raise ValueError("its checksum is not the one that was written")
         manifest = json.loads(text)
+        version = manifest["format"]
+        if version == FORMAT:
+            _check_form(manifest)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{path} is damaged: {error}.") from error
-    if manifest["format"] != FORMAT:
+    if version != FORMAT:
         raise NewerFormat(
-            f"{path} has format {manifest['format']}; this version of hvax reads format {FORMAT}. "
+            f"{path} has format {version!r}; this version of hvax reads format {FORMAT}. "
             "Install a newer hvax to go on with this run."
         )
     return manifest
 
 
+def _check_form(manifest: dict[str, Any]) -> None:
+    for name, kind in {"step": int, "files": dict, "record": dict}.items():
+        if not isinstance(manifest[name], kind):
+            raise ValueError(f"{name!r} is no {kind.__name__}")
+    for entry in manifest["files"].values():
+        for name, kind in {"file": str, "sha256": str, "narrow": dict}.items():
+            if not isinstance(entry[name], kind):
+                raise ValueError(f"{name!r} is no {kind.__name__}")
+
+
 def _digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
-
-
-def _holds(file: Path, content: bytes) -> bool:
-    try:
-        return file.stat().st_size == len(content) and file.read_bytes() == content
-    except FileNotFoundError:
-        return False
 
 
 def _arrays(tree: PyTree) -> dict[str, Any]:

@@ -156,7 +156,9 @@ def fit(
                 interrupt=interrupt,
                 bar=bar,
             )
-            if position.ended not in ("early stop", "callback"):
+            if position.ended in ("early stop", "callback"):
+                loop.save()
+            else:
                 loop.run()
     return Fit(
         model=loop.model,
@@ -192,6 +194,7 @@ def _identity(parts: tuple[Examples, ...], plan: Plan) -> dict[str, Any]:
         "seed": plan.seed,
         "batch_size": plan.batch_size,
         "examples": [plan.examples, *(list(part.x_shape) for part in parts)],
+        "scale": [part.scale for part in parts],
         "digest of the data": digest.hexdigest()[:16],
     }
 

@@ -42,8 +42,8 @@ class RunFolder:
         path = self.path / SKIPPED
         lines = path.read_bytes().splitlines() if path.is_file() else []
         records = [record for line in lines if (record := _record(line)) is not None]
-        if records:
-            self._write(SKIPPED, [record for record in records if record["step"] <= step])
+        if path.is_file():
+            self._write(SKIPPED, [record for record in records if record["step"] < step])
 
     def _append(self, name: str, record: Mapping[str, Any]) -> None:
         with (self.path / name).open("a") as file:

@@ -107,14 +107,17 @@ class Loop:
     def model(self) -> PyTree:
         """The best by validation ELBO; before the first epoch is over, and without validation data,
         the last."""
-        return self.best if self.position.best_epoch else self.state.model
+        compared = self._validate is not None and self.position.best_epoch > 0
+        return self.best if compared else self.state.model
 
     def run(self) -> None:
         at, plan = self.position, self._plan
         at.ended = ""
         try:
             while at.epoch <= plan.epochs and not at.ended:
-                if self._epoch():
+                if self._is_early_stop():
+                    at.ended = "early stop"
+                elif self._epoch():
                     self._end_of_epoch()
                     self._save_if_due()
             at.ended = at.ended or "finished"
@@ -133,6 +136,8 @@ class Loop:
         """Steps to the end of the epoch under way, and True; or up to an interrupt, and False."""
         at, plan = self.position, self._plan
         batches = epoch_batches(plan.examples, plan.batch_size, seed=plan.seed, epoch=at.epoch)
+        if at.done == len(batches):
+            return True  # it was interrupted between its last step and its end
         chunk, end = self._source.chunk(batches, at.done, self._up_to(len(batches)))
         progress = self._steps.start(chunk, self.state, at.sums)
         while True:
@@ -230,12 +235,16 @@ class Loop:
         stop = plan.callback is not None and plan.callback(
             Event(at.epoch - 1, metrics, copied(self.state.model))
         )
-        if self._interrupt.ended:
-            at.ended = self._interrupt.ended
-        elif isinstance(stop, bool | np.bool_) and stop:
+        if isinstance(stop, bool | np.bool_) and stop:
             at.ended = "callback"
-        elif plan.patience is not None and at.epoch - 1 - at.best_epoch >= plan.patience:
+        elif self._is_early_stop():
             at.ended = "early stop"
+        elif self._interrupt.ended:
+            at.ended = self._interrupt.ended
+
+    def _is_early_stop(self) -> bool:
+        at, patience = self.position, self._plan.patience
+        return patience is not None and at.epoch - 1 - at.best_epoch >= patience
 
     def _save_if_due(self) -> None:
         plan = self._plan

@@ -33,7 +33,7 @@ def _seen(
     model: PyTree, x: Array, x_out: Array | None, key: PRNGKeyArray
 ) -> dict[str, Float[Array, "..."]]:
     outputs = forward(model, x, x_out, key=key)
-    seen = {"elbo": jnp.mean(outputs.log_weight)}
+    seen = {"elbo": jnp.mean(jax.vmap(lambda one: one.log_weight)(outputs))}
     if not isinstance(model, HVAE):
         return seen
     space = outputs.phase_space
