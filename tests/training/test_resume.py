@@ -438,7 +438,7 @@ def test_an_end_that_comes_with_an_early_stop_does_not_undo_it(how, tmp_path, un
 
     options = KINDS["patience"]
     if how == "Ctrl-C":
-        assert train(tmp_path, **options, callback=callback).ended == "early stop"
+        assert train(tmp_path, **options, callback=callback).ended == "interrupted"
     else:
         with pytest.raises(RuntimeError, match="mine"):
             train(tmp_path, **options, callback=callback)

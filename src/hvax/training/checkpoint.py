@@ -1,7 +1,7 @@
 """Checkpoints: everything that a run needs to go on, in files that a crash cannot half write.
 
-    folder/000000001200.json              the record of step 1200: what follows, with checksums
-    folder/000000001200-NAME.safetensors  the arrays of one tree
+    folder/000000001200.json                     the record of step 1200, with checksums
+    folder/000000001200-NAME-<hash>.safetensors  the arrays of one tree
 
 The record is renamed into place when all the arrays that it names are on disk, and only then are
 the files of older checkpoints removed. Two checkpoints are kept, so that one may be damaged.
@@ -53,14 +53,14 @@ class Checkpoints:
         files = {}
         for name, tree in trees.items():
             packed = pack({path: _stored(leaf) for path, leaf in _arrays(tree).items()})
-            file = self.folder / f"{step:012}-{name}.safetensors"
+            file = self.folder / f"{step:012}-{name}-{packed.sha256[:8]}.safetensors"
             write_atomically(file, packed.content)
             files[name] = {"file": file.name, "sha256": packed.sha256, "narrow": packed.narrow}
         manifest = {"format": FORMAT, "step": step, "files": files, "record": record}
         text = json.dumps(manifest)
         whole = json.dumps({"sha256": _digest(text), "manifest": text})
         write_atomically(self.folder / f"{step:012}.json", whole.encode())
-        self._remove_old()
+        self._remove_old(step)
 
     def read(self, like: Mapping[str, PyTree]) -> Checkpoint | None:
         """The latest checkpoint, with its arrays in trees of this structure; None without one.
@@ -68,7 +68,7 @@ class Checkpoints:
         Where it is damaged the one before it is taken, with a warning. Raises `ValueError` where
         none can be read, where a tree has another structure, and for a newer format.
         """
-        failures = []
+        failures: dict[str, str] = {}
         for path in self._manifests():
             try:
                 manifest = _read_manifest(path)
@@ -76,20 +76,22 @@ class Checkpoints:
             except NewerFormat:
                 raise
             except KeyError as error:
-                failures.append(f"{path} is damaged: it names no arrays of {error}.")
-                continue
+                failures[path.name] = f"{path} is damaged: it names no arrays of {error}."
             except (OSError, ValueError) as error:
-                failures.append(str(error))
+                failures[path.name] = str(error)
+            if path.name in failures:
                 continue
             trees = {name: _filled(like[name], arrays[name], path) for name in like}
             if failures:
                 caution(
                     DamagedCheckpoint,
-                    f"{' '.join(failures)} Going on from step {manifest['step']} instead.",
+                    f"{' '.join(failures.values())} Going on from step {manifest['step']} instead.",
                 )
             return Checkpoint(trees, manifest["record"])
         if failures:
-            raise ValueError(f"no checkpoint in {self.folder} can be read. {' '.join(failures)}")
+            raise ValueError(
+                f"no checkpoint in {self.folder} can be read. {' '.join(failures.values())}"
+            )
         return None
 
     def _read_arrays(self, entry: Mapping[str, Any]) -> dict[str, Array]:
@@ -101,15 +103,18 @@ class Checkpoints:
         found = [p for p in self.folder.glob("*.json") if p.stem.isdigit()]
         return sorted(found, key=lambda path: int(path.stem), reverse=True)
 
-    def _remove_old(self) -> None:
-        """All but the two latest whole checkpoints, and what crashes have left."""
+    def _remove_old(self, step: int) -> None:
+        """All but the two latest whole checkpoints up to this step, and what crashes have left.
+
+        Later ones are damaged: the run went back behind them.
+        """
         kept: dict[str, set[str]] = {}
         for path in self._manifests():
             try:
                 files = {entry["file"] for entry in _read_manifest(path)["files"].values()}
             except ValueError:
                 files = set()
-            if files and len(kept) < _KEPT:
+            if files and int(path.stem) <= step and len(kept) < _KEPT:
                 kept[path.name] = files
             else:
                 path.unlink()

@@ -237,10 +237,10 @@ class Loop:
         )
         if isinstance(stop, bool | np.bool_) and stop:
             at.ended = "callback"
-        elif self._is_early_stop():
-            at.ended = "early stop"
         elif self._interrupt.ended:
             at.ended = self._interrupt.ended
+        elif self._is_early_stop():
+            at.ended = "early stop"
 
     def _is_early_stop(self) -> bool:
         at, patience = self.position, self._plan.patience
