@@ -3,6 +3,8 @@
 import jax
 import pytest
 
+from settings_for_tests import settings
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--slow", action="store_true", help="also run the tests that take minutes")
@@ -19,6 +21,13 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         for item in items:
             if "slow" in item.keywords:
                 item.add_marker(skip)
+
+
+@pytest.fixture(autouse=True)
+def settings_as_before():
+    """A test leaves the precision of the process to the next as it found it."""
+    with settings():
+        yield
 
 
 @pytest.fixture

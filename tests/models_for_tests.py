@@ -128,3 +128,14 @@ def moving(vae: VAE, schedule: str = "quadratic", num_steps: int = 2, **kwargs) 
         tempering(schedule, num_steps, learned=True),
     )
     return HVAE(vae, flow, **kwargs)
+
+
+def in_bits(tree):
+    """Every array of a tree as bytes, keys too."""
+    leaves = [
+        jax.random.key_data(leaf)
+        if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+        else leaf
+        for leaf in jax.tree.leaves(eqx.filter(tree, eqx.is_array))
+    ]
+    return [(leaf.shape, leaf.dtype, np.asarray(leaf).tobytes()) for leaf in leaves]

@@ -12,7 +12,7 @@ import tyro
 
 import hvax
 from hvax.commands.build import build_vae, load_parts
-from hvax.commands.directory import claim
+from hvax.commands.directory import claimed
 from hvax.config import Train
 from hvax.data import Examples, binarise_once, load_source, split
 
@@ -42,8 +42,8 @@ def untrained(arguments: str, folder: Path = Path("other")) -> None:
     config = tyro.cli(Train, args=arguments.split(), config=(tyro.conf.OmitArgPrefixes,))
     with jax.enable_x64(config.train.x64):
         parts = load_parts(config)
-        claim(dataclasses.replace(config, run_dir=folder), parts)
-        hvax.save(build_vae(config, parts, key=jax.random.key(0)), folder / "model")
+        with claimed(dataclasses.replace(config, run_dir=folder), parts):
+            hvax.save(build_vae(config, parts, key=jax.random.key(0)), folder / "model")
 
 
 def digits_test() -> tuple[Examples, np.ndarray]:

@@ -37,14 +37,6 @@ TINY = "--epochs 1 --hidden 8 --latent-size 2 --num-samples 5 --test-points 10 -
 VAE_ONLY = f"--model vae {TINY} --no-progress --no-report"
 
 
-@pytest.fixture(autouse=True)
-def x64_as_before():
-    """`main` sets the precision of the whole process."""
-    before = jax.config.read("jax_enable_x64")
-    yield
-    jax.config.update("jax_enable_x64", before)
-
-
 @pytest.fixture
 def here(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)

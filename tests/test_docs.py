@@ -22,6 +22,7 @@ import tyro
 
 import hvax
 from hvax.cli import COMMANDS
+from settings_for_tests import QUICK, settings
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -99,10 +100,8 @@ def resolve(name: str, namespace: dict[str, Any]) -> Any:
 @pytest.fixture(scope="module")
 def quick_compilation():
     """Snippets compute little: compiling them is what takes time. Nothing of it is left behind."""
-    before = jax.config.read("jax_disable_most_optimizations")
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", before)
+    with settings(**QUICK):
+        yield
     jax.clear_caches()
 
 

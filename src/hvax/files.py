@@ -36,6 +36,9 @@ def flush_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
+LOCK = ".lock"
+
+
 @contextmanager
 def held(folder: Path) -> Iterator[None]:
     """Holds a folder against every other process; a crash, a kill too, lets go of it.
@@ -44,7 +47,7 @@ def held(folder: Path) -> Iterator[None]:
     """
     import fcntl
 
-    with (folder / ".lock").open("a") as file:
+    with (folder / LOCK).open("a") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:

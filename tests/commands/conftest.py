@@ -1,14 +1,13 @@
 """A run, trained once; every test works in a folder of its own that holds a copy."""
 
-import contextlib
 import re
 import shutil
 
-import jax
 import pytest
 
 from hvax.cli import main
 from runs_for_tests import contents
+from settings_for_tests import QUICK, settings
 
 TRAIN = (
     "train digits --epochs 1 --hidden 8 --latent-size 2 --num-samples 5 --test-points 10"
@@ -16,30 +15,16 @@ TRAIN = (
 )
 
 
-@contextlib.contextmanager
-def settings():
-    """JAX's settings while the program runs in this process, and afterwards as they were.
-
-    It compiles in half the time, to the same numbers but for rounding; `main` sets the precision.
-    """
-    names = ("jax_disable_most_optimizations", "jax_enable_x64")
-    before = {name: jax.config.read(name) for name in names}
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    for name, value in before.items():
-        jax.config.update(name, value)
-
-
 @pytest.fixture(autouse=True)
-def settings_as_before():
-    with settings():
+def compiled_quickly():
+    with settings(**QUICK):
         yield
 
 
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory):
     folder = tmp_path_factory.mktemp("trained") / "run"
-    with settings():
+    with settings(**QUICK):
         assert main([*TRAIN.split(), "--run-dir", str(folder)]) == 0
     return folder
 

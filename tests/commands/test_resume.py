@@ -8,7 +8,6 @@ import shutil
 import signal
 from pathlib import Path
 
-import jax
 import numpy as np
 import pytest
 
@@ -18,6 +17,7 @@ from hvax.files import held
 from hvax.structure import digest
 from hvax.training.validation import Validation
 from runs_for_tests import MISSING, contents, edit, read_json, write
+from settings_for_tests import QUICK, settings
 
 OPTIONS = (
     "--model vae --epochs 2 --hidden 4 --latent-size 1 --num-samples 200 --test-points 4"
@@ -47,13 +47,12 @@ def first(tmp_path_factory):
     """A run of two epochs, and what it printed; under the settings of conftest.py."""
     folder, printed = tmp_path_factory.mktemp("first"), io.StringIO()
     np.save(folder / "reals.npy", np.random.default_rng(0).normal(size=(60, 3)))
-    names = ("jax_disable_most_optimizations", "jax_enable_x64")
-    before = {name: jax.config.read(name) for name in names}
-    jax.config.update(names[0], True)
-    with contextlib.chdir(folder), contextlib.redirect_stdout(printed):
+    with (
+        settings(**QUICK),
+        contextlib.chdir(folder),
+        contextlib.redirect_stdout(printed),
+    ):
         assert program(f"{TRAIN} --run-dir run") == 0
-    for name, value in before.items():
-        jax.config.update(name, value)
     return folder / "run", printed.getvalue()
 
 

@@ -16,21 +16,10 @@ import pytest
 from hvax.caution import DamagedCheckpoint
 from hvax.training.checkpoint import Checkpoints
 from hvax.training.state import train_state, train_step
-from models_for_tests import linear_gaussian, moving
+from models_for_tests import in_bits, linear_gaussian, moving
 
 ONES = jnp.ones(3, jnp.float32)
 X = jnp.asarray(np.random.default_rng(0).normal(size=(6, 3)).astype(np.float32))
-
-
-def in_bits(tree):
-    """Every array of a tree as bytes, keys too."""
-    leaves = [
-        jax.random.key_data(leaf)
-        if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
-        else leaf
-        for leaf in jax.tree.leaves(eqx.filter(tree, eqx.is_array))
-    ]
-    return [(leaf.shape, leaf.dtype, np.asarray(leaf).tobytes()) for leaf in leaves]
 
 
 def zeros(tree):

@@ -16,7 +16,7 @@ from hvax.data.examples import Examples
 from hvax.structure import digest, load
 from hvax.training import feed, loop
 from hvax.training.fit import fit
-from models_for_tests import linear_gaussian, moving
+from models_for_tests import in_bits, linear_gaussian, moving
 
 X = np.random.default_rng(0).normal(size=(23, 3)).astype(np.float32)
 MODEL = linear_gaussian()
@@ -104,17 +104,6 @@ def train(folder=None, *, model=MODEL, data=X, **options):
         "run_dir": folder,
     }
     return fit(model, data, **(defaults | options))
-
-
-def in_bits(tree):
-    """Every array of a tree as bytes, keys too."""
-    leaves = [
-        jax.random.key_data(leaf)
-        if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
-        else leaf
-        for leaf in jax.tree.leaves(eqx.filter(tree, eqx.is_array))
-    ]
-    return [(leaf.shape, leaf.dtype, np.asarray(leaf).tobytes()) for leaf in leaves]
 
 
 def no_clock(rows):

@@ -19,7 +19,7 @@ from hvax.structure import load
 from hvax.training import feed, loop
 from hvax.training.fit import fit
 from hvax.training.state import train_state, train_step
-from models_for_tests import linear_gaussian, moving
+from models_for_tests import in_bits, linear_gaussian, moving
 
 X = np.random.default_rng(0).normal(size=(23, 3)).astype(np.float32)
 MODEL = linear_gaussian()
@@ -67,17 +67,6 @@ def given(call):
         value = call()
     assert all(one.category is SkippedUpdate for one in caught), [str(c.message) for c in caught]
     return value, [str(one.message) for one in caught]
-
-
-def in_bits(tree):
-    """Every array of a tree as bytes, keys too."""
-    leaves = [
-        jax.random.key_data(leaf)
-        if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
-        else leaf
-        for leaf in jax.tree.leaves(eqx.filter(tree, eqx.is_array))
-    ]
-    return [(leaf.shape, leaf.dtype, np.asarray(leaf).tobytes()) for leaf in leaves]
 
 
 def numbers(fitted):

@@ -13,7 +13,7 @@ from hvax.models.hvae import HVAE
 from hvax.objective import hamiltonian_elbo, loss, vae_loss
 from hvax.parameter import Fixed, trainable
 from hvax.training.state import default_loss, train_state, train_step
-from models_for_tests import linear_gaussian, moving
+from models_for_tests import in_bits, linear_gaussian, moving
 
 X = jnp.asarray(np.random.default_rng(0).normal(size=(6, 3)).astype(np.float32))
 OPTIMISER = optax.adam(0.02)  # one object: a step compiles once for all tests
@@ -35,17 +35,6 @@ def steps(state, n):
         state, value = train_step(state, X, loss_function=own_loss(state.model))
         losses.append(float(value))
     return state, losses
-
-
-def in_bits(tree):
-    """Every array of a tree as bytes, keys too."""
-    leaves = [
-        jax.random.key_data(leaf)
-        if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
-        else leaf
-        for leaf in jax.tree.leaves(eqx.filter(tree, eqx.is_array))
-    ]
-    return [(leaf.shape, leaf.dtype, np.asarray(leaf).tobytes()) for leaf in leaves]
 
 
 @pytest.mark.parametrize("model", MODELS, ids=["VAE", "HVAE"])

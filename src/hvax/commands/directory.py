@@ -17,7 +17,8 @@ import shutil
 import time
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -28,7 +29,7 @@ from hvax import __version__
 from hvax.commands.build import Parts
 from hvax.config import Train
 from hvax.data.source import SOURCES
-from hvax.files import dumps, held, write_atomically
+from hvax.files import LOCK, dumps, held, write_atomically
 from hvax.structure import STRUCTURE, load
 from hvax.training.folder import CHECKPOINTS, METRICS, MODEL, SKIPPED
 
@@ -58,48 +59,56 @@ class Run(NamedTuple):
     model: PyTree
 
 
-def claim(config: Train, parts: Parts) -> Path:
-    """The directory of a run with its config.json: a new one, or the one to go on with. One that
-    is there is replaced if asked to be.
+@contextmanager
+def claimed(config: Train, parts: Parts) -> Iterator[Path]:
+    """The directory of a run with its config.json, held against other processes: a new one, or the
+    one to go on with. One that is there is replaced if asked to be.
 
     Raises `ValueError` for a directory that is somebody else's, of a run under way, or of a run
-    that was started with other options.
+    that was started with other options; it is then left as it was.
     """
     name = f"{Path(config.source).stem}-{config.model.model}-{time.strftime('%Y%m%d-%H%M%S')}"
     path = config.run_dir or Path("runs") / name
-    if path.exists() and not config.resume:
-        if not config.overwrite:
-            raise ValueError(
-                f"{path} is there already; go on with it by --resume, replace it by --overwrite, "
-                "or use another --run-dir."
-            )
-        if not path.is_dir() or (any(path.iterdir()) and not _is_run(path)):
-            raise ValueError(f"{path} is no run of hvax's, so --overwrite does not replace it.")
-        with held(path):
-            for name in (CONFIG, METRICS, SKIPPED, RESULTS, EVALUATION, REPORT):
+    options = dataclasses.asdict(_absolute(config))
+    if config.resume:
+        _check_options(path / CONFIG, options)
+    elif path.exists():
+        _check_replaceable(path, config.overwrite)
+    path.mkdir(parents=True, exist_ok=True)
+    with held(path):
+        if not config.resume:
+            for name in (METRICS, SKIPPED, RESULTS, EVALUATION, REPORT):
                 (path / name).unlink(missing_ok=True)
             for name in (MODEL, CHECKPOINTS, BASELINE):
                 shutil.rmtree(path / name, ignore_errors=True)
-    path.mkdir(parents=True, exist_ok=True)
-    record: dict[str, Any] = {
-        "format": FORMAT,
-        "hvax": __version__,
-        "jax": jax.__version__,
-        "device": str(jax.devices()[0]),
-        "options": dataclasses.asdict(_absolute(config)),
-        "data": {
-            "x_shape": parts.train.x_shape,
-            "scale": parts.train.scale,
-            "examples": {
-                part: len(getattr(parts, part)) for part in ("train", "validation", "test")
+        record = {
+            "format": FORMAT,
+            "hvax": __version__,
+            "jax": jax.__version__,
+            "device": str(jax.devices()[0]),
+            "options": options,
+            "data": {
+                "x_shape": parts.train.x_shape,
+                "scale": parts.train.scale,
+                "examples": {
+                    part: len(getattr(parts, part)) for part in ("train", "validation", "test")
+                },
+                "likelihood": type(parts.likelihood).__name__,
             },
-            "likelihood": type(parts.likelihood).__name__,
-        },
-    }
-    if config.resume:
-        _check_options(path / CONFIG, record["options"])
-    write_json(path / CONFIG, record)
-    return path
+        }
+        write_json(path / CONFIG, record)
+        yield path
+
+
+def _check_replaceable(path: Path, overwrite: bool) -> None:
+    if not overwrite:
+        raise ValueError(
+            f"{path} is there already; go on with it by --resume, replace it by --overwrite, "
+            "or use another --run-dir."
+        )
+    # A lock alone is what a run leaves that was killed before it began.
+    if not path.is_dir() or not (_is_run(path) or {p.name for p in path.iterdir()} <= {LOCK}):
+        raise ValueError(f"{path} is no run of hvax's, so --overwrite does not replace it.")
 
 
 def resumed_options(run_dir: Path | None) -> Train:

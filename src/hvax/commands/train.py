@@ -13,7 +13,7 @@ from hvax.commands.directory import (
     BASELINE,
     REPORT,
     RESULTS,
-    claim,
+    claimed,
     open_run,
     write_json,
 )
@@ -22,7 +22,6 @@ from hvax.commands.select import evenly, seed_key
 from hvax.config import Train
 from hvax.evaluation.evaluate import Evaluation, difference, evaluate
 from hvax.evaluation.table import GREY, UNTRUSTED, as_json, note
-from hvax.files import held
 from hvax.structure import digest
 from hvax.training.fit import Fit, check_fit, fit
 
@@ -48,8 +47,7 @@ def train(config: Train) -> int:
     if config.train.num_samples < 1 or config.train.test_points < 1:
         raise ValueError("--num-samples and --test-points must be >= 1.")
 
-    run_dir = claim(config, parts)
-    with held(run_dir):
+    with claimed(config, parts) as run_dir:
         print(_describe(config, parts))
         return _train(config, models, parts, run_dir)
 
@@ -88,8 +86,6 @@ def _fit(config: Train, name: str, model: PyTree, parts: Parts, folder: Path) ->
         progress=config.progress,
         run_dir=folder,
         resume=config.resume,
-        save_seconds=config.train.save_seconds,
-        max_skipped=config.train.max_skipped,
         **_loop_options(config),
     )
     step = int(fitted.state.step)
@@ -133,6 +129,8 @@ def _loop_options(config: Train) -> dict[str, Any]:
         "epochs": options.epochs,
         "batch_size": options.batch_size,
         "patience": options.patience,
+        "save_seconds": options.save_seconds,
+        "max_skipped": options.max_skipped,
     }
 
 

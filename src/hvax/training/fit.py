@@ -91,9 +91,16 @@ def fit(
     after `max_skipped` updates left out in a row, with the checkpoints as they stand.
     """
     parts, held_out = check_fit(
-        model, data, validation, epochs=epochs, batch_size=batch_size, patience=patience
+        model,
+        data,
+        validation,
+        epochs=epochs,
+        batch_size=batch_size,
+        patience=patience,
+        save_seconds=save_seconds,
+        save_steps=save_steps,
+        max_skipped=max_skipped,
     )
-    _check_saving(save_seconds, save_steps, max_skipped)
     if resume and run_dir is None:
         raise ValueError("resume needs the run_dir to go on from.")
     key = jax.random.key(seed)
@@ -207,15 +214,6 @@ def _check_identity(there: dict[str, Any], here: dict[str, Any]) -> None:
             )
 
 
-def _check_saving(save_seconds: float, save_steps: int | None, max_skipped: int) -> None:
-    if not save_seconds > 0:
-        raise ValueError(f"save_seconds must be > 0, got {save_seconds}.")
-    if save_steps is not None and save_steps < 1:
-        raise ValueError(f"save_steps must be >= 1, got {save_steps}.")
-    if max_skipped < 1:
-        raise ValueError(f"max_skipped must be >= 1, got {max_skipped}.")
-
-
 def check_fit(
     model: PyTree,
     data: Any,
@@ -224,6 +222,9 @@ def check_fit(
     epochs: int,
     batch_size: int,
     patience: int | None,
+    save_seconds: float = 60.0,
+    save_steps: int | None = None,
+    max_skipped: int = 10,
 ) -> tuple[tuple[Examples, ...], tuple[Examples, ...] | None]:
     """The data of a `fit` as `Examples`, after every check that `fit` makes before it starts."""
     check = plain_vae(model).decoder.likelihood.check
@@ -248,4 +249,10 @@ def check_fit(
         raise ValueError(f"patience must be >= 1, got {patience}.")
     if patience is not None and validation is None:
         raise ValueError("patience needs validation data to watch.")
+    if not save_seconds > 0:
+        raise ValueError(f"save_seconds must be > 0, got {save_seconds}.")
+    if save_steps is not None and save_steps < 1:
+        raise ValueError(f"save_steps must be >= 1, got {save_steps}.")
+    if max_skipped < 1:
+        raise ValueError(f"max_skipped must be >= 1, got {max_skipped}.")
     return parts, held_out

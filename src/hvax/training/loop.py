@@ -121,7 +121,6 @@ class Loop:
                     self._end_of_epoch()
                     self._save_if_due()
             at.ended = at.ended or "finished"
-            self._look_at_the_clock()
             self.save()
         except Exception as error:
             # What an error of the data or of a callback interrupts is not lost.
@@ -255,9 +254,9 @@ class Loop:
 
     def save(self) -> None:
         """A checkpoint, and the best model for everybody to load."""
+        self._look_at_the_clock()
         if self._folder is None:
             return
-        self._look_at_the_clock()
         at = self.position
         trees = {"state": self.state, "best": self.best}
         record = {"position": asdict(at), "identity": self._identity}
