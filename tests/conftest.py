@@ -1,9 +1,16 @@
 """Every test runs with JAX's own checks on: key reuse, rank promotion, and shapes by jaxtyping."""
 
+from pathlib import Path
+
 import jax
 import pytest
 
-from settings_for_tests import settings
+from settings_for_tests import QUICK, settings
+
+TESTS = Path(__file__).parent
+COMPILED_QUICKLY = ("commands", "report", "training")  # little is computed there
+# The program sets its precision itself: once is enough.
+IN_ONE_PRECISION = ("commands", "test_cli.py", "test_docs.py", "test_golden.py", "test_torture.py")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -16,11 +23,26 @@ def pytest_configure() -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    if not config.getoption("--slow"):
-        skip = pytest.mark.skip(reason="slow: run with --slow")
-        for item in items:
-            if "slow" in item.keywords:
-                item.add_marker(skip)
+    slow = pytest.mark.skip(reason="slow: run with --slow")
+    if jax.config.read("jax_enable_x64"):
+        once = [item for item in items if _part(item) in IN_ONE_PRECISION]
+        config.hook.pytest_deselected(items=once)
+        items[:] = [item for item in items if item not in once]
+    for item in items:
+        if "slow" in item.keywords and not config.getoption("--slow"):
+            item.add_marker(slow)
+        if _part(item) in COMPILED_QUICKLY:
+            item.add_marker(pytest.mark.usefixtures("compiled_quickly"))
+
+
+def _part(item: pytest.Item) -> str:
+    return item.path.relative_to(TESTS).parts[0]
+
+
+@pytest.fixture(scope="module")
+def compiled_quickly():
+    with settings(**QUICK):
+        yield
 
 
 @pytest.fixture(autouse=True)

@@ -15,12 +15,6 @@ TRAIN = (
 )
 
 
-@pytest.fixture(autouse=True)
-def compiled_quickly():
-    with settings(**QUICK):
-        yield
-
-
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory):
     folder = tmp_path_factory.mktemp("trained") / "run"

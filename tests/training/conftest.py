@@ -5,14 +5,6 @@ import logging
 import jax
 import pytest
 
-from settings_for_tests import QUICK, settings
-
-
-@pytest.fixture(autouse=True, scope="module")
-def compiled_quickly():
-    with settings(**QUICK):
-        yield
-
 
 @pytest.fixture
 def compilations(caplog):
