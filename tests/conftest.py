@@ -10,7 +10,14 @@ from settings_for_tests import QUICK, settings
 TESTS = Path(__file__).parent
 COMPILED_QUICKLY = ("commands", "report", "training")  # little is computed there
 # The program sets its precision itself: once is enough.
-IN_ONE_PRECISION = ("commands", "test_cli.py", "test_docs.py", "test_golden.py", "test_torture.py")
+IN_ONE_PRECISION = (
+    "commands",
+    "test_cli.py",
+    "test_docs.py",
+    "test_endings.py",
+    "test_golden.py",
+    "test_torture.py",
+)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -372,6 +372,9 @@ BAD = [
     ("reals.npy --batch-size 0", "batch_size must be >= 1"),
     ("reals.npy --batch-size 49", "at most the number of examples, 48, got 49"),
     ("reals.npy --patience 0", "patience must be >= 1"),
+    ("reals.npy --save-seconds 0", "save_seconds must be > 0"),
+    ("reals.npy --save-seconds nan", "save_seconds must be > 0"),
+    ("reals.npy --max-skipped 0", "max_skipped must be >= 1"),
     ("reals.npy --learning-rate 0", "--learning-rate must be finite and > 0"),
     ("reals.npy --learning-rate nan", "--learning-rate must be finite and > 0"),
     ("reals.npy --learning-rate inf", "--learning-rate must be finite and > 0"),
@@ -435,3 +438,17 @@ def test_the_program_itself_refuses_bad_input(arguments, files):
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
     assert done.stderr.startswith("hvax: ")
     assert listing(files) == before
+
+
+@pytest.mark.parametrize(
+    "arguments", ["--version", "train --help", f"train digits {VAE_ONLY} --run-dir run"]
+)
+def test_a_reader_who_leaves_is_left(arguments, here):
+    """`hvax ... | head`: seen to fail with "Broken pipe" on the standard error."""
+    process = subprocess.Popen(
+        [HVAX, *arguments.split()], cwd=here, env=ENV, stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    process.stdout.close()
+    assert (process.stderr.read(), process.wait()) == ("", 128 + signal.SIGPIPE)
+    process.stderr.close()

@@ -11,100 +11,134 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
+
+import numpy as np
 
 _ROOT = Path(__file__).parents[1]
-_TRAIN = (
-    "train digits --no-baseline --hidden 16 --latent-size 2 --num-steps 1 --batch-size 16 "
-    "--no-progress --no-report --num-samples 5 --test-points 10 --save-seconds 0.05"
+_HVAX = Path(sys.executable).with_name("hvax")
+_SMALL = (
+    "--no-baseline --hidden 16 --latent-size 2 --num-steps 1 --batch-size 16 --no-progress "
+    "--no-report --num-samples 5 --test-points 10"
 )
+# What is trained: images, and a table with an outlier, whose updates are not finite.
+SOURCES = {"digits": "digits", "outlier": "outlier.npy --likelihood gaussian --max-skipped 50"}
+_OFTEN, _AT_THE_END = 0.05, 1e6  # seconds between checkpoints
 _CLOCKS = ("seconds", "compiling")
 Row = tuple[str, int, int]
 
 
 class Lab:
-    """Runs of one kind, in one folder, and the uninterrupted one to compare them with."""
+    """Runs in one folder, and the uninterrupted ones to compare them with."""
 
     def __init__(self, folder: Path, *, short: bool, seed: int):
         self.folder, self.short = folder, short
         self.chance = random.Random(seed)
         self.notes: list[str] = []
         self._count = 0
-        self._references: dict[int, Any] = {}
+        self._references: dict[tuple[str, int], Any] = {}
+        table = np.random.default_rng(0).normal(size=(800, 5)).astype(np.float32)
+        table[123] = 1e25  # its square overflows
+        np.save(folder / "outlier.npy", table)
 
     def new_run(self) -> Path:
         self._count += 1
         return self.folder / f"run-{self._count}"
 
-    def start(self, run: Path, epochs: int, *, under: tuple[str, ...] = ()) -> subprocess.Popen:
-        """The program on a run: a new one, or resumed where there is one."""
+    def start(
+        self,
+        run: Path,
+        epochs: int,
+        *,
+        source: str = "digits",
+        every: float = _OFTEN,
+        options: str = "",
+        under: tuple[str, ...] = (),
+    ) -> subprocess.Popen:
+        """The installed program on a run: a new one, or resumed where there is one."""
+        command = (
+            f"train {SOURCES[source]} {_SMALL} --epochs {epochs} --save-seconds {every} {options}"
+        )
         again = ["--resume"] if (run / "config.json").is_file() else []
-        command = [
-            sys.executable,
-            "-m",
-            "torture.program",
-            *_TRAIN.split(),
-            "--epochs",
-            str(epochs),
-        ]
         return subprocess.Popen(
-            [*under, *command, "--run-dir", str(run), *again],
-            cwd=_ROOT,
-            env={**os.environ, "HVAX_TORTURE_MARKS": str(self.marks(run))},
+            [*under, str(_HVAX), *command.split(), "--run-dir", str(run), *again],
+            cwd=self.folder,
+            env={**os.environ, "XDG_CACHE_HOME": str(self.folder / "cache")},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
         )
 
-    def finish(self, run: Path, epochs: int) -> bool:
+    def finish(self, run: Path, epochs: int, *, source: str = "digits") -> bool:
         """Resumes a run to its end; whether it equals the uninterrupted one."""
-        process = self.start(run, epochs)
+        process = self.start(run, epochs, source=source)
         out, _ = process.communicate(timeout=600)
-        same = process.returncode == 0 and outcome(run) == self.reference(epochs)
+        same = process.returncode == 0 and outcome(run) == self.reference(epochs, source=source)
         if not same:
+            run.mkdir(exist_ok=True)
             (run / "torture.log").write_text(out)
         else:
             shutil.rmtree(run)
         return same
 
-    def reference(self, epochs: int) -> Any:
+    def reference(self, epochs: int, *, source: str = "digits") -> Any:
         """What an uninterrupted run leaves."""
-        if epochs not in self._references:
+        if (source, epochs) not in self._references:
             run = self.new_run()
-            process = self.start(run, epochs)
+            process = self.start(run, epochs, source=source)
             out, _ = process.communicate(timeout=600)
             assert process.returncode == 0, out
-            self._references[epochs] = outcome(run)
-        return self._references[epochs]
+            self._references[source, epochs] = outcome(run)
+        return self._references[source, epochs]
 
-    def marks(self, run: Path) -> Path:
-        return run.with_suffix(".marks")
 
-    def marked(self, run: Path) -> bytes:
-        file = self.marks(run)
-        return file.read_bytes() if file.is_file() else b""
+def wait_for_a_save(run: Path, process: subprocess.Popen) -> None:
+    """Until the next save of the process begins, or its end: a new name in checkpoints/."""
+    before = _names(run / "checkpoints")
+    while process.poll() is None and _names(run / "checkpoints") <= before:
+        time.sleep(0.0003)
 
-    def wait_for_a_save(self, run: Path, process: subprocess.Popen) -> None:
-        """Until the next save of the process begins, or its end."""
-        seen = len(self.marked(run))
-        while process.poll() is None and b"[" not in self.marked(run)[seen:]:
-            time.sleep(0.0005)
+
+def in_a_save(run: Path) -> bool:
+    """Whether what a killed run left shows that it was within a save: a file under a temporary
+    name, arrays that no record names yet, or a checkpoint too many."""
+    folder = run / "checkpoints"
+    if any(list(part.glob(".*.*")) for part in (run, run / "model", folder)):
+        return True
+    records = [path for path in folder.glob("*.json") if path.stem.isdigit()]
+    named = {entry["file"] for path in records for entry in _manifest(path)["files"].values()}
+    return len(records) > 2 or bool({path.name for path in folder.glob("*.safetensors")} - named)
+
+
+def _names(folder: Path) -> set[str]:
+    try:
+        return set(os.listdir(folder))
+    except FileNotFoundError:
+        return set()
+
+
+def _manifest(record: Path) -> dict[str, Any]:
+    return json.loads(json.loads(record.read_text())["manifest"])
 
 
 def outcome(run: Path) -> Any:
     """Every number that a run leaves, but for its clocks; arrays by their SHA-256."""
-    latest = max((run / "checkpoints").glob("*.json"))
-    manifest = json.loads(json.loads(latest.read_text())["manifest"])
+    manifest = _manifest(max((run / "checkpoints").glob("*.json")))
     position = manifest["record"]["position"]
     position["history"] = [_timeless(row) for row in position["history"]]
-    lines = (run / "metrics.jsonl").read_text().splitlines()
     return {
         "step": manifest["step"],
         "arrays": {name: entry["sha256"] for name, entry in manifest["files"].items()},
         "position": _timeless(position),
-        "metrics": [_timeless(json.loads(line)) for line in lines],
+        "metrics": _lines(run / "metrics.jsonl"),
+        "skipped": _lines(run / "skipped.jsonl"),
         "model": json.loads((run / "model" / "structure.json").read_text())["sha256"],
     }
+
+
+def _lines(file: Path) -> list[dict[str, Any]]:
+    lines = file.read_text().splitlines() if file.is_file() else []
+    return [_timeless(json.loads(line)) for line in lines]
 
 
 def _timeless(record: dict[str, Any]) -> dict[str, Any]:
@@ -112,32 +146,27 @@ def _timeless(record: dict[str, Any]) -> dict[str, Any]:
 
 
 def kills(lab: Lab) -> Iterator[Row]:
-    """SIGKILL at random moments: half of them aimed at a save, half at the compiled steps."""
-    runs, each, epochs = (1, 4, 150) if lab.short else (12, 9, 400)
-    injected = within = survived = 0
-    lab.reference(epochs)
-    for _ in range(runs):
-        run, done = lab.new_run(), 0
-        for i in range(each):
-            process = lab.start(run, epochs)
-            lab.wait_for_a_save(run, process)
-            if i % 2:
-                time.sleep(lab.chance.uniform(0, 0.02))
-            else:
-                time.sleep(lab.chance.uniform(0, 1.0))
-            process.kill()
-            process.wait()
-            if process.returncode != -signal.SIGKILL:
-                break  # the run came to its end before
-            done += 1
-            marks = lab.marked(run)
-            within += marks.endswith(b"[")
-            with lab.marks(run).open("ab") as file:
-                file.write(b"]" if marks.endswith(b"[") else b"")
-        injected += done
-        survived += done * lab.finish(run, epochs)
-    yield "SIGKILL at a random moment", injected, survived
-    lab.notes.append(f"{within} of {injected} kills landed inside a save")
+    """SIGKILL at random moments: two of three aimed at a save, one anywhere."""
+    runs, each = (1, 3) if lab.short else (6, 9)
+    for source, epochs in (("digits", 150 if lab.short else 400), ("outlier", 800)):
+        injected = within = survived = 0
+        lab.reference(epochs, source=source)
+        for _ in range(runs):
+            run, done = lab.new_run(), 0
+            for i in range(each):
+                process = lab.start(run, epochs, source=source)
+                wait_for_a_save(run, process)
+                time.sleep(lab.chance.uniform(0, 1.0 if i % 3 == 2 else 0.01))
+                process.kill()
+                process.wait()
+                if process.returncode != -signal.SIGKILL:
+                    break  # the run came to its end before
+                done += 1
+                within += in_a_save(run)
+            injected += done
+            survived += done * lab.finish(run, epochs, source=source)
+        yield f"SIGKILL at a random moment, {source}", injected, survived
+        lab.notes.append(f"{source}: {within} of {injected} kills landed inside a save")
 
 
 def signals(lab: Lab) -> Iterator[Row]:
@@ -146,62 +175,80 @@ def signals(lab: Lab) -> Iterator[Row]:
         injected = survived = 0
         for _ in range(1 if lab.short else 5):
             run = lab.new_run()
-            process = lab.start(run, 150)
-            lab.wait_for_a_save(run, process)
-            time.sleep(lab.chance.uniform(0, 0.5))
+            process = lab.start(run, 400)
+            wait_for_a_save(run, process)
+            time.sleep(lab.chance.uniform(0, 0.3))
             process.send_signal(number)
             out, _ = process.communicate(timeout=600)
             injected += 1
-            ended = process.returncode == code and "--resume" in out
-            survived += (ended or process.returncode == 0) and lab.finish(run, 150)
+            survived += process.returncode == code and "--resume" in out and lab.finish(run, 400)
         yield signal.Signals(number).name, injected, survived
 
 
-def system_calls(lab: Lab) -> Iterator[Row]:
-    """SIGKILL at every system call of a run's saves that touches its files, by strace; and whether
-    everything is on disk before it is renamed, which no kill would show."""
-    if lab.short or shutil.which("strace") is None:
-        lab.notes.append("system calls: left out (the long form alone, where strace is installed)")
+def flushes(lab: Lab) -> Iterator[Row]:
+    """Whether every file is on disk before it is renamed and its folder after it, which no kill
+    would show: seen in the order of the program's system calls."""
+    if shutil.which("strace") is None:
+        lab.notes.append("flushes, system calls: left out, for want of strace")
         return
-    epochs, seen = 1, lab.new_run()
-    log = lab.folder / "strace.log"
-    watched = f"trace={','.join(_CALLS)}"
-    process = lab.start(
-        seen, epochs, under=("strace", "-f", "-y", "-s", "16", "-o", str(log), "-e", watched)
-    )
-    process.communicate(timeout=600)
-    calls = list(_read_trace(log, seen))
-    yield "renames with content and folder flushed", *_flushed(calls)
-    for name in _CALLS:
-        moments = [nth for call, nth, own, _ in calls if call == name and own]
-        survived = 0
-        for moment in moments:
+    calls = [call for call in _traced(lab, lab.new_run(), 1) if call.changes]
+    yield "files flushed, renamed, and their folders flushed", *_flushed(calls)
+
+
+def system_calls(lab: Lab) -> Iterator[Row]:
+    """SIGKILL at every system call of the first save of a run, and of the third, which removes a
+    checkpoint; by strace."""
+    if lab.short or shutil.which("strace") is None:
+        return
+    two = lab.new_run()
+    for epochs in (1, 2):
+        lab.start(two, epochs, every=_AT_THE_END).communicate(timeout=600)
+    for which, before, epochs in (("first", None, 1), ("third", two, 3)):
+
+        def prepared(before: Path | None = before) -> Path:
             run = lab.new_run()
-            inject = f"inject={name}:signal=SIGKILL:when={moment}"
-            under = (
-                "strace",
-                "-f",
-                "--seccomp-bpf",
-                "-o",
-                "/dev/null",
-                "-e",
-                f"trace={name}",
-                "-e",
-                inject,
-            )
-            process = lab.start(run, epochs, under=under)
-            process.communicate(timeout=600)
-            survived += lab.finish(run, epochs)
-        if moments:
-            yield f"SIGKILL at each {name} of a run's saves", len(moments), survived
+            if before is not None:
+                shutil.copytree(before, run)
+            return run
+
+        list(_traced(lab, prepared(), epochs))  # what it compiles is kept from now on
+        calls = [call for call in _traced(lab, prepared(), epochs) if call.changes]
+        for name in _CALLS:
+            injected = survived = 0
+            for call in calls:
+                if call.name == name:
+                    run = prepared()
+                    inject = f"inject={name}:signal=SIGKILL:when={call.nth}"
+                    under = (*_STRACE, "-o", "/dev/null", "-e", f"trace={name}", "-e", inject)
+                    process = lab.start(run, epochs, every=_AT_THE_END, under=under)
+                    process.communicate(timeout=600)
+                    if process.returncode in (-signal.SIGKILL, 128 + signal.SIGKILL):
+                        injected += 1
+                        survived += lab.finish(run, epochs)
+            if injected:
+                yield f"SIGKILL at each {name} of the {which} save", injected, survived
 
 
+_STRACE = ("strace", "-f", "--seccomp-bpf")
 _CALLS = ("openat", "write", "fsync", "chmod", "rename", "unlink", "mkdir")
 
 
-def _read_trace(log: Path, run: Path) -> Iterator[tuple[str, int, bool, str]]:
-    """Each call's name, its number among the calls of that name in its thread, whether it changes
-    the run's checkpoints, model or metrics, and its line."""
+class Call(NamedTuple):
+    """A system call: its number among those of its name in its thread; whether it changes the
+    checkpoints, the model or the log of the run."""
+
+    name: str
+    nth: int
+    changes: bool
+    line: str
+
+
+def _traced(lab: Lab, run: Path, epochs: int) -> Iterator[Call]:
+    """The system calls of a run that saves at its end alone, so that each repetition has them."""
+    log = lab.folder / "strace.log"
+    watched = ("-y", "-s", "16", "-e", f"trace={','.join(_CALLS)}")
+    process = lab.start(run, epochs, every=_AT_THE_END, under=(*_STRACE, *watched, "-o", str(log)))
+    process.communicate(timeout=600)
     counts: dict[tuple[str, str], int] = {}
     own = re.compile(re.escape(str(run)) + "/(checkpoints|model|metrics)")
     for line in log.read_text(errors="replace").splitlines():
@@ -210,31 +257,33 @@ def _read_trace(log: Path, run: Path) -> Iterator[tuple[str, int, bool, str]]:
             thread = (found[1], found[2])
             counts[thread] = counts.get(thread, 0) + 1
             reads = found[2] == "openat" and "O_CREAT" not in found[3]
-            touches = own.search(found[3]) is not None and not reads
-            yield found[2], counts[thread], touches, found[3]
+            changes = own.search(found[3]) is not None and not reads
+            yield Call(found[2], counts[thread], changes, found[3])
 
 
-def _flushed(calls: list[tuple[str, int, bool, str]]) -> tuple[int, int]:
+def _flushed(calls: list[Call]) -> tuple[int, int]:
     """How many files a run's saves wrote, and how many of them safely: beside their place, flushed,
     renamed, and the folder flushed after that."""
-    own = [(name, line) for name, _, touches, line in calls if touches]
     written: dict[str, int] = {}
     safe = 0
-    for i, (name, line) in enumerate(own):
-        if name == "write" and "metrics.jsonl" not in line:
-            written[line.split("<", 1)[1].split(">", 1)[0]] = i
+    for i, call in enumerate(calls):
+        if call.name == "write" and "metrics.jsonl" not in call.line:
+            written[call.line.split("<", 1)[1].split(">", 1)[0]] = i
+
     for path, last in written.items():
-        after = own[last + 1 :]
-        flush = next((i for i, c in enumerate(after) if c[0] == "fsync" and path in c[1]), None)
-        place = next(
-            (i for i, c in enumerate(after) if c[0] == "rename" and f'"{path}"' in c[1]), None
-        )
+        after = calls[last + 1 :]
+
+        def first(name: str, text: str, after: list[Call] = after) -> int | None:
+            found = (i for i, c in enumerate(after) if c.name == name and text in c.line)
+            return next(found, None)
+
+        flush, place = first("fsync", path), first("rename", f'"{path}"')
         folder = str(Path(path).parent) + ">"
         safe += (
             flush is not None
             and place is not None
             and flush < place
-            and any(c[0] == "fsync" and folder in c[1] for c in after[place:])
+            and any(c.name == "fsync" and folder in c.line for c in after[place:])
         )
     return len(written), safe
 
@@ -250,9 +299,7 @@ def damage(lab: Lab) -> Iterator[Row]:
     kept = lab.folder / "damaged"
     shutil.copytree(run, kept)
     manifests = sorted((run / "checkpoints").glob("*.json"))
-    latest, before = (
-        json.loads(json.loads(path.read_text())["manifest"])["files"] for path in manifests[::-1]
-    )
+    latest, before = (_manifest(path)["files"] for path in manifests[::-1])
     own = {entry["file"] for entry in latest.values()} - {e["file"] for e in before.values()}
     for how, hurt in list(_DAMAGES.items())[: 2 if lab.short else None]:
         files = [manifests[-1].name, *sorted(own)]
@@ -291,7 +338,7 @@ def full_disk(lab: Lab) -> Iterator[Row]:
     for blocks in (1, 4, 16) if not lab.short else (4,):
         run = lab.new_run()
         process = lab.start(run, 150)
-        lab.wait_for_a_save(run, process)
+        wait_for_a_save(run, process)
         time.sleep(0.3)
         process.kill()
         process.wait()
@@ -320,6 +367,7 @@ def soak(lab: Lab) -> Iterator[Row]:
 CASES: dict[str, Callable[[Lab], Iterator[Row]]] = {
     "kills": kills,
     "signals": signals,
+    "flushes": flushes,
     "system-calls": system_calls,
     "damage": damage,
     "full-disk": full_disk,

@@ -1,6 +1,7 @@
 """The program: `hvax train ...`."""
 
 import os
+import signal
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -58,6 +59,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with _warnings() as given:
             code = command(config)
         return 1 if code == 0 and given and getattr(config, "strict", False) else code
+    except BrokenPipeError:
+        raise
     except (ValueError, TypeError, OSError) as error:
         _say(" ".join(str(error).split()))
         return 2
@@ -96,7 +99,16 @@ def _warnings() -> Iterator[list[str]]:
 def run() -> None:
     """The console script."""
     _keep_compiled_programs()
-    sys.exit(main())
+    try:
+        try:
+            code = main()
+        finally:
+            sys.stdout.flush()
+    except BrokenPipeError:  # `hvax ... | head`: nobody reads on
+        with open(os.devnull, "w") as nobody:  # for what is in the buffer at Python's exit
+            os.dup2(nobody.fileno(), sys.stdout.fileno())
+        code = 128 + signal.SIGPIPE
+    sys.exit(code)
 
 
 def _keep_compiled_programs() -> None:
