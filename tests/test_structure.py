@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
+from hvax.files import sealed, unsealed
 from hvax.hamiltonian.flow import HamiltonianFlow
 from hvax.hamiltonian.gradient import Finite
 from hvax.hamiltonian.tempering import (
@@ -358,8 +359,8 @@ def saved(tmp_path):
 
     def edit(**changes):
         path = tmp_path / STRUCTURE
-        manifest = json.loads(path.read_text()) | changes
-        path.write_text(json.dumps({k: v for k, v in manifest.items() if v is not None}))
+        manifest = unsealed(path.read_bytes()) | changes
+        path.write_bytes(sealed({k: v for k, v in manifest.items() if v is not None}))
         return tmp_path
 
     return edit
@@ -405,9 +406,9 @@ def test_a_manifest_that_is_wrong_is_refused(changes, message, saved):
 
 def test_a_field_that_a_later_version_has_added_takes_its_default(tmp_path):
     save(HamiltonianFlow(2, remat=True), tmp_path)
-    manifest = json.loads((tmp_path / STRUCTURE).read_text())
+    manifest = unsealed((tmp_path / STRUCTURE).read_bytes())
     del manifest["model"]["fields"]["remat"]
-    (tmp_path / STRUCTURE).write_text(json.dumps(manifest))
+    (tmp_path / STRUCTURE).write_bytes(sealed(manifest))
     flow = load(tmp_path)
     assert (flow.num_steps, flow.remat) == (2, False)
 
@@ -434,7 +435,8 @@ def test_a_name_in_a_file_is_never_imported(saved, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "content", [b"", b"{", b"[1, 2]", b"null", b'"text"', b"\xff\xfe\x00{", b'{"format": 1}']
+    "content",
+    [b"", b"{", b"[1, 2]", b"null", b'"text"', b"\xff\xfe\x00{", b'{"format": 1}', b"[" * 10**5],
 )
 def test_a_structure_that_is_no_manifest_is_refused(content, saved, tmp_path):
     (tmp_path / STRUCTURE).write_bytes(content)

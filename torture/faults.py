@@ -118,7 +118,7 @@ def _names(folder: Path) -> set[str]:
 
 
 def _manifest(record: Path) -> dict[str, Any]:
-    return json.loads(json.loads(record.read_text())["manifest"])
+    return json.loads(record.read_text())
 
 
 def outcome(run: Path) -> Any:

@@ -1,5 +1,6 @@
 """Files that are written whole or not at all, and folders that one process holds."""
 
+import hashlib
 import json
 import math
 import os
@@ -34,6 +35,39 @@ def flush_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def json_object(content: bytes) -> dict[str, Any]:
+    """The JSON object in a file. Raises `ValueError` where there is none."""
+    try:
+        record = json.loads(content)
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
+    if not isinstance(record, dict):
+        raise ValueError("it holds no JSON object")
+    return record
+
+
+def sealed(record: Mapping[str, Any]) -> bytes:
+    """JSON of a record, with a checksum of its content."""
+    whole = {**record, _CHECKSUM: _checksum(record)}
+    return json.dumps(whole, indent=1).encode()
+
+
+def unsealed(content: bytes) -> dict[str, Any]:
+    """The record that `sealed` was given. Raises `ValueError` where it is damaged."""
+    record = json_object(content)
+    if record.pop(_CHECKSUM, None) != _checksum(record):
+        raise ValueError("its checksum is not that of what it holds")
+    return record
+
+
+_CHECKSUM = "checksum"
+
+
+def _checksum(record: Mapping[str, Any]) -> str:
+    plain = json.dumps(record, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(plain.encode()).hexdigest()
 
 
 LOCK = ".lock"

@@ -1,6 +1,6 @@
 """A model <-> a folder: its structure as JSON, its arrays as safetensors. No pickle, no code.
 
-    folder/structure.json              format version, the tree of modules, the weights' checksum
+    folder/structure.json              format version, the tree of modules, checksums
     folder/weights-<hash>.safetensors  every array, by its path in the tree
 
 structure.json names the weights file by its hash and is replaced last, so a folder always holds
@@ -21,7 +21,7 @@ from jaxtyping import Array
 
 from hvax import parameter
 from hvax.arrays import pack, unpack
-from hvax.files import write_atomically
+from hvax.files import sealed, unsealed, write_atomically
 from hvax.hamiltonian import flow, gradient, tempering
 from hvax.models import (
     convolution,
@@ -95,7 +95,7 @@ def save(model: eqx.Module, folder: str | Path) -> None:
         "model": tree,
     }
     write_atomically(folder / name, weights.content)
-    write_atomically(folder / STRUCTURE, json.dumps(manifest, indent=1).encode())
+    write_atomically(folder / STRUCTURE, sealed(manifest))
     for old in folder.glob("weights-*.safetensors"):
         if old.name != name:
             old.unlink()
@@ -230,7 +230,7 @@ def _read_manifest(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise FileNotFoundError(f"no model in {path.parent}: {path.name} is missing.")
     try:
-        manifest = json.loads(path.read_bytes())
+        manifest = unsealed(path.read_bytes())
         version = manifest["format"]
         if version == FORMAT:
             for name, kind in _MANIFEST.items():

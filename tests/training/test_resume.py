@@ -521,7 +521,7 @@ def test_a_damaged_checkpoint_costs_the_steps_since_the_one_before(tmp_path, uni
     for name in ("000000000008.json", "state-*"):
         damaged = shutil.copytree(folder, tmp_path / name.strip("*"))
         latest = json.loads((folder / "checkpoints" / "000000000008.json").read_text())
-        state = json.loads(latest["manifest"])["files"]["state"]["file"]
+        state = latest["files"]["state"]["file"]
         file = damaged / "checkpoints" / (state if "state" in name else name)
         file.write_bytes(file.read_bytes()[:-3])
         with pytest.warns(UserWarning, match=rf"^damaged-checkpoint: .*{file.name}.* from step 6"):

@@ -29,7 +29,7 @@ from hvax import __version__
 from hvax.commands.build import Parts
 from hvax.config import Train
 from hvax.data.source import SOURCES
-from hvax.files import LOCK, dumps, held, write_atomically
+from hvax.files import LOCK, dumps, held, json_object, write_atomically
 from hvax.structure import STRUCTURE, load
 from hvax.training.folder import CHECKPOINTS, METRICS, MODEL, SKIPPED
 
@@ -178,7 +178,7 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
     whole = []
     for i, line in enumerate(lines):
         try:
-            whole.append(_json_object(line))
+            whole.append(json_object(line))
         except ValueError as error:
             if i < len(lines) - 1:
                 raise ValueError(f"{path} is damaged in line {i + 1}: {error}.") from error
@@ -188,7 +188,7 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
 def read_json(path: Path) -> dict[str, Any]:
     """A JSON object that hvax wrote. Raises `ValueError` where it is damaged."""
     try:
-        return _json_object(path.read_bytes())
+        return json_object(path.read_bytes())
     except ValueError as error:
         raise ValueError(f"{path} is damaged: {error}.") from error
 
@@ -231,13 +231,6 @@ def _read_config(file: Path) -> tuple[Train, dict[str, Any], tuple[int, ...]]:
         return config, record["options"], _decode(tuple[int, ...], data.get("x_shape"), "x_shape")
     except (TypeError, ValueError) as error:
         raise ValueError(f"{file} is damaged: {error}.") from error
-
-
-def _json_object(text: bytes) -> dict[str, Any]:
-    record = json.loads(text)
-    if not isinstance(record, dict):
-        raise ValueError("it holds no JSON object")
-    return record
 
 
 def _decode(kind: Any, value: Any, name: str) -> Any:

@@ -7,8 +7,6 @@ The record is renamed into place when all the arrays that it names are on disk, 
 the files of older checkpoints removed. Two checkpoints are kept, so that one may be damaged.
 """
 
-import hashlib
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,7 +18,7 @@ from jaxtyping import Array, PyTree
 
 from hvax.arrays import pack, unpack
 from hvax.caution import DamagedCheckpoint, caution
-from hvax.files import write_atomically
+from hvax.files import sealed, unsealed, write_atomically
 
 FORMAT = 1
 _KEPT = 2
@@ -57,9 +55,7 @@ class Checkpoints:
             write_atomically(file, packed.content)
             files[name] = {"file": file.name, "sha256": packed.sha256, "narrow": packed.narrow}
         manifest = {"format": FORMAT, "step": step, "files": files, "record": record}
-        text = json.dumps(manifest)
-        whole = json.dumps({"sha256": _digest(text), "manifest": text})
-        write_atomically(self.folder / f"{step:012}.json", whole.encode())
+        write_atomically(self.folder / f"{step:012}.json", sealed(manifest))
         self._remove_old(step)
 
     def read(self, like: Mapping[str, PyTree]) -> Checkpoint | None:
@@ -130,11 +126,7 @@ class NewerFormat(ValueError):
 
 def _read_manifest(path: Path) -> dict[str, Any]:
     try:
-        whole = json.loads(path.read_bytes())
-        text = whole["manifest"]
-        if _digest(text) != whole["sha256"]:
-            raise ValueError("its checksum is not the one that was written")
-        manifest = json.loads(text)
+        manifest = unsealed(path.read_bytes())
         version = manifest["format"]
         if version == FORMAT:
             _check_form(manifest)
@@ -156,10 +148,6 @@ def _check_form(manifest: dict[str, Any]) -> None:
         for name, kind in {"file": str, "sha256": str, "narrow": dict}.items():
             if not isinstance(entry[name], kind):
                 raise ValueError(f"{name!r} is no {kind.__name__}")
-
-
-def _digest(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _arrays(tree: PyTree) -> dict[str, Any]:

@@ -6,12 +6,11 @@ folder/model/          the best model so far (hvax.load opens it)
 folder/checkpoints/    all that the run needs to go on
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from hvax.files import dumps, write_atomically
+from hvax.files import dumps, json_object, write_atomically
 from hvax.training.checkpoint import Checkpoints
 
 METRICS, SKIPPED, MODEL, CHECKPOINTS = "metrics.jsonl", "skipped.jsonl", "model", "checkpoints"
@@ -41,9 +40,8 @@ class RunFolder:
         self._write(METRICS, history)
         path = self.path / SKIPPED
         lines = path.read_bytes().splitlines() if path.is_file() else []
-        records = [record for line in lines if (record := _record(line)) is not None]
         if path.is_file():
-            self._write(SKIPPED, [record for record in records if record["step"] < step])
+            self._write(SKIPPED, [r for r in map(_record, lines) if r.get("step", step) < step])
 
     def _append(self, name: str, record: Mapping[str, Any]) -> None:
         with (self.path / name).open("a") as file:
@@ -53,9 +51,9 @@ class RunFolder:
         write_atomically(self.path / name, "".join(dumps(r) + "\n" for r in records).encode())
 
 
-def _record(line: bytes) -> dict[str, Any] | None:
-    """A line of a log; None for one that a crash has cut short."""
+def _record(line: bytes) -> dict[str, Any]:
+    """A line of a log; empty for one that a crash has cut short."""
     try:
-        return json.loads(line)
+        return json_object(line)
     except ValueError:
-        return None
+        return {}
