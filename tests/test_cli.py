@@ -352,7 +352,7 @@ BAD = [
     ("reals.npy --split-seed -1", "seed of at least 0"),
     # The model
     ("reals.npy --latent-size 0", "latent_size must be >= 1"),
-    ("reals.npy --hidden 0", "layer sizes must be >= 1"),
+    ("reals.npy --hidden 0", "each number of hidden must be >= 1"),
     ("reals.npy --hidden", "hidden needs at least one"),
     ("reals.npy --network conv", r"28 x 28 images.*\(4,\)"),
     ("images.npy --network conv --likelihood gaussian", "28 x 28 images with the likelihood"),
@@ -366,7 +366,7 @@ BAD = [
     ("reals.npy --step-size -0.1 --no-learn-step-size", "step_size must be finite and > 0"),
     ("reals.npy --step-size 0.5", "its upper bound 0.5"),
     ("reals.npy --step-size 0.1 --max-step 0.1", "its upper bound 0.1"),
-    ("reals.npy --max-step -1", "upper must be a finite number > 0"),
+    ("reals.npy --max-step -1", "upper must be finite and > 0"),
     # The training
     ("reals.npy --epochs 0", "epochs must be >= 1"),
     ("reals.npy --batch-size 0", "batch_size must be >= 1"),

@@ -42,19 +42,19 @@ def test_learned_never_leaves_its_range_in_float32():
     "initial", [0.0, 1e-4, 0.5e-4, 1.0, 1.5, -0.3, np.nan, np.array([0.5, 1.0])]
 )
 def test_learned_is_refused_at_and_beyond_its_bounds(initial):
-    with pytest.raises(ValueError, match=r"strictly between .* Use a value inside, or .*Fixed"):
+    with pytest.raises(ValueError, match=r"initial must lie strictly between .* Use a number inside, or .*Fixed"):
         Learned(initial)
 
 
 def test_learned_bounds_scale_with_upper():
     for initial in (0.5, 0.5e-4):
-        with pytest.raises(ValueError, match=r"between 5e-05 and its upper bound 0\.5"):
+        with pytest.raises(ValueError, match=r"between 5e-05 and the value's upper bound 0\.5"):
             Learned(initial, upper=0.5)
 
 
 @pytest.mark.parametrize("upper", [0.0, -1.0, np.inf, np.nan])
 def test_upper_must_be_finite_and_positive(upper):
-    with pytest.raises(ValueError, match="upper must be a finite number > 0"):
+    with pytest.raises(ValueError, match="upper must be finite and > 0"):
         Learned(0.1, upper=upper)
 
 
@@ -68,9 +68,9 @@ def test_values_have_the_default_dtype_and_their_own_shape():
 
 
 def test_a_plain_number_is_held_fixed_and_a_parameter_kept():
-    assert isinstance(as_parameter(0.3), Fixed)
+    assert isinstance(as_parameter(0.3, "sigma"), Fixed)
     learned = Learned(0.3)
-    assert as_parameter(learned) is learned
+    assert as_parameter(learned, "sigma") is learned
 
 
 def test_trainable_is_every_floating_array_outside_fixed():

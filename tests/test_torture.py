@@ -5,7 +5,15 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-CASES = ("kills", "flushes", "damage", "soak")  # the others are in test_endings.py
+# The others are in test_endings.py.
+CASES = (
+    "kills",
+    "flushes",
+    "damage",
+    "files",
+    "arguments",
+    "soak",
+)  # the others are in test_endings.py
 
 
 def test_every_fault_is_survived():
@@ -18,4 +26,4 @@ def test_every_fault_is_survived():
     assert done.returncode == 0, done.stdout + done.stderr
     rows = [line.split("|")[1:-1] for line in done.stdout.splitlines() if line.startswith("| ")]
     counts = [(row[0], int(row[1]), int(row[2])) for row in rows[1:]]
-    assert len(counts) >= 5 and all(injected == survived > 0 for _, injected, survived in counts)
+    assert len(counts) >= 8 and all(injected == survived > 0 for _, injected, survived in counts)

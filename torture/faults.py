@@ -364,6 +364,30 @@ def soak(lab: Lab) -> Iterator[Row]:
         yield f"soak: {steps} steps of the {net} net", 1, int(done.returncode == 0)
 
 
+def files(lab: Lab) -> Iterator[Row]:
+    """Files of every kind that hvax reads, damaged at random."""
+    yield from _counted(
+        "damaged files of every kind read", "torture.files", "30" if lab.short else "2000"
+    )
+
+
+def arguments(lab: Lab) -> Iterator[Row]:
+    """Odd arguments for every public function."""
+    every = "12" if lab.short else "1"
+    yield from _counted("odd arguments of public functions", "torture.arguments", every)
+
+
+def _counted(what: str, module: str, *options: str) -> Iterator[Row]:
+    """A program that prints how many faults it tried and how many were survived, last."""
+    command = [sys.executable, "-m", module, *options]
+    done = subprocess.run(command, cwd=_ROOT, capture_output=True, text=True, timeout=1800)
+    *said, last = done.stdout.strip().splitlines() or [f"0 {done.stderr[-500:]}"]
+    if done.returncode != 0:
+        print("\n".join([*said, done.stderr[-2000:]]))
+    tried, survived = map(int, last.split())
+    yield what, tried, survived
+
+
 CASES: dict[str, Callable[[Lab], Iterator[Row]]] = {
     "kills": kills,
     "signals": signals,
@@ -371,5 +395,7 @@ CASES: dict[str, Callable[[Lab], Iterator[Row]]] = {
     "system-calls": system_calls,
     "damage": damage,
     "full-disk": full_disk,
+    "files": files,
+    "arguments": arguments,
     "soak": soak,
 }

@@ -11,7 +11,8 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree, Shaped
 
-from hvax.models.hvae import HVAE, ONES, HVAEOutputs, Prefactor
+from hvax.door import check_callable, check_key, count, real_array, real_number
+from hvax.models.hvae import HVAE, ONES, HVAEOutputs, Prefactor, plain_vae
 from hvax.models.prior import AbstractPrior, StandardNormal
 from hvax.models.vae import VAE, VAEOutputs
 
@@ -49,8 +50,8 @@ def importance_weighted_bound(
     S = 1 is the ELBO, and in expectation it grows with S. A draw whose log w is not finite counts
     as w = 0. Burda, Grosse and Salakhutdinov, "Importance Weighted Autoencoders" (2016).
     """
-    if num_samples < 1:
-        raise ValueError(f"num_samples must be >= 1, got {num_samples}.")
+    num_samples = count(num_samples, "num_samples")
+    check_key(key)
     draw = jax.vmap(lambda key: _log_weight(forward(model, x, x_out, key=key)))
     log_w = finite_or_zero_weight(draw(jax.random.split(key, num_samples)))
     return jnp.mean(jax.nn.logsumexp(log_w, axis=0) - jnp.log(num_samples))
@@ -83,7 +84,7 @@ def loss(
     logp, logq = (_three(p, n) for p, n in [(logp_prefactor, "logp"), (logq_prefactor, "logq")])
     outputs = forward(model, x, x_out, key=key)
     if not isinstance(outputs, HVAEOutputs):
-        raise TypeError("loss needs an HVAE; for a plain VAE use vae_loss.")
+        raise TypeError("model must be an HVAE: loss needs one; for a plain VAE use vae_loss.")
     log_w = jax.vmap(lambda one: one.weighted(logp, logq))(outputs)
     if _is_analytic(kl, model.vae.prior):
         log_w = log_w - jax.vmap(lambda one: _initial_noise(one, logp[1], logq[0]))(outputs)
@@ -128,6 +129,7 @@ def vae_loss(
     Higgins et al., "beta-VAE" (2017), where kl_weight is called beta.
     """
     outputs = _vae_forward(model, x, x_out, key=key)
+    kl_weight = real_number(kl_weight, "kl_weight")
     value = jnp.mean(kl_weight * _kl(model, outputs, kl) - outputs.log_likelihood)
     value = value + _regularisation(outputs, reg_function, reg_kwargs, reg_strength)
     return (value, outputs) if return_outputs else value
@@ -140,7 +142,9 @@ def forward(
 
     Example i draws from the i-th key of `jax.random.split(key, batch)`.
     """
-    x, x_out = jnp.asarray(x), None if x_out is None else jnp.asarray(x_out)
+    plain_vae(model)
+    check_key(key)
+    x, x_out = real_array(x, "x"), None if x_out is None else real_array(x_out, "x_out")
     if x.ndim == 0 or len(x) == 0:
         raise ValueError(f"x must be a batch with at least one example, got shape {x.shape}.")
     if x_out is not None and (x_out.ndim == 0 or len(x_out) != len(x)):
@@ -162,7 +166,8 @@ def _vae_forward(model: VAE, x: Batch, x_out: Batch | None, *, key: PRNGKeyArray
     outputs = forward(model, x, x_out, key=key)
     if not isinstance(outputs, VAEOutputs):
         raise TypeError(
-            "this is the plain VAE's objective; for an HVAE use hamiltonian_elbo, loss."
+            "model must be a VAE: this is the plain VAE's objective; for an HVAE use "
+            "hamiltonian_elbo, loss."
         )
     return outputs
 
@@ -198,14 +203,16 @@ def _regularisation(
 ) -> Float[Array, ""]:
     if function is None:
         return jnp.zeros(())
+    check_callable(function, "reg_function")
+    strength = real_number(strength, "reg_strength")
     value = jnp.asarray(function(outputs, **(kwargs or {})))
     if value.shape != ():
         raise ValueError(f"reg_function must return one number, got shape {value.shape}.")
-    return jnp.asarray(strength) * value
+    return strength * value
 
 
 def _three(prefactor: Prefactor, name: str) -> Float[Array, " 3"]:
-    values = jnp.asarray(prefactor, dtype=float)
+    values = real_array(prefactor, f"{name}_prefactor").astype(float)
     if values.shape != (3,):
         raise ValueError(f"{name}_prefactor must be three numbers, got shape {values.shape}.")
     return values

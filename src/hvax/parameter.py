@@ -4,7 +4,6 @@ Training moves every floating-point array of a model except what stands inside a
 is `trainable`, and nothing else decides it.
 """
 
-import math
 from abc import abstractmethod
 from typing import Any
 
@@ -14,6 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, PyTree
+
+from hvax.door import positive, real_array
 
 # Below this fraction of the upper bound the gradient through a sigmoid, or the number itself,
 # would die in float32; a learned number cannot get there.
@@ -38,7 +39,7 @@ class Fixed(AbstractParameter):
     held: Float[Array, "..."]
 
     def __init__(self, value: ArrayLike):
-        self.held = jnp.asarray(value, dtype=float)
+        self.held = real_array(value, "value").astype(float)
 
     @property
     def value(self) -> Float[Array, "..."]:
@@ -58,26 +59,26 @@ class Learned(AbstractParameter):
     upper: float = eqx.field(static=True)
 
     def __init__(self, initial: ArrayLike, *, upper: float = 1.0):
-        if not (math.isfinite(upper) and upper > 0):
-            raise ValueError(f"upper must be a finite number > 0, got {upper}.")
+        upper = positive(upper, "upper")
+        real_array(initial, "initial")
         start = np.asarray(initial, dtype=np.float64) / upper
         if not np.all((start > _FLOOR) & (start < 1)):
             raise ValueError(
-                f"a learned value must start strictly between {_FLOOR * upper:g} and its upper "
-                f"bound {upper:g}, got {initial!r}. Use a value inside, or hold it with Fixed(...)."
+                f"initial must lie strictly between {_FLOOR * upper:g} and the value's upper bound "
+                f"{upper:g}, got {initial!r}. Use a number inside, or hold it with Fixed(...)."
             )
         fraction = (start - _FLOOR) / (1 - _FLOOR)
         self.raw = jnp.asarray(np.log(fraction) - np.log1p(-fraction), dtype=float)
-        self.upper = float(upper)
+        self.upper = upper
 
     @property
     def value(self) -> Float[Array, "..."]:
         return self.upper * (_FLOOR + (1 - _FLOOR) * jax.nn.sigmoid(self.raw))
 
 
-def as_parameter(value: AbstractParameter | ArrayLike) -> AbstractParameter:
-    """A parameter as it is; a plain number or array held fixed."""
-    return value if isinstance(value, AbstractParameter) else Fixed(value)
+def as_parameter(value: AbstractParameter | ArrayLike, name: str) -> AbstractParameter:
+    """A parameter as it is; a plain number or array held fixed. `name` is the argument's."""
+    return value if isinstance(value, AbstractParameter) else Fixed(real_array(value, name))
 
 
 def trainable(model: PyTree) -> PyTree:

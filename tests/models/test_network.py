@@ -108,9 +108,9 @@ def test_everything_is_trained():
     [
         ((3,), 0, (4,), "latent_size must be >= 1, got 0"),
         ((3,), 2, (), "hidden needs at least one layer size, got none"),
-        ((3,), 2, (4, 0), r"layer sizes must be >= 1, got \(3, 4, 0\)"),
-        ((3,), 2, (-1,), "layer sizes must be >= 1"),
-        ((3, 0), 2, (4,), "layer sizes must be >= 1"),
+        ((3,), 2, (4, 0), "each number of hidden must be >= 1, got 0"),
+        ((3,), 2, (-1,), "each number of hidden must be >= 1"),
+        ((3, 0), 2, (4,), "each number of x_shape must be >= 1"),
     ],
 )
 def test_bad_sizes_are_refused(x_shape, latent_size, hidden, said):

@@ -7,15 +7,8 @@ import numpy as np
 _CHUNK = 1 << 24  # bytes: larger arrays, memory-mapped ones above all, are read in pieces of this
 
 
-def check_examples(x: object, name: str = "x") -> None:
-    """Refuse what is no array of examples: (n, *x_shape) of finite real numbers, n >= 1.
-
-    Booleans, integers and floats of at most 64 bits pass. Values are read piece by piece, so an
-    array that is memory-mapped may be larger than memory.
-
-    Raises `TypeError` for another type or dtype, and `ValueError` for an empty axis, for no axis at
-    all, and for NaN or infinity, saying where the first one is.
-    """
+def check_array(x: object, name: str) -> None:
+    """Refuse what is no array of real numbers. Raises `TypeError` for another type or dtype."""
     if not isinstance(x, np.ndarray):
         raise TypeError(
             f"expected {name} to be a NumPy array of examples, got {type(x).__name__};"
@@ -26,6 +19,19 @@ def check_examples(x: object, name: str = "x") -> None:
             f"expected {name} to hold booleans, integers or floats of at most 64 bits, got"
             f" {x.dtype}; convert it with astype, for example to float32"
         )
+
+
+def check_examples(x: object, name: str = "x") -> None:
+    """Refuse what is no array of examples: (n, *x_shape) of finite real numbers, n >= 1.
+
+    Booleans, integers and floats of at most 64 bits pass. Values are read piece by piece, so an
+    array that is memory-mapped may be larger than memory.
+
+    Raises `TypeError` for another type or dtype, and `ValueError` for an empty axis, for no axis at
+    all, and for NaN or infinity, saying where the first one is.
+    """
+    check_array(x, name)
+    assert isinstance(x, np.ndarray)
     if x.ndim == 0 or x.size == 0:
         raise ValueError(
             f"expected {name} to be (n, ...) with at least one example and no empty axis,"

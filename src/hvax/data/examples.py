@@ -1,6 +1,7 @@
 """Examples as training and evaluation take them: rows of an array, scaled when they are read."""
 
 import math
+import numbers
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -9,7 +10,7 @@ import jax
 import numpy as np
 from numpy.typing import NDArray
 
-from hvax.data.check import check_examples
+from hvax.data.check import check_array, check_examples
 
 _CHECKED_ROWS = 4096  # at a time, so that data larger than memory can be checked
 
@@ -26,6 +27,9 @@ class Examples:
     scale: float = 1.0
 
     def __post_init__(self) -> None:
+        check_array(self.stored, "stored")
+        if isinstance(self.scale, bool) or not isinstance(self.scale, numbers.Real):
+            raise TypeError(f"scale must be a number, got {self.scale!r}.")
         if not (math.isfinite(self.scale) and self.scale > 0):
             raise ValueError(f"scale must be finite and > 0, got {self.scale}.")
 
@@ -46,7 +50,8 @@ class Examples:
         """Some rows as stored; float64 as float32 is left to JAX."""
         if self.index is not None:
             which = self.index[which]
-        return np.asarray(self.stored[which])
+        rows = np.asarray(self.stored[which])
+        return rows if rows.dtype.isnative else rows.astype(rows.dtype.newbyteorder("="))
 
     def __getitem__(self, which: NDArray[np.integer[Any]] | slice) -> NDArray[Any]:
         """Some rows as the model sees them."""

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from hvax.data.examples import as_pair
+from hvax.door import check_key, count
 from hvax.evaluation.annealing import Start, Sweep
 from hvax.models.hvae import plain_vae
 
@@ -61,8 +62,8 @@ def annealed_importance_sampling(
         ("num_chains", num_chains),
         ("num_leapfrog", num_leapfrog),
     ):
-        if number < 1:
-            raise ValueError(f"{name} must be >= 1, got {number}.")
+        count(number, name)
+    check_key(key)
     if start not in ("prior", "posterior"):
         raise ValueError(f"start must be 'prior' or 'posterior', got {start!r}.")
     vae = plain_vae(model)

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from hvax.data.examples import Examples, as_pair
+from hvax.door import check_key, count
 from hvax.evaluation.draws import Draws, draws
 from hvax.evaluation.weights import Points, WeightStatistics, importance_bound, weight_statistics
 from hvax.models.hvae import HVAE, plain_vae
@@ -91,8 +92,8 @@ def evaluate(
     draws of point i depend on `key` and i alone. Raises `ValueError` for data outside the
     likelihood's support and for num_samples < 1.
     """
-    if num_samples < 1:
-        raise ValueError(f"num_samples must be >= 1, got {num_samples}.")
+    num_samples = count(num_samples, "num_samples")
+    check_key(key)
     parts = as_pair(data, "data", check=plain_vae(model).decoder.likelihood.check)
     sizes = sorted({size for size in (1, 10, 100) if size <= num_samples} | {num_samples})
     collected = _Collected(sizes)

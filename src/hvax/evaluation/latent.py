@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from hvax.data.batches import padded_batches
 from hvax.data.examples import as_pair
+from hvax.door import check_key, count, vector
 from hvax.evaluation.draws import each_draw
 from hvax.models.hvae import HVAEOutputs, plain_vae, reconstruct
 
@@ -36,8 +37,8 @@ def encode(
     Data are read batch by batch, so a memory-mapped array may be larger than memory. Draw s of
     point i uses fold_in(fold_in(key, i), s), as `evaluate` does.
     """
-    if num_samples < 1:
-        raise ValueError(f"num_samples must be >= 1, got {num_samples}.")
+    num_samples = count(num_samples, "num_samples")
+    check_key(key)
     pieces = list(_encoded(model, data, num_samples, key, progress))
     return Encoding(*(np.concatenate(arrays) for arrays in zip(*pieces, strict=True)))
 
@@ -88,8 +89,10 @@ def interpolation(
     its mass; between parallel ends it is the straight line. Raises `ValueError` for fewer than two
     points or an unknown path.
     """
-    if num_points < 2:
-        raise ValueError(f"num_points must be >= 2, got {num_points}.")
+    num_points = count(num_points, "num_points", least=2)
+    start, end = vector(start, "start"), vector(end, "end")
+    if start.shape != end.shape:
+        raise ValueError(f"end must have the shape of start, {start.shape}, got {end.shape}.")
     if path not in ("linear", "spherical"):
         raise ValueError(f"path must be 'linear' or 'spherical', got {path!r}.")
     t = jnp.linspace(0.0, 1.0, num_points)

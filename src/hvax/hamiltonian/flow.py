@@ -10,6 +10,7 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
+from hvax.door import check_callable, check_key, check_kind, count, vector
 from hvax.hamiltonian.gradient import AbstractGradient, Potential, gradient_method, with_aux
 from hvax.hamiltonian.leapfrog import PhaseState, leapfrog_step, phase_state
 from hvax.hamiltonian.tempering import AbstractTempering, QuadraticTempering
@@ -87,12 +88,10 @@ class HamiltonianFlow(eqx.Module):
         gradient: str | AbstractGradient = "reverse",
         remat: bool = False,
     ):
-        if isinstance(num_steps, bool) or not isinstance(num_steps, int | np.integer):
-            raise TypeError(f"num_steps must be an integer, got {num_steps!r}.")
-        if num_steps < 0:
-            raise ValueError(f"num_steps must be >= 0, got {num_steps}.")
-        self.num_steps = int(num_steps)
-        self.step_size = as_parameter(step_size)
+        if tempering is not None:
+            check_kind(tempering, "tempering", AbstractTempering)
+        self.num_steps = count(num_steps, "num_steps", least=0)
+        self.step_size = as_parameter(step_size, "step_size")
         self.tempering = QuadraticTempering() if tempering is None else tempering
         self.gradient = gradient_method(gradient)
         self.remat = remat
@@ -107,6 +106,9 @@ class HamiltonianFlow(eqx.Module):
         key: PRNGKeyArray,
     ) -> PhaseSpace:
         """The flow from z with a fresh momentum, on a potential z -> U or z -> (U, aux)."""
+        check_callable(potential, "potential")
+        check_key(key)
+        z = vector(z, "z")
         gamma = jax.random.normal(key, z.shape, z.dtype)
         return self.transport(with_aux(potential), z=z, gamma=gamma)
 
@@ -114,8 +116,7 @@ class HamiltonianFlow(eqx.Module):
         self, potential: Potential, *, z: Float[Array, " d"], gamma: Float[Array, " d"]
     ) -> PhaseSpace:
         """The deterministic flow from (z, gamma / sqrt(beta_0))."""
-        if z.ndim != 1:
-            raise ValueError(f"z must be one vector of shape (d,), got shape {z.shape}.")
+        z, gamma = vector(z, "z"), vector(gamma, "gamma")
         beta = self.tempering.beta(self.num_steps).astype(z.dtype)
         rho = gamma / jnp.sqrt(beta[0])
         if self.num_steps == 0:

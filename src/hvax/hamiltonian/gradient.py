@@ -13,6 +13,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
+from hvax.door import check_callable
+
 Potential = Callable[[Float[Array, " d"]], tuple[Float[Array, ""], PyTree]]
 """z -> (U, aux): the potential in nats, and whatever else its evaluation yields."""
 
@@ -119,6 +121,8 @@ def gradient_method(method: str | AbstractGradient) -> AbstractGradient:
 
 def with_aux(potential: Callable[[Float[Array, " d"]], Any]) -> Potential:
     """A potential z -> U or z -> (U, aux) in the second form, with aux None for the first."""
+
+    check_callable(potential, "potential")
 
     def paired(z: Float[Array, " d"]) -> tuple[Float[Array, ""], PyTree]:
         value = potential(z)

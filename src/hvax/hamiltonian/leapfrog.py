@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 from jaxtyping import Array, Float, PyTree
 
+from hvax.door import check_callable, real_array, vector
 from hvax.hamiltonian.gradient import ValueAndGrad
 
 
@@ -27,6 +28,10 @@ def phase_state(
     value_and_grad: ValueAndGrad, *, z: Float[Array, " d"], rho: Float[Array, " d"]
 ) -> PhaseState:
     """The state at (z, rho): one evaluation of the potential and its gradient."""
+    check_callable(value_and_grad, "value_and_grad")
+    z, rho = vector(z, "z"), vector(rho, "rho")
+    if rho.shape != z.shape:
+        raise ValueError(f"rho must have the shape of z, {z.shape}, got {rho.shape}.")
     return PhaseState(z, rho, *value_and_grad(z))
 
 
@@ -43,6 +48,11 @@ def leapfrog_step(
     method, `Reverse().value_and_grad(potential)`, and is called once. Reversible and symplectic;
     the energy error is of second order in the step size. Caterini et al. (2018), Algorithm 1.
     """
+    step_size = real_array(step_size, "step_size")
+    if step_size.shape not in ((), state.z.shape):
+        raise ValueError(
+            f"step_size must be one number or of z's shape, {state.z.shape}, got {step_size.shape}."
+        )
     rho = state.rho - 0.5 * step_size * state.gradient
     z = state.z + step_size * rho
     potential, gradient, aux = value_and_grad(z)

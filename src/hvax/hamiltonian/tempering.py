@@ -10,7 +10,8 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
-from hvax.parameter import AbstractParameter, Learned, as_parameter
+from hvax.door import count, real_array
+from hvax.parameter import AbstractParameter, Fixed, Learned, as_parameter
 
 Schedule = Callable[[ArrayLike, int, int], ArrayLike]
 """(beta0, k, K) -> beta_k; see CustomTempering for what a user's own must satisfy."""
@@ -93,13 +94,14 @@ class FreeTempering(AbstractTempering):
     num_steps: int = eqx.field(static=True)
 
     def __init__(self, num_steps: int, alpha: AbstractParameter | ArrayLike | None = None):
-        if num_steps < 0:
-            raise ValueError(f"num_steps must be >= 0, got {num_steps}.")
+        num_steps = count(num_steps, "num_steps", least=0)
         scaling = Learned(0.9) if alpha is None else alpha
         if isinstance(scaling, Learned):
             scaling = Learned(jnp.broadcast_to(scaling.value, (num_steps,)), upper=scaling.upper)
         elif not isinstance(scaling, AbstractParameter):
-            scaling = as_parameter(jnp.broadcast_to(jnp.asarray(scaling, float), (num_steps,)))
+            scaling = Fixed(
+                jnp.broadcast_to(real_array(scaling, "alpha").astype(float), (num_steps,))
+            )
         self.alpha = _in_unit_interval(scaling, "alpha")
         self.num_steps = num_steps
 
@@ -144,7 +146,7 @@ def _stages(schedule: Callable, beta0: Float[Array, ""], num_steps: int) -> Floa
 
 
 def _inverse_temperature(beta0: AbstractParameter | float) -> AbstractParameter:
-    parameter = _in_unit_interval(as_parameter(beta0), "beta0")
+    parameter = _in_unit_interval(as_parameter(beta0, "beta0"), "beta0")
     if parameter.value.shape != ():
         raise ValueError(f"beta0 must be one number, got shape {parameter.value.shape}.")
     return parameter

@@ -10,6 +10,7 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, PRNGKeyArray, Shaped
 
+from hvax.door import check_key, count
 from hvax.models.decoder import Decoder
 from hvax.models.heads import JointGaussian, SigmaHead
 from hvax.models.likelihood import (
@@ -150,8 +151,8 @@ def conv(
     of q(z | x) is a softplus. `likelihood` is Bernoulli by default; any whose output is one array
     of x's shape will do. Caterini et al. (2018), supplement; float32, 28 x 28 only.
     """
-    if latent_size < 1:
-        raise ValueError(f"latent_size must be >= 1, got {latent_size}.")
+    latent_size = count(latent_size, "latent_size")
+    check_key(key)
     if isinstance(likelihood, LearnedGaussian | Categorical | NegativeBinomial):
         raise ValueError(
             "conv gives one number per pixel; it suits Bernoulli, FixedGaussian and Poisson, got "

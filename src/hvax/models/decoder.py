@@ -7,7 +7,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
-from hvax.models.likelihood import AbstractLikelihood, Data, check_shape
+from hvax.door import check_callable, check_kind
+from hvax.models.likelihood import AbstractLikelihood, Data, ShapeMismatch, check_shape
 
 
 class Decoder(eqx.Module):
@@ -16,9 +17,16 @@ class Decoder(eqx.Module):
     network: Callable[[Float[Array, " d"]], PyTree]
     likelihood: AbstractLikelihood
 
+    def __check_init__(self) -> None:
+        check_callable(self.network, "network")
+        check_kind(self.likelihood, "likelihood", AbstractLikelihood)
+
     def __call__(self, z: Float[Array, " d"]) -> PyTree:
         """The likelihood's parameters at z."""
-        return self.network(z)
+        try:
+            return self.network(z)
+        except ShapeMismatch as error:
+            raise ValueError(f"z does not suit the decoder: {error}") from error
 
     def log_likelihood(self, x: Data, output: PyTree) -> Float[Array, ""]:
         """log p(x | z) in nats, from the output at z."""

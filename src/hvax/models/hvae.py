@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
+from hvax.door import check_callable, check_key, check_kind, real_array
 from hvax.hamiltonian.flow import HamiltonianFlow, PhaseSpace
 from hvax.hamiltonian.gradient import Potential
 from hvax.models.gaussian import HALF_LOG_TWO_PI, DiagonalGaussian
@@ -105,6 +106,11 @@ class HVAE(eqx.Module):
         flow: HamiltonianFlow | None = None,
         potential: Callable[[VAE, Array], Potential] | None = None,
     ):
+        check_kind(vae, "vae", VAE)
+        if flow is not None:
+            check_kind(flow, "flow", HamiltonianFlow)
+        if potential is not None:
+            check_callable(potential, "potential")
         self.vae = vae
         self.flow = HamiltonianFlow() if flow is None else flow
         self.potential = potential
@@ -122,12 +128,15 @@ class HVAE(eqx.Module):
         The encoder sees x; the flow and the likelihood see `x_out`, which is x where it is not
         given and the shapes agree (else `ValueError`).
         """
+        check_key(key)
+        x = real_array(x, "x")
+        x_out = None if x_out is None else real_array(x_out, "x_out")
         posterior = self.vae.posterior(x)
         try:
             outputs = self.draw(posterior, x if x_out is None else x_out, key=key)
         except ShapeMismatch as error:
             if x_out is not None:
-                raise
+                raise ValueError(f"x_out does not suit the decoder: {error}") from error
             raise ValueError(
                 f"{error} The flow follows p(x_out | z): give x_out, or without one use the plain "
                 "VAE's forward pass, model.vae(x, key=key)."
@@ -171,11 +180,13 @@ class HVAE(eqx.Module):
 
 def log_p_bar(outputs: HVAEOutputs) -> Float[Array, ""]:
     """log p(x | z_K) + log p(z_K) + log N(rho_K; 0, I / beta_K), in nats, for one example."""
+    check_kind(outputs, "outputs", HVAEOutputs)
     return jnp.sum(outputs.log_p_terms)
 
 
 def log_q_bar(outputs: HVAEOutputs) -> Float[Array, ""]:
     """log q(z_0 | x) + log N(rho_0; 0, I / beta_0) - (d/2) log(beta_0 / beta_K), in nats."""
+    check_kind(outputs, "outputs", HVAEOutputs)
     return jnp.sum(outputs.log_q_terms)
 
 
@@ -192,4 +203,5 @@ def reconstruct(
 
 def plain_vae(model: VAE | HVAE) -> VAE:
     """The VAE inside a model, or the model itself."""
+    check_kind(model, "model", VAE, HVAE)
     return model.vae if isinstance(model, HVAE) else model

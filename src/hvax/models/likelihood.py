@@ -14,6 +14,7 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Num, PRNGKeyArray, PyTree, Shaped
 
+from hvax.door import count
 from hvax.models.gaussian import DiagonalGaussian
 from hvax.models.numerics import log_rising_factorial, softplus
 from hvax.parameter import AbstractParameter, as_parameter
@@ -75,7 +76,7 @@ class FixedGaussian(AbstractLikelihood):
     sigma: AbstractParameter
 
     def __init__(self, sigma: AbstractParameter | ArrayLike = 1.0):
-        self.sigma = as_parameter(sigma)
+        self.sigma = as_parameter(sigma, "sigma")
         value = self.sigma.value
         if isinstance(value, jax.core.Tracer):
             return
@@ -128,9 +129,8 @@ class Categorical(AbstractLikelihood):
 
     num_classes: int = eqx.field(static=True)
 
-    def __check_init__(self) -> None:
-        if self.num_classes < 1:
-            raise ValueError(f"num_classes must be >= 1, got {self.num_classes}.")
+    def __init__(self, num_classes: int):
+        self.num_classes = count(num_classes, "num_classes")
 
     def log_prob(self, output: Float[Array, "... c"], x: Data) -> Float[Array, ""]:
         check_shape(output, (*output.shape[:-1], self.num_classes), name="the decoder's logits")

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray, Shaped
 
+from hvax.door import check_key, count, shape
 from hvax.models.decoder import Decoder
 from hvax.models.heads import DispersedCounts, JointGaussian
 from hvax.models.likelihood import (
@@ -45,15 +46,14 @@ class MLP(eqx.Module):
         activate_last: bool = False,
         key: PRNGKeyArray,
     ):
-        sizes = (math.prod(in_shape), *hidden, math.prod(out_shape))
-        if any(size < 1 for size in sizes):
-            raise ValueError(f"layer sizes must be >= 1, got {sizes}.")
+        in_shape, out_shape = shape(in_shape, "in_shape"), shape(out_shape, "out_shape")
+        sizes = (math.prod(in_shape), *shape(hidden, "hidden"), math.prod(out_shape))
         keys = jax.random.split(key, len(sizes) - 1)
         self.layers = tuple(
             eqx.nn.Linear(n_in, n_out, key=k)
             for n_in, n_out, k in zip(sizes, sizes[1:], keys, strict=False)
         )
-        self.in_shape, self.out_shape = tuple(in_shape), tuple(out_shape)
+        self.in_shape, self.out_shape = in_shape, out_shape
         self.activation, self.activate_last = activation, activate_last
 
     def __call__(self, x: Shaped[Array, "..."]) -> Float[Array, "..."]:
@@ -82,8 +82,9 @@ def mlp(
     logits (`Categorical`: x's shape where its last axis is the class axis, else one more axis).
     The default activation is smooth, as leapfrog wants its potentials.
     """
-    if latent_size < 1:
-        raise ValueError(f"latent_size must be >= 1, got {latent_size}.")
+    x_shape, hidden = shape(x_shape, "x_shape"), shape(hidden, "hidden")
+    latent_size = count(latent_size, "latent_size")
+    check_key(key)
     if len(hidden) < 1:
         raise ValueError("hidden needs at least one layer size, got none.")
     likelihood = Bernoulli() if likelihood is None else likelihood

@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 from jaxtyping import Array, Float, PyTree
 
+from hvax.door import check_callable, real_array, vector
 from hvax.hamiltonian.gradient import AbstractGradient, Potential, gradient_method, with_aux
 from hvax.models.hvae import HVAE, plain_vae
 from hvax.models.likelihood import Data
@@ -25,7 +26,7 @@ def potential_energy(
 
     `log_likelihood(x, output)` and `log_prior(z)` replace the model's own where given.
     """
-    return _potential(model, x, log_likelihood, log_prior)(z)[0]
+    return _potential(model, x, log_likelihood, log_prior)(vector(z, "z"))[0]
 
 
 def potential_gradient(
@@ -43,7 +44,7 @@ def potential_gradient(
     the first three are exact to rounding.
     """
     potential = _potential(model, x, log_likelihood, log_prior)
-    return gradient_method(method).value_and_grad(potential)(z).gradient
+    return gradient_method(method).value_and_grad(potential)(vector(z, "z")).gradient
 
 
 def _potential(
@@ -52,7 +53,10 @@ def _potential(
     log_likelihood: LogLikelihood | None,
     log_prior: LogPrior | None,
 ) -> Potential:
-    vae = plain_vae(model)
+    vae, x = plain_vae(model), real_array(x, "x")
+    for name, own in (("log_likelihood", log_likelihood), ("log_prior", log_prior)):
+        if own is not None:
+            check_callable(own, name)
     log_p_x = vae.decoder.log_likelihood if log_likelihood is None else log_likelihood
     log_p_z = vae.prior.log_prob if log_prior is None else log_prior
     return with_aux(lambda z: -log_p_x(x, vae.decoder(z)) - log_p_z(z))

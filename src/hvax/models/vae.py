@@ -8,10 +8,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
+from hvax.door import check_callable, check_key, check_kind, real_array
 from hvax.hamiltonian.gradient import Potential
 from hvax.models.decoder import Decoder
 from hvax.models.gaussian import DiagonalGaussian
-from hvax.models.likelihood import Data, batch_advice
+from hvax.models.likelihood import Data, ShapeMismatch, batch_advice
 from hvax.models.prior import AbstractPrior, StandardNormal
 
 
@@ -62,6 +63,10 @@ class VAE(eqx.Module):
         decoder: Decoder,
         prior: AbstractPrior | None = None,
     ):
+        check_callable(encoder, "encoder")
+        check_kind(decoder, "decoder", Decoder)
+        if prior is not None:
+            check_kind(prior, "prior", AbstractPrior)
         self.encoder = encoder
         self.decoder = decoder
         self.prior = StandardNormal() if prior is None else prior
@@ -78,11 +83,17 @@ class VAE(eqx.Module):
 
         `x_out` (x itself by default) is what the likelihood scores; only `latent=True` needs it.
         """
+        check_key(key)
         posterior = self.posterior(x)
         if not latent:
             z, _ = self._sample(posterior, key)
             return self.decoder(z)
-        return self.draw(posterior, x if x_out is None else x_out, key=key)
+        if x_out is None:
+            return self.draw(posterior, real_array(x, "x"), key=key)
+        try:
+            return self.draw(posterior, real_array(x_out, "x_out"), key=key)
+        except ShapeMismatch as error:
+            raise ValueError(f"x_out does not suit the decoder: {error}") from error
 
     def draw(self, posterior: DiagonalGaussian, x: Data, *, key: PRNGKeyArray) -> VAEOutputs:
         """One draw from a posterior at hand, scored at x: the encoder does not run."""
@@ -109,6 +120,7 @@ class VAE(eqx.Module):
 
     def posterior(self, x: Data) -> DiagonalGaussian:
         """q(z | x), checked to be over one latent vector."""
+        x = real_array(x, "x")
         try:
             posterior = self.encoder(x)
         except (TypeError, ValueError) as error:
@@ -116,6 +128,8 @@ class VAE(eqx.Module):
                 raise ValueError(
                     f"x has a leading batch axis: {x.shape}. {batch_advice()}"
                 ) from error
+            if isinstance(error, ShapeMismatch):
+                raise ValueError(f"x does not suit the encoder: {error}") from error
             raise
         mean = getattr(posterior, "mean", None)
         if isinstance(mean, jax.Array) and mean.ndim != 1:

@@ -13,6 +13,7 @@ from jaxtyping import PyTree
 from tqdm import tqdm
 
 from hvax.data.examples import Examples, as_pair
+from hvax.door import check_callable, count
 from hvax.files import held
 from hvax.models.hvae import plain_vae
 from hvax.training.chunk import CompiledSteps, LossKwargs, Transform
@@ -101,12 +102,22 @@ def fit(
         save_steps=save_steps,
         max_skipped=max_skipped,
     )
+    for name, function in (
+        ("loss_function", loss_function),
+        ("transform", transform),
+        ("callback", callback),
+    ):
+        if function is not None:
+            check_callable(function, name)
+    seed = count(seed, "seed", least=0)
     if resume and run_dir is None:
         raise ValueError("resume needs the run_dir to go on from.")
     key = jax.random.key(seed)
     # The loop consumes the state it is given, so it works on copies of the caller's arrays.
     state = train_state(
-        copied(model), optimiser or optax.adam(1e-3), key=jax.random.fold_in(key, 0)
+        copied(model),
+        optax.adam(1e-3) if optimiser is None else optimiser,
+        key=jax.random.fold_in(key, 0),
     )
     scales = tuple(part.scale for part in parts)
     loss_function = loss_function or default_loss(model)
@@ -237,22 +248,21 @@ def check_fit(
                 f"got {other.x_shape}."
             )
     n = len(parts[0])
-    if epochs < 1:
-        raise ValueError(f"epochs must be >= 1, got {epochs}.")
-    if batch_size < 1:
-        raise ValueError(f"batch_size must be >= 1, got {batch_size}.")
+    for name, number in (
+        ("epochs", epochs),
+        ("batch_size", batch_size),
+        ("patience", patience),
+        ("save_steps", save_steps),
+        ("max_skipped", max_skipped),
+    ):
+        if number is not None or name not in ("patience", "save_steps"):
+            count(number, name)
     if batch_size > n:
         raise ValueError(
             f"batch_size must be at most the number of examples, {n}, got {batch_size}."
         )
-    if patience is not None and patience < 1:
-        raise ValueError(f"patience must be >= 1, got {patience}.")
     if patience is not None and validation is None:
         raise ValueError("patience needs validation data to watch.")
     if not save_seconds > 0:
         raise ValueError(f"save_seconds must be > 0, got {save_seconds}.")
-    if save_steps is not None and save_steps < 1:
-        raise ValueError(f"save_steps must be >= 1, got {save_steps}.")
-    if max_skipped < 1:
-        raise ValueError(f"max_skipped must be >= 1, got {max_skipped}.")
     return parts, held_out

@@ -11,6 +11,7 @@ import numpy as np
 import optax
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree
 
+from hvax.door import check_key, check_kind, real_array
 from hvax.models.hvae import HVAE, plain_vae
 from hvax.models.prior import StandardNormal
 from hvax.objective import loss, vae_loss
@@ -38,6 +39,9 @@ def train_state(
     model: PyTree, optimiser: optax.GradientTransformation, *, key: PRNGKeyArray
 ) -> TrainState:
     """The state before the first step. The optimiser sees what `trainable` says is learned."""
+    check_kind(model, "model", eqx.Module)
+    check_kind(optimiser, "optimiser", optax.GradientTransformation)
+    check_key(key)
     opt_state = optimiser.init(eqx.filter(model, trainable(model)))
     return TrainState(model, opt_state, jnp.zeros((), jnp.int32), key, optimiser)
 
@@ -58,6 +62,7 @@ def train_step(
     Numbers in `loss_kwargs`, alone or in lists, are traced: a new value compiles nothing; integers
     and everything else are static.
     """
+    x, x_out = real_array(x, "x"), None if x_out is None else real_array(x_out, "x_out")
     if loss_function is None:
         loss_function = default_loss(state.model)
     kwargs = traced_numbers(loss_kwargs or {})
