@@ -48,7 +48,7 @@ def test_learned_is_refused_at_and_beyond_its_bounds(initial):
 
 def test_learned_bounds_scale_with_upper():
     for initial in (0.5, 0.5e-4):
-        with pytest.raises(ValueError, match=r"between 5e-05 and the value's upper bound 0\.5"):
+        with pytest.raises(ValueError, match=r"between 5e-05 and its upper bound 0\.5"):
             Learned(initial, upper=0.5)
 
 

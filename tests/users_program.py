@@ -19,7 +19,7 @@ class Remote(np.ndarray):
 
     def __getitem__(self, which):
         Remote.reads += 1
-        if HOW == "unreadable data" and Remote.reads == 40:
+        if HOW == "unreadable data" and Remote.reads == 15:
             raise OSError("the connection to the data was lost")
         return super().__getitem__(which)
 
@@ -30,7 +30,7 @@ def callback(event):
     if event.epoch == 3 and HOW == "exit in a callback":
         sys.exit(7)
     if event.epoch == 3 and HOW == "data cut short":
-        os.truncate(DATA, 100)  # a read of what is gone is a SIGBUS
+        os.truncate(DATA, 0)  # a read of what is gone is a SIGBUS
     return event.epoch == 3 and HOW == "callback"
 
 

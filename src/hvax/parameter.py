@@ -64,7 +64,7 @@ class Learned(AbstractParameter):
         start = np.asarray(initial, dtype=np.float64) / upper
         if not np.all((start > _FLOOR) & (start < 1)):
             raise ValueError(
-                f"initial must lie strictly between {_FLOOR * upper:g} and the value's upper bound "
+                f"initial must lie strictly between {_FLOOR * upper:g} and its upper bound "
                 f"{upper:g}, got {initial!r}. Use a number inside, or hold it with Fixed(...)."
             )
         fraction = (start - _FLOOR) / (1 - _FLOOR)
