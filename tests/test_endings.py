@@ -79,6 +79,17 @@ def test_the_program(how, lab):
         assert outcome(run) == lab.reference(3 if how == "finished" else epochs, source=source)
 
 
+def test_a_run_goes_on_with_another_number_of_devices(lab, monkeypatch):
+    """To the same bits: it uses one of them."""
+    run = lab.new_run()
+    lab.start(run, 1).communicate(timeout=300)
+    monkeypatch.setenv("XLA_FLAGS", "--xla_force_host_platform_device_count=3")
+    out, _ = lab.start(run, 3).communicate(timeout=300)
+    assert re.search(r"weights [0-9a-f]{16}", out), out
+    monkeypatch.delenv("XLA_FLAGS")
+    assert outcome(run) == lab.reference(3)
+
+
 @pytest.fixture(scope="module")
 def uninterrupted(tmp_path_factory):
     """The numbers of a user's program that nothing ended."""

@@ -11,7 +11,9 @@ import pytest
 
 from hvax.data.examples import Examples
 from hvax.models.decoder import Decoder
-from hvax.models.likelihood import Bernoulli, Poisson
+from hvax.models.heads import SigmaHead
+from hvax.models.likelihood import Bernoulli, LearnedGaussian, Poisson
+from hvax.models.network import mlp
 from hvax.models.vae import VAE
 from hvax.training import feed, loop
 from hvax.training.fit import check_fit, fit
@@ -427,3 +429,19 @@ def test_data_beyond_the_range_of_the_computation_are_refused():
 def test_a_report_may_hold_python_numbers():
     fitted = train(loss_function=reporting(lambda x, x_out: {"rows": x.shape[0]}), epochs=1)
     assert fitted.history[0]["rows"] == 5
+
+
+def test_a_feature_that_does_not_vary_is_held_by_the_floor_on_sigma():
+    """Its density would grow without end; seen to fall to -2.69 under the default floor of -10."""
+    x = np.concatenate([X, np.full((len(X), 1), 0.5, np.float32)], axis=1)
+    likelihood = LearnedGaussian()
+    encoder, decoder = mlp((4,), 2, hidden=(8,), likelihood=likelihood, key=jax.random.key(0))
+    floor = (decoder.network.log_sigma.lower, decoder.network.log_sigma.upper)
+    assert floor == (-10, 10)
+    head = SigmaHead(decoder.network.log_sigma.network, lower=-2.0, upper=2.0)
+    decoder = eqx.tree_at(lambda d: d.network.log_sigma, decoder, head)
+    fitted = train(VAE(encoder, decoder), x, epochs=400, optimiser=optax.adam(0.02))
+    for z in jnp.eye(2):
+        density = fitted.model.decoder(z)
+        assert -2 < density.log_sigma[3] < -1.8 and abs(density.mean[3] - 0.5) < 0.1
+    assert fitted.skipped == 0 and np.all(np.isfinite([row["loss"] for row in fitted.history]))
