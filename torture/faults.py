@@ -187,7 +187,8 @@ def signals(lab: Lab) -> Iterator[Row]:
 
 def flushes(lab: Lab) -> Iterator[Row]:
     """Whether every file is on disk before it is renamed and its folder after it, which no kill
-    would show: seen in the order of the program's system calls."""
+    would show: seen in the order of the program's system calls. Seen to fail without the flush of a
+    file, the flush of a folder, and the rename."""
     if shutil.which("strace") is None:
         lab.notes.append("flushes, system calls: left out, for want of strace")
         return
