@@ -431,6 +431,12 @@ def test_a_report_may_hold_python_numbers():
     assert fitted.history[0]["rows"] == 5
 
 
+@pytest.mark.parametrize("name", ["epoch", "step", "seconds", "loss"])
+def test_a_report_may_not_hide_what_the_history_says(name):
+    with pytest.raises(ValueError, match=f"loss_function must not report {name}"):
+        train(loss_function=reporting(lambda x, x_out: {name: jnp.mean(x)}))
+
+
 def test_a_feature_that_does_not_vary_is_held_by_the_floor_on_sigma():
     """Its density would grow without end; seen to fall to -2.69 under the default floor of -10."""
     x = np.concatenate([X, np.full((len(X), 1), 0.5, np.float32)], axis=1)

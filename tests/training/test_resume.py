@@ -415,6 +415,12 @@ def test_an_end_stays_one_with_more_epochs(ended, tmp_path):
     assert numbers(again) == numbers(fitted) and again.ended == ended
 
 
+def test_more_patience_goes_on(tmp_path, uninterrupted):
+    options = KINDS["patience"]
+    train(tmp_path, **(options | {"patience": 1}))
+    check_equal(tmp_path, train(tmp_path, **options), uninterrupted("patience"))
+
+
 @pytest.mark.parametrize("how", ["Ctrl-C", "error"])
 def test_an_end_that_comes_with_an_early_stop_does_not_undo_it(how, tmp_path, uninterrupted):
     """The run would have stopped after that epoch anyway."""

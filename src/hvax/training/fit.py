@@ -80,8 +80,9 @@ def fit(
     - `callback`: called with an `Event` after each epoch; returning True ends the run.
     - `run_dir`: a folder for checkpoints, the best model and the metrics of each epoch.
     - `resume`: go on from the latest checkpoint in `run_dir`, where there is one: with the same
-      arguments the run ends in the same bits as one that was never interrupted. More `epochs` than
-      before are allowed. A callback may see the epoch that was under way twice.
+      arguments the run ends in the same bits as one that was never interrupted. More `epochs` and
+      another `patience` than before are allowed. A callback may see the epoch that was under way
+      twice.
     - `save_seconds`, `save_steps`: how often to save; and at the end.
     - `max_skipped`: so many updates left out in a row end the run.
 
@@ -174,7 +175,7 @@ def fit(
                 interrupt=interrupt,
                 bar=bar,
             )
-            if position.ended in ("early stop", "callback"):
+            if position.ended == "callback":
                 loop.save()
             else:
                 loop.run()

@@ -112,12 +112,10 @@ class Loop:
 
     def run(self) -> None:
         at, plan = self.position, self._plan
-        at.ended = ""
+        at.ended = "early stop" if self._is_early_stop() else ""
         try:
             while at.epoch <= plan.epochs and not at.ended:
-                if self._is_early_stop():
-                    at.ended = "early stop"
-                elif self._epoch():
+                if self._epoch():
                     self._end_of_epoch()
                     self._save_if_due()
             at.ended = at.ended or "finished"

@@ -70,6 +70,10 @@ def train_step(
     return done.state, done.loss
 
 
+HISTORY = frozenset({"epoch", "step", "seconds", "skipped", "loss"})
+"""What a history says of each epoch, beside what the loss function reports."""
+
+
 class Update(NamedTuple):
     """What one optimiser step did."""
 
@@ -96,6 +100,10 @@ def update(
         value = loss_function(model, *batch, key=key, **loss_kwargs)
         value, report = value if isinstance(value, tuple) else (value, {})
         report = {name: jnp.asarray(number) for name, number in report.items()}
+        if taken := report.keys() & HISTORY:
+            raise ValueError(
+                f"loss_function must not report {', '.join(sorted(taken))}: the history has that."
+            )
         if jnp.shape(value) != ():
             raise ValueError(f"loss_function must return one number, got {jnp.shape(value)}.")
         return value, report
