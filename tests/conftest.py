@@ -38,17 +38,15 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for item in items:
         if "slow" in item.keywords and not config.getoption("--slow"):
             item.add_marker(slow)
-        if _part(item) in COMPILED_QUICKLY:
-            item.add_marker(pytest.mark.usefixtures("compiled_quickly"))
 
 
-def _part(item: pytest.Item) -> str:
-    return item.path.relative_to(TESTS).parts[0]
+def _part(node: pytest.Item | pytest.FixtureRequest) -> str:
+    return node.path.relative_to(TESTS).parts[0]
 
 
-@pytest.fixture(scope="module")
-def compiled_quickly():
-    with settings(**QUICK):
+@pytest.fixture(autouse=True, scope="module")
+def compiled_quickly(request):
+    with settings(**(QUICK if _part(request) in COMPILED_QUICKLY else {})):
         yield
 
 
