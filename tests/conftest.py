@@ -8,10 +8,11 @@ import pytest
 from settings_for_tests import QUICK, settings
 
 TESTS = Path(__file__).parent
-COMPILED_QUICKLY = ("commands", "report", "training")  # little is computed there
-# The program sets its precision itself: once is enough.
+COMPILED_QUICKLY = ("commands/", "report/", "training/")  # little is computed there
+# The program sets its precision itself, and a page looks the same: once is enough.
 IN_ONE_PRECISION = (
-    "commands",
+    "commands/",
+    "report/test_browser.py",
     "test_cli.py",
     "test_docs.py",
     "test_endings.py",
@@ -32,7 +33,7 @@ def pytest_configure() -> None:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     slow = pytest.mark.skip(reason="slow: run with --slow")
     if jax.config.read("jax_enable_x64"):
-        once = [item for item in items if _part(item) in IN_ONE_PRECISION]
+        once = [item for item in items if _path(item).startswith(IN_ONE_PRECISION)]
         config.hook.pytest_deselected(items=once)
         items[:] = [item for item in items if item not in once]
     for item in items:
@@ -40,13 +41,13 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             item.add_marker(slow)
 
 
-def _part(node: pytest.Item | pytest.FixtureRequest) -> str:
-    return node.path.relative_to(TESTS).parts[0]
+def _path(node: pytest.Item | pytest.FixtureRequest) -> str:
+    return node.path.relative_to(TESTS).as_posix()
 
 
 @pytest.fixture(autouse=True, scope="module")
 def compiled_quickly(request):
-    with settings(**(QUICK if _part(request) in COMPILED_QUICKLY else {})):
+    with settings(**(QUICK if _path(request).startswith(COMPILED_QUICKLY) else {})):
         yield
 
 

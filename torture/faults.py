@@ -35,6 +35,10 @@ class Lab:
         self.folder, self.short = folder, short
         self.chance = random.Random(seed)
         self.notes: list[str] = []
+        # Compiled programs of this folder, and not the user's; in the short form quickly compiled.
+        flags = os.environ.get("XLA_FLAGS", "")
+        quick = {"XLA_FLAGS": f"{flags} --xla_backend_optimization_level=0"} if short else {}
+        self._environment = {"XDG_CACHE_HOME": str(folder / "cache"), **quick}
         self._count = 0
         self._references: dict[tuple[str, int], Any] = {}
         table = np.random.default_rng(0).normal(size=(800, 5)).astype(np.float32)
@@ -63,7 +67,7 @@ class Lab:
         return subprocess.Popen(
             [*under, str(_HVAX), *command.split(), "--run-dir", str(run), *again],
             cwd=self.folder,
-            env={**os.environ, "XDG_CACHE_HOME": str(self.folder / "cache")},
+            env={**os.environ, **self._environment},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
