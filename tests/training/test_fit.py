@@ -361,7 +361,7 @@ def test_stored_integers_are_scaled_on_the_device():
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [
-        ({"seed": -1}, ValueError, "seed of at least 0, got -1"),
+        ({"seed": -1}, ValueError, "seed must be >= 0, got -1"),
         ({"epochs": 0}, ValueError, "epochs must be >= 1, got 0"),
         ({"batch_size": 0}, ValueError, "batch_size must be >= 1, got 0"),
         ({"batch_size": 24}, ValueError, "at most the number of examples, 23, got 24"),
