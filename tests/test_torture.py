@@ -26,4 +26,4 @@ def test_every_fault_is_survived():
     assert done.returncode == 0, done.stdout + done.stderr
     rows = [line.split("|")[1:-1] for line in done.stdout.splitlines() if line.startswith("| ")]
     counts = [(row[0], int(row[1]), int(row[2])) for row in rows[1:]]
-    assert len(counts) >= 8 and all(injected == survived > 0 for _, injected, survived in counts)
+    assert len(counts) >= 6 and all(injected == survived > 0 for _, injected, survived in counts)

@@ -152,7 +152,7 @@ def _timeless(record: dict[str, Any]) -> dict[str, Any]:
 def kills(lab: Lab) -> Iterator[Row]:
     """SIGKILL at random moments: two of three aimed at a save, one anywhere."""
     runs, each = (1, 3) if lab.short else (6, 9)
-    for source, epochs in (("digits", 150 if lab.short else 400), ("outlier", 800)):
+    for source, epochs in (("digits", 150),) if lab.short else (("digits", 400), ("outlier", 800)):
         injected = within = survived = 0
         lab.reference(epochs, source=source)
         for _ in range(runs):
