@@ -194,56 +194,59 @@ def flushes(lab: Lab) -> Iterator[Row]:
     would show: seen in the order of the program's system calls. Seen to fail without the flush of a
     file, the flush of a folder, and the rename."""
     if shutil.which("strace") is None:
-        lab.notes.append("flushes, system calls: left out, for want of strace")
+        lab.notes.append("flushes: left out, for want of strace")
         return
     calls = [call for call in _traced(lab, lab.new_run(), 1) if call.changes]
     yield "files flushed, renamed, and their folders flushed", *_flushed(calls)
 
 
 def system_calls(lab: Lab) -> Iterator[Row]:
-    """SIGKILL at every system call of the first save of a run, and of the third, which removes a
-    checkpoint; by strace."""
-    if lab.short or shutil.which("strace") is None:
+    """SIGKILL before every call by which the first save of a run changes its files, and the third,
+    which removes a checkpoint; by a preloaded library."""
+    if lab.short:
         return
+    library, log = lab.folder / "kill_at.so", lab.folder / "calls.log"
+    if shutil.which("cc") is None:
+        lab.notes.append("system calls: left out, for want of a C compiler")
+        return
+    source = str(_ROOT / "torture" / "kill_at.c")
+    subprocess.run(["cc", "-shared", "-fPIC", "-o", str(library), source, "-ldl"], check=True)
     two = lab.new_run()
     for epochs in (1, 2):
         lab.start(two, epochs, every=_AT_THE_END).communicate(timeout=600)
     for which, before, epochs in (("first", None, 1), ("third", two, 3)):
 
-        def prepared(before: Path | None = before) -> Path:
+        def ended(at: int, before: Path | None = before, epochs: int = epochs) -> tuple[int, Path]:
             run = lab.new_run()
             if before is not None:
                 shutil.copytree(before, run)
-            return run
+            under = ("env", f"LD_PRELOAD={library}", f"TORTURE_FOLDER={run}",
+                     f"TORTURE_LOG={log}", f"TORTURE_KILL={at}")  # fmt: skip
+            process = lab.start(run, epochs, every=_AT_THE_END, under=under)
+            process.communicate(timeout=600)
+            return process.returncode, run
 
-        list(_traced(lab, prepared(), epochs))  # what it compiles is kept from now on
-        calls = [call for call in _traced(lab, prepared(), epochs) if call.changes]
-        for name in _CALLS:
-            injected = survived = 0
-            for call in calls:
-                if call.name == name:
-                    run = prepared()
-                    inject = f"inject={name}:signal=SIGKILL:when={call.nth}"
-                    under = (*_STRACE, "-o", "/dev/null", "-e", f"trace={name}", "-e", inject)
-                    process = lab.start(run, epochs, every=_AT_THE_END, under=under)
-                    process.communicate(timeout=600)
-                    if process.returncode in (-signal.SIGKILL, 128 + signal.SIGKILL):
-                        injected += 1
-                        survived += lab.finish(run, epochs)
-            if injected:
-                yield f"SIGKILL at each {name} of the {which} save", injected, survived
+        log.unlink(missing_ok=True)
+        ended(0)
+        calls = log.read_text().splitlines()
+        killed = dict.fromkeys(calls, 0)
+        survived = dict.fromkeys(calls, 0)
+        for i, name in enumerate(calls, 1):
+            code, run = ended(i)
+            killed[name] += code == -signal.SIGKILL
+            survived[name] += code == -signal.SIGKILL and lab.finish(run, epochs)
+        for name in killed:
+            yield f"SIGKILL before each {name} of the {which} save", killed[name], survived[name]
 
 
 _STRACE = ("strace", "-f", "--seccomp-bpf")
-_CALLS = ("openat", "write", "fsync", "chmod", "rename", "unlink", "mkdir")
+_CALLS = ("openat", "write", "fsync", "rename")
 
 
 class Call(NamedTuple):
-    """A system call: its number among those of its name in its thread; whether it changes the
-    checkpoints, the model or the log of the run."""
+    """A system call, and whether it changes the checkpoints, the model or the log of the run."""
 
     name: str
-    nth: int
     changes: bool
     line: str
 
@@ -254,16 +257,12 @@ def _traced(lab: Lab, run: Path, epochs: int) -> Iterator[Call]:
     watched = ("-y", "-s", "16", "-e", f"trace={','.join(_CALLS)}")
     process = lab.start(run, epochs, every=_AT_THE_END, under=(*_STRACE, *watched, "-o", str(log)))
     process.communicate(timeout=600)
-    counts: dict[tuple[str, str], int] = {}
     own = re.compile(re.escape(str(run)) + "/(checkpoints|model|metrics)")
     for line in log.read_text(errors="replace").splitlines():
-        found = re.match(r"(\d+) +(\w+)\((.*)", line)
-        if found is not None and found[2] in _CALLS:
-            thread = (found[1], found[2])
-            counts[thread] = counts.get(thread, 0) + 1
-            reads = found[2] == "openat" and "O_CREAT" not in found[3]
-            changes = own.search(found[3]) is not None and not reads
-            yield Call(found[2], counts[thread], changes, found[3])
+        found = re.match(r"\d+ +(\w+)\((.*)", line)
+        if found is not None and found[1] in _CALLS:
+            reads = found[1] == "openat" and "O_CREAT" not in found[2]
+            yield Call(found[1], own.search(found[2]) is not None and not reads, found[2])
 
 
 def _flushed(calls: list[Call]) -> tuple[int, int]:
@@ -351,7 +350,8 @@ def full_disk(lab: Lab) -> Iterator[Row]:
         process = lab.start(run, 150, under=full)
         out, _ = process.communicate(timeout=600)
         injected += 1
-        said = process.returncode == 2 and "could not be written" in out and "Traceback" not in out
+        told = re.fullmatch(r"(.*\n)?hvax: [^\n]*File too large[^\n]*\n", out, re.S)
+        said = process.returncode == 2 and told is not None
         survived += said and lab.finish(run, 150)
     yield "no room for a checkpoint", injected, survived
 

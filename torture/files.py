@@ -5,7 +5,9 @@ checksums, it gives what was written. Prints what does not, and how many files w
 many were met as they must be.
 """
 
+import contextlib
 import gzip
+import io
 import random
 import struct
 import sys
@@ -53,7 +55,7 @@ def write(folder: Path) -> None:
     np.savez(folder / "x.npz", x=X, y=np.arange(12))
     rows = "\n".join(",".join(f"{v:.4g}" for v in row) for row in X)
     (folder / "x.csv").write_text(f"a,b,c,d,e\n{rows}\n")
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
         warnings.simplefilter("ignore")
         assert hvax_main([*TRAIN.split(), str(folder / "run")]) == 0
     (folder / "run" / "skipped.jsonl").write_text('{"step": 3, "examples": [1]}\n' * 4)

@@ -18,6 +18,7 @@ from hvax.objective import forward, hamiltonian_elbo
 from hvax.structure import load
 from hvax.training import feed, loop
 from hvax.training.fit import fit
+from hvax.training.folder import RunFolder
 from hvax.training.state import train_state, train_step
 from models_for_tests import in_bits, linear_gaussian, moving
 
@@ -406,3 +407,11 @@ def test_the_limit_is_a_tenth_of_an_epochs(fraction, warned):
         warnings.simplefilter("always")
         train(**options)
     assert [one.category for one in caught] == [DivergentTrajectories] * warned
+
+
+def test_lines_of_the_log_that_are_none_of_ours_are_left_out(tmp_path):
+    """Seen to fail, with a TypeError, where a step was a list."""
+    ours = '{"step": 3, "examples": [1]}\n'
+    (tmp_path / "skipped.jsonl").write_text(ours + '{"step": [1]}\n[1]\n{"step": 9}\n{"st')
+    RunFolder(tmp_path).go_back_to(5, [])
+    assert (tmp_path / "skipped.jsonl").read_text() == ours

@@ -41,7 +41,8 @@ class RunFolder:
         path = self.path / SKIPPED
         lines = path.read_bytes().splitlines() if path.is_file() else []
         if path.is_file():
-            self._write(SKIPPED, [r for r in map(_record, lines) if r.get("step", step) < step])
+            records = [record for line in lines if (record := _record(line)) is not None]
+            self._write(SKIPPED, [record for record in records if record["step"] < step])
 
     def _append(self, name: str, record: Mapping[str, Any]) -> None:
         with (self.path / name).open("a") as file:
@@ -51,9 +52,10 @@ class RunFolder:
         write_atomically(self.path / name, "".join(dumps(r) + "\n" for r in records).encode())
 
 
-def _record(line: bytes) -> dict[str, Any]:
-    """A line of a log; empty for one that a crash has cut short."""
+def _record(line: bytes) -> dict[str, Any] | None:
+    """A line of a log; None for one that a crash has cut short, or that is none of ours."""
     try:
-        return json_object(line)
+        record = json_object(line)
     except ValueError:
-        return {}
+        return None
+    return record if isinstance(record.get("step"), int) else None
