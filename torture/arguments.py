@@ -197,7 +197,7 @@ def cases() -> list[Case]:
             )
         ),
         Case("hvax.phase_state", hvax.phase_state,
-             {"value_and_grad": value_and_grad, "z": z, "rho": np.ones(2, np.float32)},
+             {"value_and_grad": value_and_grad, "z": z, "rho": z},
              {"z": vectors(z), "rho": vectors(z), "value_and_grad": CALLABLES}),
         Case("hvax.leapfrog_step", hvax.leapfrog_step,
              {"value_and_grad": value_and_grad, "state": state, "step_size": 0.1},
