@@ -59,7 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with _warnings() as given:
             code = command(config)
         return 1 if code == 0 and given and getattr(config, "strict", False) else code
-    except BrokenPipeError:
+    except BrokenPipeError:  # no file of ours: `run` sees to it
         raise
     except (ValueError, TypeError, OSError) as error:
         _say(" ".join(str(error).split()))

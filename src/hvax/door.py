@@ -10,12 +10,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, PRNGKeyArray, Shaped
+from jaxtyping import Array, Shaped
 
 
 def real_array(value: Any, name: str) -> Shaped[Array, "..."]:
     """A JAX array of booleans, integers or floats. Raises `TypeError` for anything else."""
-    array = value if isinstance(value, jax.Array) else _array(value)
+    array = _array(value)
     if array is None or not _is_real(array.dtype):
         raise TypeError(f"{name} must be an array of real numbers, got {_what(value)}.")
     if isinstance(array, np.ndarray) and not array.dtype.isnative:
@@ -64,13 +64,13 @@ def positive(value: Any, name: str) -> float:
     return float(value)
 
 
-def check_key(key: PRNGKeyArray) -> None:
-    """One random key of JAX's, new or old."""
+def check_key(key: Any) -> None:
+    """One random key of JAX's: of its own type, or the two or four words of an old one."""
     if isinstance(key, jax.Array) and jax.dtypes.issubdtype(key.dtype, jax.dtypes.prng_key):
         if key.shape != ():
             raise ValueError(f"key must be one random key, got an array of shape {key.shape}.")
         return
-    if getattr(key, "dtype", None) != np.uint32 or np.shape(key)[-1:] != (2,):
+    if getattr(key, "dtype", None) != np.uint32 or np.shape(key) not in ((2,), (4,)):
         raise TypeError(f"key must be a random key, jax.random.key(0), got {_what(key)}.")
 
 
@@ -86,12 +86,17 @@ def check_callable(value: Any, name: str) -> None:
         raise TypeError(f"{name} must be callable, got {_what(value)}.")
 
 
-def _array(value: Any) -> np.ndarray | None:
+def _array(value: Any) -> Array | np.ndarray | None:
     if value is None or isinstance(value, str | bytes | dict | set):
         return None
+    # A Python number does not set the precision of what it meets; JAX knows that of its own arrays
+    # and of sequences with traced numbers too, NumPy of neither.
+    of_jax = isinstance(value, bool | int | float) or any(
+        isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(value)
+    )
     try:
-        return np.asarray(value)
-    except (ValueError, TypeError):  # lists of lists of different lengths
+        return jnp.asarray(value) if of_jax else np.asarray(value)
+    except (ValueError, TypeError, OverflowError):  # lists of lists of different lengths
         return None
 
 

@@ -202,7 +202,7 @@ def _regularisation(
     strength: ArrayLike,
 ) -> Float[Array, ""]:
     if function is None:
-        return jnp.zeros(())
+        return jnp.asarray(0.0)  # weakly typed: the loss keeps its precision
     check_callable(function, "reg_function")
     strength = real_number(strength, "reg_strength")
     value = jnp.asarray(function(outputs, **(kwargs or {})))

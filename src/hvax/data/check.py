@@ -1,14 +1,16 @@
 """What any array of examples must satisfy at the door, wherever it comes from."""
 
 import math
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 _CHUNK = 1 << 24  # bytes: larger arrays, memory-mapped ones above all, are read in pieces of this
 
 
-def check_array(x: object, name: str) -> None:
-    """Refuse what is no array of real numbers. Raises `TypeError` for another type or dtype."""
+def check_array(x: object, name: str) -> NDArray[Any]:
+    """The array, once it is known to be one of real numbers; `TypeError` for what is none."""
     if not isinstance(x, np.ndarray):
         raise TypeError(
             f"expected {name} to be a NumPy array of examples, got {type(x).__name__};"
@@ -19,6 +21,7 @@ def check_array(x: object, name: str) -> None:
             f"expected {name} to hold booleans, integers or floats of at most 64 bits, got"
             f" {x.dtype}; convert it with astype, for example to float32"
         )
+    return x
 
 
 def check_examples(x: object, name: str = "x") -> None:
@@ -30,8 +33,7 @@ def check_examples(x: object, name: str = "x") -> None:
     Raises `TypeError` for another type or dtype, and `ValueError` for an empty axis, for no axis at
     all, and for NaN or infinity, saying where the first one is.
     """
-    check_array(x, name)
-    assert isinstance(x, np.ndarray)
+    x = check_array(x, name)
     if x.ndim == 0 or x.size == 0:
         raise ValueError(
             f"expected {name} to be (n, ...) with at least one example and no empty axis,"

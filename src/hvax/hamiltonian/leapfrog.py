@@ -2,6 +2,7 @@
 
 from typing import NamedTuple
 
+from jax.typing import ArrayLike
 from jaxtyping import Array, Float, PyTree
 
 from hvax.door import check_callable, real_array, vector
@@ -36,7 +37,7 @@ def phase_state(
 
 
 def leapfrog_step(
-    value_and_grad: ValueAndGrad, state: PhaseState, step_size: Float[Array, "..."]
+    value_and_grad: ValueAndGrad, state: PhaseState, step_size: ArrayLike
 ) -> PhaseState:
     """One leapfrog (velocity Verlet) step of H = U + |rho|^2 / 2.
 
