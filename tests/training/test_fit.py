@@ -17,6 +17,7 @@ from hvax.models.network import mlp
 from hvax.models.vae import VAE
 from hvax.training import feed, loop
 from hvax.training.fit import check_fit, fit
+from hvax.training.loop import Plan
 from hvax.training.validation import Validation
 from models_for_tests import linear_gaussian
 
@@ -395,10 +396,11 @@ def test_what_is_refused_at_the_door(options, error, message):
 def test_data_outside_the_support_are_refused(likelihood, x, message):
     model = VAE(MODEL.encoder, Decoder(MODEL.decoder.network, likelihood))
     good = np.ones((9, 3))
+    plan = Plan(batch_size=3, epochs=1, seed=0, max_skipped=1, save_seconds=60.0)
     for data, validation in ((x, None), (good, x), ((good, x), None), (good, (good, x))):
         with pytest.raises(ValueError, match=message):
-            check_fit(model, data, validation, epochs=1, batch_size=3, patience=None)
-    parts, held_out = check_fit(model, (x, good), good, epochs=1, batch_size=3, patience=None)
+            check_fit(model, data, validation, plan)
+    parts, held_out = check_fit(model, (x, good), good, plan)
     assert len(parts) == 2 and len(held_out) == 1
 
 

@@ -24,6 +24,7 @@ from hvax.evaluation.evaluate import Evaluation, difference, evaluate
 from hvax.evaluation.table import GREY, UNTRUSTED, as_json, note
 from hvax.structure import digest
 from hvax.training.fit import Fit, check_fit, fit
+from hvax.training.loop import Plan
 
 _PARTS = ("train", "validation", "test")
 _EXIT = {"interrupted": 130, "terminated": 143}
@@ -43,7 +44,7 @@ def train(config: Train) -> int:
         plain = models if config.train.baseline else {}
         models = plain | {"hvae": build_hvae(config, vae)}
     build_optimiser(config)
-    check_fit(vae, parts.train, parts.validation, **_loop_options(config))
+    check_fit(vae, parts.train, parts.validation, Plan(**_plan(config)))
     if config.train.num_samples < 1 or config.train.test_points < 1:
         raise ValueError("--num-samples and --test-points must be >= 1.")
 
@@ -82,11 +83,10 @@ def _fit(config: Train, name: str, model: PyTree, parts: Parts, folder: Path) ->
         validation=parts.validation,
         optimiser=build_optimiser(config),
         transform=parts.transform,
-        seed=config.train.seed,
         progress=config.progress,
         run_dir=folder,
         resume=config.resume,
-        **_loop_options(config),
+        **_plan(config),
     )
     step = int(fitted.state.step)
     pace = step * config.train.batch_size / fitted.seconds_training
@@ -123,7 +123,7 @@ def _score(config: Train, fitted: Fit, parts: Parts) -> tuple[dict[str, Any], Ev
     return record, scores
 
 
-def _loop_options(config: Train) -> dict[str, Any]:
+def _plan(config: Train) -> dict[str, Any]:
     options = config.train
     return {
         "epochs": options.epochs,
@@ -131,6 +131,7 @@ def _loop_options(config: Train) -> dict[str, Any]:
         "patience": options.patience,
         "save_seconds": options.save_seconds,
         "max_skipped": options.max_skipped,
+        "seed": options.seed,
     }
 
 

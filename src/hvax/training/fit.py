@@ -13,7 +13,7 @@ from jaxtyping import PyTree
 from tqdm import tqdm
 
 from hvax.data.examples import Examples, as_pair
-from hvax.door import check_callable, count
+from hvax.door import check_callable
 from hvax.files import held
 from hvax.models.hvae import plain_vae
 from hvax.training.chunk import CompiledSteps, LossKwargs, Transform
@@ -92,25 +92,20 @@ def fit(
     array of real numbers; `OSError` where a checkpoint cannot be written; `FloatingPointError`
     after `max_skipped` updates left out in a row, with the checkpoints as they stand.
     """
-    parts, held_out = check_fit(
-        model,
-        data,
-        validation,
-        epochs=epochs,
+    plan = Plan(
         batch_size=batch_size,
-        patience=patience,
+        epochs=epochs,
+        seed=seed,
+        max_skipped=max_skipped,
         save_seconds=save_seconds,
         save_steps=save_steps,
-        max_skipped=max_skipped,
+        patience=patience,
+        callback=callback,
     )
-    for name, function in (
-        ("loss_function", loss_function),
-        ("transform", transform),
-        ("callback", callback),
-    ):
+    parts, held_out = check_fit(model, data, validation, plan)
+    for name, function in (("loss_function", loss_function), ("transform", transform)):
         if function is not None:
             check_callable(function, name)
-    seed = count(seed, "seed", least=0)
     if resume and run_dir is None:
         raise ValueError("resume needs the run_dir to go on from.")
     key = jax.random.key(seed)
@@ -127,17 +122,6 @@ def fit(
     if held_out is not None:
         held_out_key = jax.random.fold_in(key, 1)
         validate = Validation(held_out, batch_size=max(batch_size, 256), key=held_out_key)
-    plan = Plan(
-        examples=len(parts[0]),
-        batch_size=batch_size,
-        epochs=epochs,
-        seed=seed,
-        patience=patience,
-        max_skipped=max_skipped,
-        save_seconds=save_seconds,
-        save_steps=save_steps,
-        callback=callback,
-    )
     position, best = Position(), copied(model)
     with on_interrupt() as interrupt, _run_folder(run_dir) as folder:
         identity = {} if folder is None else _identity(parts, plan)
@@ -168,6 +152,7 @@ def fit(
                 position,
                 plan=plan,
                 steps=steps,
+                examples=len(parts[0]),
                 source=feed(parts, batch_size),
                 validate=validate,
                 folder=folder,
@@ -212,7 +197,7 @@ def _identity(parts: tuple[Examples, ...], plan: Plan) -> dict[str, Any]:
     return {
         "seed": plan.seed,
         "batch_size": plan.batch_size,
-        "examples": [plan.examples, *(list(part.x_shape) for part in parts)],
+        "examples": [len(parts[0]), *(list(part.x_shape) for part in parts)],
         "scale": [part.scale for part in parts],
         "digest of the data": digest.hexdigest()[:16],
     }
@@ -227,18 +212,9 @@ def _check_identity(there: dict[str, Any], here: dict[str, Any]) -> None:
 
 
 def check_fit(
-    model: PyTree,
-    data: Any,
-    validation: Any,
-    *,
-    epochs: int,
-    batch_size: int,
-    patience: int | None,
-    save_seconds: float = 60.0,
-    save_steps: int | None = None,
-    max_skipped: int = 10,
+    model: PyTree, data: Any, validation: Any, plan: Plan
 ) -> tuple[tuple[Examples, ...], tuple[Examples, ...] | None]:
-    """The data of a `fit` as `Examples`, after every check that `fit` makes before it starts."""
+    """The data of a `fit` as `Examples`, after every check of them and of how the plan suits."""
     check = plain_vae(model).decoder.likelihood.check
     parts = as_pair(data, "data", check=check)
     held_out = None if validation is None else as_pair(validation, "validation", check=check)
@@ -248,22 +224,11 @@ def check_fit(
                 f"validation must have examples of the shape of data, {part.x_shape}, "
                 f"got {other.x_shape}."
             )
-    n = len(parts[0])
-    for name, number in (
-        ("epochs", epochs),
-        ("batch_size", batch_size),
-        ("patience", patience),
-        ("save_steps", save_steps),
-        ("max_skipped", max_skipped),
-    ):
-        if number is not None or name not in ("patience", "save_steps"):
-            count(number, name)
-    if batch_size > n:
+    if plan.batch_size > len(parts[0]):
         raise ValueError(
-            f"batch_size must be at most the number of examples, {n}, got {batch_size}."
+            f"batch_size must be at most the number of examples, {len(parts[0])}, "
+            f"got {plan.batch_size}."
         )
-    if patience is not None and validation is None:
+    if plan.patience is not None and validation is None:
         raise ValueError("patience needs validation data to watch.")
-    if not save_seconds > 0:
-        raise ValueError(f"save_seconds must be > 0, got {save_seconds}.")
     return parts, held_out

@@ -18,6 +18,7 @@ from tqdm import tqdm
 
 from hvax.caution import DivergentTrajectories, SkippedUpdate, caution
 from hvax.data.batches import epoch_batches
+from hvax.door import check_callable, count, real_number
 from hvax.structure import save
 from hvax.training import trouble
 from hvax.training.chunk import CompiledSteps
@@ -62,17 +63,31 @@ class Position:
 
 @dataclass(frozen=True)
 class Plan:
-    """What a run is a function of, and when it ends and saves."""
+    """What a run is a function of beside its data, and when it ends and saves.
 
-    examples: int
+    Raises `ValueError` and `TypeError` for numbers out of range and what cannot be called.
+    """
+
     batch_size: int
     epochs: int
     seed: int
-    patience: int | None
     max_skipped: int
     save_seconds: float
-    save_steps: int | None
-    callback: Callable[[Event], Any] | None
+    save_steps: int | None = None
+    patience: int | None = None
+    callback: Callable[[Event], Any] | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("batch_size", "epochs", "max_skipped"):
+            count(getattr(self, name), name)
+        for name in ("save_steps", "patience"):
+            if getattr(self, name) is not None:
+                count(getattr(self, name), name)
+        count(self.seed, "seed", least=0)
+        if not real_number(self.save_seconds, "save_seconds") > 0:
+            raise ValueError(f"save_seconds must be > 0, got {self.save_seconds}.")
+        if self.callback is not None:
+            check_callable(self.callback, "callback")
 
 
 class Loop:
@@ -86,6 +101,7 @@ class Loop:
         *,
         plan: Plan,
         steps: CompiledSteps,
+        examples: int,
         source: AbstractFeed,
         validate: Validation | None,
         folder: RunFolder | None,
@@ -94,7 +110,8 @@ class Loop:
         bar: tqdm,
     ):
         self.state, self.best, self.position = state, best, position
-        self._plan, self._steps, self._source, self._validate = plan, steps, source, validate
+        self._plan, self._steps, self._validate = plan, steps, validate
+        self._examples, self._source = examples, source
         self._folder, self._identity = folder, identity
         self._interrupt, self._bar = interrupt, bar
         self._ask = 1  # steps of the next call
@@ -132,7 +149,7 @@ class Loop:
     def _epoch(self) -> bool:
         """Steps to the end of the epoch under way, and True; or up to an interrupt, and False."""
         at, plan = self.position, self._plan
-        batches = epoch_batches(plan.examples, plan.batch_size, seed=plan.seed, epoch=at.epoch)
+        batches = epoch_batches(self._examples, plan.batch_size, seed=plan.seed, epoch=at.epoch)
         if at.done == len(batches):
             return True  # it was interrupted between its last step and its end
         chunk, end = self._source.chunk(batches, at.done, self._up_to(len(batches)))

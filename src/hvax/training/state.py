@@ -21,6 +21,9 @@ LossFunction = Callable[..., Any]
 """loss_function(model, x[, x_out], *, key, **loss_kwargs) -> one number, or (number, dict of
 numbers to report)."""
 
+HISTORY = frozenset({"epoch", "step", "seconds", "skipped", "loss"})
+"""What a history says of each epoch, beside what the loss function reports."""
+
 
 class TrainState(eqx.Module):
     """A model in training: everything that the next step depends on but its data.
@@ -68,10 +71,6 @@ def train_step(
     kwargs = traced_numbers(loss_kwargs or {})
     done = _compiled_update(state, x, x_out, loss_function, kwargs)
     return done.state, done.loss
-
-
-HISTORY = frozenset({"epoch", "step", "seconds", "skipped", "loss"})
-"""What a history says of each epoch, beside what the loss function reports."""
 
 
 class Update(NamedTuple):
