@@ -9,8 +9,10 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
+from hvax.hamiltonian.bridge import LearnedBridge
 from hvax.hamiltonian.flow import HamiltonianFlow
 from hvax.hamiltonian.gradient import AbstractGradient, Finite, Forward, Reverse
+from hvax.hamiltonian.step_size import AffineStepSize
 from hvax.hamiltonian.tempering import (
     AbstractTempering,
     CustomTempering,
@@ -61,6 +63,38 @@ def tempering(
         "temperature": TemperatureTempering,
     }
     return kinds[name](start)
+
+
+FAMILY = ("uha", "dais", "ula", "everything", "everything by position")
+
+
+def family(name: str, num_steps: int, d: int = 2, **options) -> HamiltonianFlow:
+    """A member of the family of flows, with every number of it learned and none at its default;
+    `dais` takes its steps in units of the latent space, the others in the posterior's."""
+    sizes = (0.2 if name == "dais" else 0.5) * np.linspace(0.7, 1.4, d)
+    rising = np.linspace(0.25, 0.85, num_steps) ** 1.5
+    options |= {
+        "step_size": Learned(sizes, upper=1.5),
+        "bridge": LearnedBridge(num_steps, rising if num_steps else None),
+        "eta": Learned(0.6),
+    }
+    if name == "ula":
+        return HamiltonianFlow.ula(num_steps, **options | {"eta": 0.0})
+    if name in ("uha", "dais"):
+        units = "latent" if name == "dais" else "posterior"
+        return getattr(HamiltonianFlow, name)(num_steps, **options | {"units": units})
+    options["step_size"] = AffineStepSize(
+        Learned(0.5 * sizes, upper=1.5), Learned(sizes, upper=1.5)
+    )
+    return HamiltonianFlow(
+        num_steps,
+        tempering=tempering("quadratic", num_steps, 0.6, learned=True),
+        leapfrog_steps=2,
+        mass=Learned(np.linspace(0.7, 1.6, d), upper=4.0),
+        units="posterior",
+        integrator="position" if name == "everything by position" else "velocity",
+        **options,
+    )
 
 
 def rough(weight: Array) -> Callable[[Float[Array, " d"]], Float[Array, ""]]:

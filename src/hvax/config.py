@@ -64,8 +64,12 @@ class ModelOptions:
 class FlowOptions:
     """The Hamiltonian flow of an hvae."""
 
+    flow: Literal["hvae", "uha", "dais", "ula"] = "hvae"
+    """The paper's, or one that is annealed from the encoder to the posterior (docs/flows.md)."""
     num_steps: int = 3
-    """Leapfrog steps K."""
+    """Transitions K, each of --leapfrog-steps steps."""
+    leapfrog_steps: int = 1
+    """Leapfrog steps of a transition."""
     step_size: float = 0.1
     """Leapfrog step size; its first value when learned."""
     step_size_shape: Literal["shared", "per-dimension", "per-step", "per-layer"] = "per-dimension"
@@ -74,12 +78,21 @@ class FlowOptions:
     """Train the step size."""
     max_step: float = 0.5
     """Upper bound of a learned step size."""
-    schedule: Literal["quadratic", "temperature", "free", "none"] = "quadratic"
-    """Tempering: quadratic in 1/sqrt(beta), or in temperature; one free scaling a step; none."""
+    schedule: Unset[Literal["quadratic", "temperature", "free", "none"]] = None
+    """Tempering: quadratic in 1/sqrt(beta) (default of hvae), or in temperature; one free scaling a
+    step; none (default of the others)."""
     beta0: float = 0.8
     """Inverse temperature at the start of the flow, in (0, 1]; its first value when learned."""
     learn_beta0: bool = True
     """Train beta0, or the scalings of free."""
+    bridge: Unset[Literal["learned", "even", "none"]] = None
+    """Weights of the densities on the way: trained (default of uha, dais, ula), k / (K + 1), or
+    none (default of hvae)."""
+    eta: Unset[float] = None
+    """Share of the momentum that a transition keeps, in [0, 1]; its first value when learned. By
+    default 1 for hvae, 0.9 for uha and dais, 0 for ula."""
+    learn_eta: bool = True
+    """Train eta, where it is neither 0 nor 1."""
     gradient: Literal["reverse", "forward", "taylor", "finite"] = "reverse"
     """How the potential's gradient is taken."""
     remat: bool = False
@@ -94,6 +107,13 @@ class TrainOptions:
     """Passes over the training data."""
     batch_size: int = 100
     """Examples per step."""
+    train_samples: int = 1
+    """Draws per example in training: with more than one it is the importance weighted bound's."""
+    warm_start: Unset[Path] = None
+    """Start from the networks of the run in this directory.
+    Example: hvax train mnist --warm-start runs/a --epochs 10"""
+    flow_from_epoch: int = 1
+    """Train the plain VAE until then, at a third of the cost, and the flow with it from there."""
     optimiser: Literal["adam", "adamw", "adamax", "rmsprop", "sgd"] = "adam"
     """One of optax's."""
     learning_rate: float = 1e-3

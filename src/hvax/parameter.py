@@ -18,7 +18,7 @@ from hvax.door import positive, real_array
 
 # Below this fraction of the upper bound the gradient through a sigmoid, or the number itself,
 # would die in float32; a learned number cannot get there.
-_FLOOR = 1e-4
+FLOOR = 1e-4
 
 
 class AbstractParameter(eqx.Module):
@@ -62,18 +62,18 @@ class Learned(AbstractParameter):
         upper = positive(upper, "upper")
         real_array(initial, "initial")
         start = np.asarray(initial, dtype=np.float64) / upper
-        if not np.all((start > _FLOOR) & (start < 1)):
+        if not np.all((start > FLOOR) & (start < 1)):
             raise ValueError(
-                f"initial must lie strictly between {_FLOOR * upper:g} and its upper bound "
+                f"initial must lie strictly between {FLOOR * upper:g} and its upper bound "
                 f"{upper:g}, got {initial!r}. Use a number inside, or hold it with Fixed(...)."
             )
-        fraction = (start - _FLOOR) / (1 - _FLOOR)
+        fraction = (start - FLOOR) / (1 - FLOOR)
         self.raw = jnp.asarray(np.log(fraction) - np.log1p(-fraction), dtype=float)
         self.upper = upper
 
     @property
     def value(self) -> Float[Array, "..."]:
-        return self.upper * (_FLOOR + (1 - _FLOOR) * jax.nn.sigmoid(self.raw))
+        return self.upper * (FLOOR + (1 - FLOOR) * jax.nn.sigmoid(self.raw))
 
 
 def as_parameter(value: AbstractParameter | ArrayLike, name: str) -> AbstractParameter:

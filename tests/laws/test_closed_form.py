@@ -13,8 +13,11 @@ import pytest
 from scipy.stats import multivariate_normal
 
 import closed_form
+from hvax.hamiltonian import bridge
+from hvax.hamiltonian import flow as flow_module
 from hvax.hamiltonian.flow import HamiltonianFlow
 from hvax.hamiltonian.gradient import with_aux
+from hvax.hamiltonian.step_size import AffineStepSize
 from hvax.hamiltonian.tempering import CustomTempering, FreeTempering
 from hvax.models.decoder import Decoder
 from hvax.models.hvae import HVAE, HVAEOutputs
@@ -22,12 +25,14 @@ from hvax.models.likelihood import FixedGaussian
 from hvax.models.vae import VAE
 from hvax.parameter import Learned
 from models_for_tests import (
+    FAMILY,
     METHODS,
     QUICK_COMPILE,
     SCHEDULES,
     Affine,
     AffineEncoder,
     Stopped,
+    family,
     linear_gaussian,
     tempering,
 )
@@ -55,12 +60,18 @@ def hvae(schedule, method, shape, num_steps, **kwargs):
 
 
 def outputs(model, noise):
-    """What a draw gives for this noise (of z_0, then gamma), from the library's public parts."""
+    """What a draw gives for this noise (of z_0, gamma, xi), from the library's public parts."""
     x = jnp.asarray(X, noise.dtype)
     posterior = model.vae.posterior(x)
     z = posterior.mean + posterior.sigma * noise[:D]
     potential = model.vae.potential(x) if model.potential is None else model.potential(model.vae, x)
-    phase = model.flow.transport(potential, z=z, gamma=noise[D:])
+    phase = model.flow.transport(
+        potential,
+        z=z,
+        gamma=noise[D : 2 * D],
+        xi=noise[2 * D :].reshape(-1, D),
+        start=posterior,
+    )
     joint = model.vae.log_joint(x, phase.z_final)
     return HVAEOutputs(
         encoder=posterior,
@@ -72,26 +83,30 @@ def outputs(model, noise):
     )
 
 
-def polynomial(f):
-    """(a, g, H) of a quadratic f(u) = a + g'u + u'Hu / 2, from its values at 0, +-e_i, e_i + e_j.
+def polynomial(f, n):
+    """(a, g, H) of a quadratic f(u) = a + g'u + u'Hu / 2 of n numbers, from its values at 0, +-e_i,
+    e_i + e_j.
 
     Differences at distance one are derivatives, whatever f's own differentiability.
     """
-    e = jnp.eye(2 * D)
-    pairs = (e[:, None] + e[None]).reshape(-1, 2 * D)
-    values = jax.vmap(f)(jnp.concatenate([jnp.zeros((1, 2 * D)), e, -e, pairs]))
-    a, (plus, minus), both = values[0], values[1 : 1 + 4 * D].reshape(2, -1), values[1 + 4 * D :]
+    e = jnp.eye(n)
+    pairs = (e[:, None] + e[None]).reshape(-1, n)
+    values = jax.vmap(f)(jnp.concatenate([jnp.zeros((1, n)), e, -e, pairs]))
+    a, (plus, minus), both = values[0], values[1 : 1 + 2 * n].reshape(2, -1), values[1 + 2 * n :]
     H = both.reshape(e.shape) - plus[:, None] - plus[None] + a
-    H = H.at[jnp.diag_indices(2 * D)].set(plus + minus - 2 * a)
+    H = H.at[jnp.diag_indices(n)].set(plus + minus - 2 * a)
     return a, (plus - minus) / 2, H
 
 
 def library(model, *, compile_options=QUICK_COMPILE):
     """E[log w], the polynomial log w, and the gradient of E[log w] in everything learned."""
 
+    flow = model.flow
+    n = D * (2 if flow.eta is None else 2 + flow.num_steps)
+
     @eqx.filter_value_and_grad(has_aux=True)
     def elbo(model):
-        a, g, H = polynomial(lambda noise: outputs(model, noise).log_weight)
+        a, g, H = polynomial(lambda noise: outputs(model, noise).log_weight, n)
         return a + jnp.trace(H) / 2, (a, g, H)
 
     (value, log_w), slope = eqx.filter_jit(elbo, compiler_options=compile_options)(model)
@@ -101,7 +116,7 @@ def library(model, *, compile_options=QUICK_COMPILE):
 def named(model):
     """The model's learned numbers (or its gradient) under the oracle's names."""
     vae, flow = model.vae, model.flow
-    schedule = flow.tempering
+    schedule, step_size = flow.tempering, flow.step_size
     leaves = {
         "W": vae.decoder.network.weight,
         "b": vae.decoder.network.bias,
@@ -109,9 +124,20 @@ def named(model):
         "E": vae.encoder.mean.weight,
         "e": vae.encoder.mean.bias,
         "log_sigma": vae.encoder.log_sigma,
-        "step_size": flow.step_size.raw,
-        "schedule": (schedule.alpha if isinstance(schedule, FreeTempering) else schedule.beta0).raw,
     }
+    if isinstance(step_size, AffineStepSize):
+        leaves |= {"at_start": step_size.at_start.raw, "at_end": step_size.at_end.raw}
+    else:
+        leaves["step_size"] = step_size.raw
+    scaling = schedule.alpha if isinstance(schedule, FreeTempering) else schedule.beta0
+    for name, parameter in (
+        ("schedule", scaling),
+        ("bridge", flow.bridge),
+        ("eta", flow.eta),
+        ("mass", flow.mass),
+    ):
+        if hasattr(parameter, "raw"):
+            leaves[name] = parameter.raw
     return {name: np.asarray(leaf, np.float64) for name, leaf in leaves.items()}
 
 
@@ -123,8 +149,7 @@ def learned(raw, upper=1.0):
     return upper * (1e-4 + (1 - 1e-4) / (1 + np.exp(-raw)))
 
 
-def case(numbers, schedule, num_steps):
-    alpha = beta0 = learned(numbers["schedule"])
+def model_on_paper(numbers):
     return closed_form.Case(
         W=numbers["W"],
         b=numbers["b"],
@@ -132,8 +157,44 @@ def case(numbers, schedule, num_steps):
         x=X,
         mean=numbers["E"] @ X + numbers["e"],
         log_sigma=numbers["log_sigma"],
+        step_size=None,
+        beta=None,
+    )
+
+
+def case(numbers, schedule, num_steps):
+    alpha = beta0 = learned(numbers["schedule"])
+    return model_on_paper(numbers)._replace(
         step_size=learned(numbers["step_size"], UPPER),
         beta=closed_form.schedule(schedule, beta0, num_steps, alpha),
+    )
+
+
+def rising(raw):
+    """The map of LearnedBridge."""
+    n = len(raw)
+    return np.cumsum(1e-4 + (1 - n * 1e-4) * np.exp(raw) / np.sum(np.exp(raw)))[:-1]
+
+
+def member_case(numbers, name, num_steps):
+    """A flow of models_for_tests.family on paper."""
+    everything, b = name.startswith("everything"), rising(numbers["bridge"])
+    if everything:
+        start, end = (learned(numbers[key], 1.5) for key in ("at_start", "at_end"))
+        step_size = start + b[:, None] * (end - start)
+    else:
+        step_size = learned(numbers["step_size"], 1.5)
+    if name != "dais":
+        step_size = step_size * np.exp(numbers["log_sigma"])
+    beta0 = learned(numbers["schedule"]) if everything else 1.0
+    return model_on_paper(numbers)._replace(
+        step_size=step_size,
+        beta=closed_form.schedule("quadratic", beta0, num_steps),
+        bridge=b,
+        eta=learned(numbers["eta"]) if "eta" in numbers else 0.0,
+        leapfrog_steps=2 if everything else 1,
+        mass=learned(numbers["mass"], 4.0) if everything else 1.0,
+        position=name in ("dais", "everything by position"),
     )
 
 
@@ -181,6 +242,27 @@ def test_elbo_its_gradient_and_the_contract(schedule, method, shape, num_steps, 
         if num_steps > 0 or name not in ("step_size", "schedule"):
             assert np.max(abs(expected)) > 1e-3, name
         np.testing.assert_allclose(slope[name], expected, rtol=0, atol=tolerance, err_msg=name)
+
+
+@pytest.mark.parametrize("num_steps", [1, 3])
+@pytest.mark.parametrize("name", FAMILY)
+def test_every_member_of_the_family(name, num_steps, x64):
+    """The same, of the annealed flows: bridge, refreshment, mass and affine step sizes included."""
+    model = HVAE(linear_gaussian(D, FEATURES), family(name, num_steps))
+    numbers = named(model)
+    value, log_w, slope = library(model)
+
+    def on_paper(numbers):
+        return closed_form.elbo(member_case(numbers, name, num_steps))
+
+    assert on_paper(numbers) < log_p_x(numbers) - 0.05
+    np.testing.assert_allclose(value, on_paper(numbers), rtol=0, atol=1e-12)
+    np.testing.assert_allclose(closed_form.log_moment(log_w), log_p_x(numbers), rtol=0, atol=1e-12)
+    truth = closed_form.derivatives(on_paper, numbers)
+    for leaf, expected in truth.items():
+        # The first refreshment replaces one draw from N(0, I / beta_0) by another.
+        assert np.max(abs(expected)) > 1e-3 or (leaf == "eta" and num_steps == 1), leaf
+        np.testing.assert_allclose(slope[leaf], expected, rtol=0, atol=1e-12, err_msg=leaf)
 
 
 def test_the_oracle_is_normalised():
@@ -265,3 +347,49 @@ def test_the_law_sees(planted, x64):
         assert off_value < 1e-12 and off_slope > 0.1
     else:
         assert off_value > 0.1
+
+
+def no_bridge(b, ends):
+    return bridge.between(1.0, ends)
+
+
+def hot(self, state, k, refreshed=HamiltonianFlow._refreshed):
+    """A refreshment from N(0, I), whatever the temperature."""
+    found, _ = refreshed(self, state, k._replace(beta=jnp.ones_like(k.beta)))
+    return found, 0.5 * k.beta * (found.rho @ found.rho - state.rho @ state.rho)
+
+
+def unscored(self, state, k, refreshed=HamiltonianFlow._refreshed):
+    """A refreshment whose densities do not enter log w."""
+    return refreshed(self, state, k)[0], jnp.zeros(())
+
+
+@pytest.mark.parametrize("planted", ["stopped gradient", "no bridge", "hot", "unscored"])
+def test_the_law_sees_in_the_family(planted, monkeypatch, x64):
+    """By how much, where 1e-12 is allowed: a stopped gradient 0.1 or more in a derivative; a bridge
+    that is not followed 0.1 nats, at E[w] = p(x); refreshments that are drawn from another density
+    than they are scored under, or not scored, 0.01 nats or more in log E[w]."""
+    options = {"gradient": Stopped()} if planted == "stopped gradient" else {}
+    if planted == "no bridge":
+        monkeypatch.setattr(flow_module, "between", no_bridge)
+    if planted in ("hot", "unscored"):
+        monkeypatch.setattr(
+            HamiltonianFlow, "_refreshed", {"hot": hot, "unscored": unscored}[planted]
+        )
+    model = HVAE(linear_gaussian(D, FEATURES), family("everything", 3, **options))
+    numbers = named(model)
+    value, log_w, slope = library(model)
+
+    def on_paper(numbers):
+        return closed_form.elbo(member_case(numbers, "everything", 3))
+
+    off_contract = abs(closed_form.log_moment(log_w) - log_p_x(numbers))
+    off_value = abs(value - on_paper(numbers))
+    truth = closed_form.derivatives(on_paper, numbers)
+    off_slope = max(np.max(abs(slope[name] - truth[name])) for name in truth)
+    if planted == "stopped gradient":
+        assert off_contract < 1e-12 and off_value < 1e-12 and off_slope > 0.1
+    elif planted == "no bridge":
+        assert off_contract < 1e-12 and off_value > 0.1
+    else:
+        assert off_contract > 0.01 and off_value > 0.01

@@ -1,6 +1,7 @@
 """Limits: a flow that does not move is the plain VAE, one importance sample is the ELBO."""
 
 from functools import partial
+from itertools import pairwise
 
 import equinox as eqx
 import jax
@@ -12,7 +13,14 @@ from scipy.stats import multivariate_normal
 from hvax.hamiltonian.flow import HamiltonianFlow
 from hvax.models.hvae import HVAE
 from hvax.objective import importance_weighted_bound, loss, vae_loss
-from models_for_tests import QUICK_COMPILE, SCHEDULES, linear_gaussian, tempering
+from models_for_tests import (
+    FAMILY,
+    QUICK_COMPILE,
+    SCHEDULES,
+    family,
+    linear_gaussian,
+    tempering,
+)
 
 X = np.array([0.7, -1.1, 0.4])
 
@@ -39,6 +47,38 @@ def test_a_flow_that_moves_is_not_the_vae(x64):
     vae, x = linear_gaussian(), jnp.asarray(X)
     moved = HVAE(vae, HamiltonianFlow(3, 0.1, tempering("quadratic", 3, 0.5)))
     assert abs(log_weight(moved, x) - log_weight(vae, x)) > 0.1
+
+
+@pytest.mark.parametrize("name", FAMILY)
+def test_a_member_of_the_family_without_steps_is_the_vae(name, x64):
+    vae, x = linear_gaussian(), jnp.asarray(X)
+    flowed = HVAE(vae, family(name, 0))
+    np.testing.assert_allclose(log_weight(flowed, x), log_weight(vae, x), rtol=0, atol=1e-13)
+
+
+def test_a_long_bridge_comes_to_log_p_x(x64):
+    """As annealed importance sampling does: with even weights and fresh momenta the gap of the
+    bound falls with K, here from 1.16 nats (K = 0) by 0.40 and 0.16 to 0.06, within 0.03 as 4,000
+    draws give it. Seen to fail where the bridge was not followed: it stays at 1.15."""
+    vae, x = linear_gaussian(), jnp.asarray(X)
+    W, b = (np.asarray(leaf) for leaf in jax.tree.leaves(vae.decoder.network))
+    sigma = float(vae.decoder.likelihood.sigma.value)
+    log_p = multivariate_normal(b, W @ W.T + sigma**2 * np.eye(3)).logpdf(X)
+
+    def gap(num_steps):
+        even = np.arange(1, num_steps + 1) / (num_steps + 1)
+        model = vae
+        if num_steps:
+            options = {"step_size": 0.15, "units": "latent", "leapfrog_steps": 5}
+            flow = HamiltonianFlow.ula(num_steps, bridge=even, **options)
+            model = HVAE(vae, flow)
+        keys = jax.random.split(jax.random.key(1), 4000)
+        draw = eqx.filter_jit(jax.vmap(lambda key: model.log_weight(x, key=key)))
+        return log_p - float(np.mean(draw(keys)))
+
+    gaps = [gap(K) for K in (0, 4, 16, 64)]
+    assert gaps[0] > 1
+    assert all(2 * ahead < behind for behind, ahead in pairwise(gaps)) and gaps[-1] > 0
 
 
 @pytest.mark.parametrize("num_steps", [0, 2])

@@ -18,7 +18,15 @@ from hvax.models.decoder import Decoder
 from hvax.models.hvae import HVAE
 from hvax.models.likelihood import Bernoulli
 from hvax.models.vae import VAE
-from models_for_tests import SCHEDULES, Affine, AffineEncoder, linear_gaussian, tempering
+from models_for_tests import (
+    FAMILY,
+    SCHEDULES,
+    Affine,
+    AffineEncoder,
+    family,
+    linear_gaussian,
+    tempering,
+)
 
 N = 100_000
 
@@ -141,11 +149,20 @@ def curved(z):
     return jnp.stack([1 + z[0], jnp.tanh(2 * z[0]), jnp.sin(z[0]), 0.5 * z[0] ** 2 - 1])
 
 
-@pytest.mark.parametrize(
-    "schedule, num_steps, beta0, step_size",
-    [("quadratic", 5, 0.5, 0.1), ("null", 3, 1.0, 0.2), ("custom", 10, 0.8, 0.05)],
-)
-def test_unbiased_with_a_nonlinear_decoder(schedule, num_steps, beta0, step_size):
+FLOWS = {
+    f"{schedule}, K = {K}": HamiltonianFlow(K, step_size, tempering(schedule, K, beta0))
+    for schedule, K, beta0, step_size in (
+        ("quadratic", 5, 0.5, 0.1),
+        ("null", 3, 1.0, 0.2),
+        ("custom", 10, 0.8, 0.05),
+    )
+} | {name: family(name, 6, 1) for name in FAMILY}
+
+
+@pytest.mark.parametrize("flow", FLOWS.values(), ids=FLOWS.keys())
+def test_unbiased_with_a_nonlinear_decoder(flow):
+    """Of every kind of flow, on noise of its own: a refreshment that took the noise of z_0 or of
+    the first momentum would be seen."""
     bits = np.array([1.0, 1.0, 0.0, 1.0])
     z = np.linspace(-12, 12, 4001)  # where N(z) is 1e-32: the trapezoid is exact to rounding
     logits = np.stack([1 + z, np.tanh(2 * z), np.sin(z), 0.5 * z**2 - 1])
@@ -158,7 +175,6 @@ def test_unbiased_with_a_nonlinear_decoder(schedule, num_steps, beta0, step_size
     encoder = AffineEncoder(
         Affine(jnp.zeros((1, 4)), jnp.asarray([mean])), jnp.log(jnp.asarray([0.9 * sd]))
     )
-    flow = HamiltonianFlow(num_steps, step_size, tempering(schedule, num_steps, beta0))
     model = HVAE(VAE(encoder, Decoder(curved, Bernoulli())), flow)
     log_w, outputs = draws(model, jnp.asarray(bits, float), key=jax.random.key(4))
     deviation, efficiency = standard_errors(log_w, np.log(p))

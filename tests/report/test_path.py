@@ -63,7 +63,7 @@ def test_the_drawn_path_ends_where_the_flow_ends(model):
 def test_log_weights_along_the_path(name):
     """At stage K the model's own log w, at stage 0 the encoder's alone; on the same noise."""
     model, x = MODELS[name], np.stack([X, -X, 2 * X])
-    drawn = noise(3, 100, 2, key=jax.random.key(1))  # 300 rows: more than one compiled call
+    drawn = noise(model, 3, 100, 2, key=jax.random.key(1))  # 300 rows: more than one compiled call
     found = paths(model, x, drawn)
     assert found.z.shape == (3, 100, model.flow.num_steps + 1, 2)
     assert found.energy_errors.shape == (3, 100, model.flow.num_steps)
@@ -93,7 +93,7 @@ def test_every_stage_is_a_bound(x64):
     encoder = AffineEncoder(Affine(jnp.zeros((2, 3)), jnp.asarray(mean)), jnp.full(2, wider))
     flow = HamiltonianFlow(3, 0.3, QuadraticTempering(0.5))
     model = HVAE(type(vae)(encoder, vae.decoder), flow)
-    found = paths(model, x[None], noise(1, 20_000, 2, key=jax.random.key(0)))
+    found = paths(model, x[None], noise(model, 1, 20_000, 2, key=jax.random.key(0)))
     ratio = np.exp(found.log_weight[0] - log_p)
     error = ratio.std(axis=0) / np.sqrt(len(ratio))
     assert np.all(error < 0.01)
@@ -101,7 +101,7 @@ def test_every_stage_is_a_bound(x64):
 
 
 def test_a_plain_vae_goes_nowhere():
-    found = paths(VAE, np.asarray(X)[None], noise(1, 4, 2, key=jax.random.key(0)))
+    found = paths(VAE, np.asarray(X)[None], noise(VAE, 1, 4, 2, key=jax.random.key(0)))
     assert found.z.shape == (1, 4, 1, 2)
     assert found.energy_errors.shape == (1, 4, 0)
     assert found.log_weight.shape == (1, 4, 1)

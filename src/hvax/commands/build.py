@@ -2,8 +2,10 @@
 
 import math
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, NamedTuple
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -16,6 +18,7 @@ from hvax.data.binarise import binarise_once
 from hvax.data.examples import Examples
 from hvax.data.source import SOURCES, Source, load_source
 from hvax.data.split import split
+from hvax.hamiltonian.bridge import AbstractBridge, FixedBridge, LearnedBridge
 from hvax.hamiltonian.flow import HamiltonianFlow
 from hvax.hamiltonian.tempering import (
     AbstractTempering,
@@ -25,7 +28,7 @@ from hvax.hamiltonian.tempering import (
     TemperatureTempering,
 )
 from hvax.models.convolution import conv
-from hvax.models.hvae import HVAE
+from hvax.models.hvae import HVAE, plain_vae
 from hvax.models.likelihood import (
     AbstractLikelihood,
     Bernoulli,
@@ -39,6 +42,8 @@ from hvax.models.network import mlp
 from hvax.models.standardise import StandardisedLikelihood, standardised
 from hvax.models.vae import VAE
 from hvax.parameter import AbstractParameter, Fixed, Learned
+from hvax.structure import load
+from hvax.training.folder import MODEL
 
 
 class Parts(NamedTuple):
@@ -141,9 +146,36 @@ def build_hvae(config: Train, vae: VAE) -> HVAE:
         Learned(initial, upper=options.max_step) if options.learn_step_size else Fixed(initial)
     )
     flow = HamiltonianFlow(
-        options.num_steps, step_size, _tempering(options), options.gradient, options.remat
+        options.num_steps,
+        step_size,
+        _tempering(options),
+        options.gradient,
+        options.remat,
+        bridge=_bridge(options),
+        eta=_eta(options),
+        leapfrog_steps=options.leapfrog_steps,
+        integrator="position" if options.flow == "dais" else "velocity",
     )
     return HVAE(vae, flow)
+
+
+def warm_started(vae: VAE, run: Path) -> VAE:
+    """The networks of a run in the place of these, which must be of the same sizes."""
+    found = plain_vae(load(run / MODEL))
+    here, there = _sizes(vae), _sizes(found)
+    for name in sorted(here.keys() | there.keys()):
+        if here.get(name) != there.get(name):
+            raise ValueError(
+                f"--warm-start {run} holds other networks than the options describe: {name} is "
+                f"{there.get(name, 'not there')}, here {here.get(name, 'not there')}. Give the "
+                "--network, --hidden, --latent-size and --likelihood that it was trained with."
+            )
+    return found
+
+
+def _sizes(model: VAE) -> dict[str, tuple[int, ...]]:
+    arrays = jax.tree_util.tree_leaves_with_path(eqx.filter(model, eqx.is_array))
+    return {jax.tree_util.keystr(path): leaf.shape for path, leaf in arrays}
 
 
 def build_optimiser(config: Train) -> optax.GradientTransformation:
@@ -154,19 +186,37 @@ def build_optimiser(config: Train) -> optax.GradientTransformation:
     return getattr(optax, config.train.optimiser)(rate)
 
 
+def _bridge(options: FlowOptions) -> AbstractBridge | None:
+    kind = options.bridge or ("none" if options.flow == "hvae" else "learned")
+    if kind == "none" or options.num_steps == 0:
+        return None
+    if kind == "learned":
+        return LearnedBridge(options.num_steps)
+    return FixedBridge(np.arange(1, options.num_steps + 1) / (options.num_steps + 1))
+
+
+def _eta(options: FlowOptions) -> AbstractParameter:
+    first = {"hvae": 1.0, "uha": 0.9, "dais": 0.9, "ula": 0.0}[options.flow]
+    eta = first if options.eta is None else options.eta
+    if not 0 <= eta <= 1:
+        raise ValueError(f"--eta must be in [0, 1], got {eta}.")
+    return Learned(eta) if options.learn_eta and 0 < eta < 1 else Fixed(eta)
+
+
 def _tempering(options: FlowOptions) -> AbstractTempering:
-    if options.schedule == "none":
+    schedule = options.schedule or ("quadratic" if options.flow == "hvae" else "none")
+    if schedule == "none":
         return NullTempering(1.0)
     if not 0 < options.beta0 <= 1:
         raise ValueError(f"--beta0 must be in (0, 1], got {options.beta0}.")
     learnt = options.learn_beta0
-    if options.schedule == "free":
+    if schedule == "free":
         if options.num_steps == 0:
             return FreeTempering(0)
         alpha = options.beta0 ** (0.5 / options.num_steps)
         return FreeTempering(options.num_steps, Learned(alpha) if learnt else Fixed(alpha))
     beta0: AbstractParameter = Learned(options.beta0) if learnt else Fixed(options.beta0)
-    if options.schedule == "temperature":
+    if schedule == "temperature":
         return TemperatureTempering(beta0)
     return QuadraticTempering(beta0)
 

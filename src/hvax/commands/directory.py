@@ -9,6 +9,7 @@ runs/NAME/results.json      the final table
 runs/NAME/evaluation.json   what `hvax evaluate` printed last
 runs/NAME/report.html       the page to look at
 runs/NAME/baseline/         the plain VAE of the same networks, as a run directory
+runs/NAME/before-flow/      the plain VAE that --flow-from-epoch turned the flow on, likewise
 """
 
 import dataclasses
@@ -34,12 +35,13 @@ from hvax.structure import STRUCTURE, load
 from hvax.training.folder import CHECKPOINTS, METRICS, MODEL, SKIPPED
 
 FORMAT = 1
-CONFIG, RESULTS, EVALUATION, REPORT, BASELINE = (
+CONFIG, RESULTS, EVALUATION, REPORT, BASELINE, BEFORE_FLOW = (
     "config.json",
     "results.json",
     "evaluation.json",
     "report.html",
     "baseline",
+    "before-flow",
 )
 # What a resumed run may have otherwise than the run that it goes on with.
 _FREE = {
@@ -79,7 +81,7 @@ def claimed(config: Train, parts: Parts) -> Iterator[Path]:
         if not config.resume:
             for name in (METRICS, SKIPPED, RESULTS, EVALUATION, REPORT):
                 (path / name).unlink(missing_ok=True)
-            for name in (MODEL, CHECKPOINTS, BASELINE):
+            for name in (MODEL, CHECKPOINTS, BASELINE, BEFORE_FLOW):
                 shutil.rmtree(path / name, ignore_errors=True)
         record = {
             "format": FORMAT,

@@ -8,9 +8,17 @@ from typing import Any
 import jax
 from jaxtyping import PyTree
 
-from hvax.commands.build import Parts, build_hvae, build_optimiser, build_vae, load_parts
+from hvax.commands.build import (
+    Parts,
+    build_hvae,
+    build_optimiser,
+    build_vae,
+    load_parts,
+    warm_started,
+)
 from hvax.commands.directory import (
     BASELINE,
+    BEFORE_FLOW,
     REPORT,
     RESULTS,
     claimed,
@@ -20,8 +28,10 @@ from hvax.commands.directory import (
 from hvax.commands.report import report_on
 from hvax.commands.select import evenly, seed_key
 from hvax.config import Train
+from hvax.door import count
 from hvax.evaluation.evaluate import Evaluation, difference, evaluate
 from hvax.evaluation.table import GREY, UNTRUSTED, as_json, note
+from hvax.models.hvae import HVAE
 from hvax.structure import digest
 from hvax.training.fit import Fit, check_fit, fit
 from hvax.training.loop import Plan
@@ -39,14 +49,21 @@ def train(config: Train) -> int:
     jax.config.update("jax_enable_x64", config.train.x64)
     parts = load_parts(config)
     vae = build_vae(config, parts, key=key)
+    if config.train.warm_start is not None:
+        vae = warm_started(vae, config.train.warm_start)
     models: dict[str, PyTree] = {"vae": vae}
     if config.model.model == "hvae":
         plain = models if config.train.baseline else {}
         models = plain | {"hvae": build_hvae(config, vae)}
     build_optimiser(config)
     check_fit(vae, parts.train, parts.validation, Plan(**_plan(config)))
-    if config.train.num_samples < 1 or config.train.test_points < 1:
-        raise ValueError("--num-samples and --test-points must be >= 1.")
+    for name in ("num_samples", "test_points", "train_samples", "flow_from_epoch"):
+        count(getattr(config.train, name), f"--{name.replace('_', '-')}")
+    if config.train.flow_from_epoch > config.train.epochs:
+        raise ValueError(
+            f"--flow-from-epoch must be at most --epochs, {config.train.epochs}, got "
+            f"{config.train.flow_from_epoch}."
+        )
 
     with claimed(config, parts) as run_dir:
         print(_describe(config, parts))
@@ -57,7 +74,7 @@ def _train(config: Train, models: Mapping[str, PyTree], parts: Parts, run_dir: P
     rows, scores = {}, {}
     for name, model in models.items():
         own = name == config.model.model
-        fitted = _fit(config, name, model, parts, run_dir if own else run_dir / BASELINE)
+        fitted = _fitted(config, name, model, parts, run_dir if own else run_dir / BASELINE)
         if fitted.ended in _EXIT:
             print(
                 f"\n{fitted.ended}; everything is saved. Go on with\n"
@@ -68,31 +85,53 @@ def _train(config: Train, models: Mapping[str, PyTree], parts: Parts, run_dir: P
         rows[name], scores[name] = _score(config, fitted, parts)
     apart = difference(scores["hvae"], scores["vae"]) if len(scores) == 2 else None
     write_json(run_dir / RESULTS, rows if apart is None else rows | {"difference": apart})
-    print(f"\n{_table(rows, apart)}\n\nrun directory: {run_dir}")
+    print(f"\n{_table(config, rows, apart)}\n\nrun directory: {run_dir}")
     if config.report:
         report_on(open_run(run_dir), parts.test, parts.test_labels, run_dir / REPORT)
         print(f"report: {run_dir / REPORT}")
     return 0
 
 
-def _fit(config: Train, name: str, model: PyTree, parts: Parts, folder: Path) -> Fit:
+def _fitted(config: Train, name: str, model: PyTree, parts: Parts, folder: Path) -> Fit:
+    """A trained model: by way of its plain VAE, where the flow is turned on later."""
+    epochs, first = config.train.epochs, config.train.flow_from_epoch - 1
+    if not isinstance(model, HVAE) or first == 0:
+        return _fit(config, name, model, parts, folder, epochs)
+    before = _fit(config, "vae", model.vae, parts, folder / BEFORE_FLOW, first)
+    if before.ended in _EXIT:
+        return before
+    flowing = build_hvae(config, before.model)
+    after = _fit(config, name, flowing, parts, folder, epochs - first)
+    done = len(before.history)
+    return after._replace(
+        history=before.history + [row | {"epoch": row["epoch"] + done} for row in after.history],
+        best_epoch=after.best_epoch + done,
+        skipped=before.skipped + after.skipped,
+        seconds_compiling=before.seconds_compiling + after.seconds_compiling,
+        seconds_training=before.seconds_training + after.seconds_training,
+    )
+
+
+def _fit(config: Train, name: str, model: PyTree, parts: Parts, folder: Path, epochs: int) -> Fit:
     """Trains one model, or goes on with it; what stands in its folder is then complete."""
     fitted = fit(
         model,
         parts.train,
         validation=parts.validation,
         optimiser=build_optimiser(config),
+        num_samples=config.train.train_samples,
         transform=parts.transform,
         progress=config.progress,
         run_dir=folder,
         resume=config.resume,
-        **_plan(config),
+        **_plan(config) | {"epochs": epochs},
     )
     step = int(fitted.state.step)
     pace = step * config.train.batch_size / fitted.seconds_training
     skipped = f"; {fitted.skipped} updates left out" if fitted.skipped else ""
+    label = _label(config, name)
     print(
-        f"{name.upper():5} {fitted.ended} after {len(fitted.history)} epochs ({step} steps); "
+        f"{label:5} {fitted.ended} after {len(fitted.history)} epochs ({step} steps); "
         f"best epoch {fitted.best_epoch}{skipped}; {fitted.seconds_training:.1f} s training, "
         f"{fitted.seconds_compiling:.1f} s compiling; {pace:.0f} examples/s\n"
         f"      weights {digest(fitted.model)[:16]}"
@@ -140,7 +179,14 @@ def _describe(config: Train, parts: Parts) -> str:
     return f"{config.source}: {sizes}; examples of shape {parts.train.x_shape}"
 
 
-def _table(rows: Mapping[str, Mapping[str, Any]], apart: Mapping[str, float] | None) -> str:
+def _label(config: Train, name: str) -> str:
+    """What a model is called: the one with a flow by its flow."""
+    return (config.flow.flow if name == "hvae" else name).upper()
+
+
+def _table(
+    config: Train, rows: Mapping[str, Mapping[str, Any]], apart: Mapping[str, float] | None
+) -> str:
     first = next(iter(rows.values()))
     points, samples = first["num_points"], first["num_samples"]
     lines = [
@@ -151,13 +197,12 @@ def _table(rows: Mapping[str, Mapping[str, Any]], apart: Mapping[str, float] | N
         elbo = f"{row['elbo']:.2f} +- {row['elbo_se']:.2f}"
         nll = f"{row['nll']:.2f} +- {row['nll_se']:.2f}"
         moved = f"{row['distance']:.2f} sd" if name == "hvae" else "-"
-        lines.append(
-            f"{name.upper():11}{elbo:>16}{nll:>22}{row['seconds_training']:>9.1f}{moved:>18}"
-        )
+        label = _label(config, name)
+        lines.append(f"{label:11}{elbo:>16}{nll:>22}{row['seconds_training']:>9.1f}{moved:>18}")
     if apart is not None:
         elbo = f"{apart['elbo']:+.3f} +- {apart['elbo_se']:.3f}"
         nll = f"{apart['nll']:+.3f} +- {apart['nll_se']:.3f}"
-        lines.append(f"{'HVAE - VAE':11}{elbo:>16}{nll:>22}   point by point")
+        lines.append(f"{_label(config, 'hvae') + ' - VAE':11}{elbo:>16}{nll:>22}   point by point")
     if first["grey"]:
         lines.append(GREY)
     if not all(row["trusted"] for row in rows.values()):

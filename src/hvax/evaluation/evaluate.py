@@ -184,7 +184,7 @@ class _Collected:
             divergent=float(divergent.mean()),
             non_finite=int(weights.non_finite.sum()),
             grey=grey,
-            step_size=None if flow is None else np.asarray(flow.step_size.value).tolist(),
+            step_size=None if flow is None else np.asarray(flow.step_sizes).tolist(),
             beta=None if flow is None else np.asarray(flow.tempering.beta(flow.num_steps)).tolist(),
             per_point=weights,
         )

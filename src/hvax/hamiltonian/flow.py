@@ -1,4 +1,5 @@
-"""The tempered Hamiltonian flow: K leapfrog steps, each followed by a rescaling of the momentum."""
+"""The Hamiltonian flow: transitions of leapfrog steps, each behind a refreshment of the momentum
+and ahead of a rescaling, on one potential or through densities that bridge to it."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -11,14 +12,29 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from hvax.door import check_callable, check_key, check_kind, count, vector
-from hvax.hamiltonian.gradient import AbstractGradient, Potential, gradient_method, with_aux
-from hvax.hamiltonian.leapfrog import PhaseState, leapfrog_step, phase_state
-from hvax.hamiltonian.tempering import AbstractTempering, QuadraticTempering
-from hvax.parameter import AbstractParameter, as_parameter
+from hvax.hamiltonian.bridge import (
+    AbstractBridge,
+    Ends,
+    LearnedBridge,
+    Weights,
+    as_bridge,
+    between,
+    both_ends,
+)
+from hvax.hamiltonian.gradient import (
+    AbstractGradient,
+    Potential,
+    ValueAndGrad,
+    gradient_method,
+    with_aux,
+)
+from hvax.hamiltonian.integrator import AbstractIntegrator, VelocityVerlet, integrator_named
+from hvax.hamiltonian.step_size import AffineStepSize, check_positive
+from hvax.hamiltonian.tempering import AbstractTempering, NullTempering, QuadraticTempering
+from hvax.parameter import AbstractParameter, Fixed, Learned, as_parameter
 
 DIVERGENT = 1000.0
 """A trajectory whose energy error exceeds this many nats in one step has diverged."""
-
 
 # Flows of up to so many steps are compiled without a loop: 784-400-20 with K = 3 then trains in
 # 0.85 of the time, the paper's convolutional net with K = 5 in 0.84.
@@ -34,7 +50,8 @@ class PhaseSpace(NamedTuple):
     rho_final: Float[Array, " d"]
     gamma: Float[Array, " d"]  # rho_init = gamma / sqrt(beta_0)
     beta: Float[Array, " stages"]
-    energy_errors: Float[Array, " K"]  # H after minus H before each leapfrog step, nats
+    log_refreshment: Float[Array, ""]  # sum_k log N(rho_{k-1}) - log N(rho'_k); 0 at eta = 1
+    energy_errors: Float[Array, " steps"]  # H after minus H before each leapfrog step, nats
     aux: PyTree  # what the potential yielded at z_final
 
     @property
@@ -48,55 +65,172 @@ class PhaseSpace(NamedTuple):
         return ~jnp.all(jnp.abs(self.energy_errors) <= DIVERGENT)
 
 
+class Stages(NamedTuple):
+    """A flow after each of its transitions, k = 1 ... K."""
+
+    z: Float[Array, "K d"]
+    rho: Float[Array, "K d"]
+    log_refreshment: Float[Array, " K"]  # of transition k alone
+
+
+class _Transition(NamedTuple):
+    """What transition k takes."""
+
+    step_size: Float[Array, " d"]
+    scaling: Float[Array, ""]  # sqrt(beta_{k-1} / beta_k)
+    beta: Float[Array, ""]  # beta_{k-1}
+    xi: Float[Array, " d"] | None  # where momenta are refreshed
+    b: Float[Array, ""] | None  # the bridging weight, where there is a bridge
+
+
 class HamiltonianFlow(eqx.Module):
-    """K tempered leapfrog steps on any potential z -> U, or z -> (U, aux).
+    """K transitions on a potential z -> U, or z -> (U, aux).
 
         rho_0 = gamma / sqrt(beta_0),  gamma ~ N(0, I)
         for k = 1 ... K:
-            z, rho = leapfrog_step(z, rho)
+            rho    = eta rho + sqrt(1 - eta^2) xi / sqrt(beta_{k-1}),  xi ~ N(0, I)
+            z, rho = L leapfrog steps from (z, rho) on b_k U(z) - (1 - b_k) log q(z)
             rho    = sqrt(beta_{k-1} / beta_k) rho
 
-    A flow of K >= 1 steps evaluates the potential's gradient K + 1 times; one of none evaluates
-    the potential once and no gradient. The defaults are the reference's, but for its step size of
-    1e-4, at which nothing moves. Caterini, Doucet and Sejdinovic (2018), Algorithm 1.
+    with q the density that z_0 was drawn from. The Hamiltonian VAE's flow, the default here, has
+    eta = 1, no bridge (b = 1) and L = 1; others of the family are `uha`, `dais` and `ula`
+    (docs/flows.md). A flow of K >= 1 transitions evaluates the potential's gradient K L + 1 times;
+    one of none evaluates the potential once and no gradient. The other defaults are the
+    reference's, but for its step size of 1e-4, at which nothing moves. Caterini, Doucet and
+    Sejdinovic (2018), Algorithm 1.
 
     **Arguments:**
 
     - `num_steps`: K, an integer >= 0.
-    - `step_size`: > 0, of shape `()`, `(d,)`, `(K, 1)` or `(K, d)`; numbers and arrays are held
-      fixed, `Learned(initial, upper=...)` is trained.
+    - `step_size`: > 0, of shape `()`, `(d,)`, `(K, 1)` or `(K, d)`, or an `AffineStepSize`;
+      numbers and arrays are held fixed, `Learned(initial, upper=...)` is trained.
     - `tempering`: the schedule of inverse temperatures; `QuadraticTempering(0.3)` by default.
     - `gradient`: `"reverse"`, `"forward"`, `"taylor"`, `"finite"`, or a method such as
-      `Finite("forward")`.
-    - `remat`: whether training keeps only positions and momenta of each step and computes the rest
-      again when it differentiates: memory flat in K, in about the same time on a CPU.
+      `Finite("forward")`; it is that of log q too.
+    - `remat`: whether training keeps only positions and momenta of each transition and computes the
+      rest again when it differentiates: memory flat in K, in about the same time on a CPU.
+    - `bridge`: K increasing weights b_k in (0, 1], a `FixedBridge` or `LearnedBridge`; None is 1.
+    - `eta`: how much of the momentum stays, in [0, 1], a number or `Learned(0.9)`; 1 keeps it all
+      and draws no noise.
+    - `leapfrog_steps`: L, an integer >= 1.
+    - `mass`: diagonal masses m > 0 of shape `()` or `(d,)`, a number, an array, or learned. The
+      momenta here are those of unit mass, rho / sqrt(m), so that m is a step size of
+      step_size / sqrt(m).
+    - `units`: what a step size of 1 is: `"latent"`, 1 in each dimension of z, or `"posterior"`, the
+      standard deviation of q there: a mass of 1 / sigma(x)^2, of each data point its own.
+    - `integrator`: `"velocity"`, the leapfrog of the papers above, or `"position"`, with K L
+      gradients and one value.
 
     Raises `ValueError` for an argument outside its range.
     """
 
     num_steps: int = eqx.field(static=True)
-    step_size: AbstractParameter
+    step_size: AbstractParameter | AffineStepSize
     tempering: AbstractTempering
     gradient: AbstractGradient
     remat: bool = eqx.field(static=True, default=False)
+    bridge: AbstractBridge | None = None
+    eta: AbstractParameter | None = None
+    leapfrog_steps: int = eqx.field(static=True, default=1)
+    mass: AbstractParameter | None = None
+    units: str = eqx.field(static=True, default="latent")
+    integrator: AbstractIntegrator = VelocityVerlet()
 
     def __init__(
         self,
         num_steps: int = 3,
-        step_size: AbstractParameter | ArrayLike = 0.05,
+        step_size: AbstractParameter | AffineStepSize | ArrayLike = 0.05,
         tempering: AbstractTempering | None = None,
         gradient: str | AbstractGradient = "reverse",
         remat: bool = False,
+        *,
+        bridge: AbstractBridge | Weights | None = None,
+        eta: AbstractParameter | ArrayLike = 1.0,
+        leapfrog_steps: int = 1,
+        mass: AbstractParameter | ArrayLike | None = None,
+        units: str = "latent",
+        integrator: str | AbstractIntegrator = "velocity",
     ):
         if tempering is not None:
             check_kind(tempering, "tempering", AbstractTempering)
         self.num_steps = count(num_steps, "num_steps", least=0)
-        self.step_size = as_parameter(step_size, "step_size")
+        if not isinstance(step_size, AffineStepSize):
+            step_size = as_parameter(step_size, "step_size")
+        elif bridge is None:
+            raise ValueError("an AffineStepSize is affine in the weights of a bridge: give bridge.")
+        self.step_size = step_size
         self.tempering = QuadraticTempering() if tempering is None else tempering
         self.gradient = gradient_method(gradient)
         self.remat = remat
-        _check_step_size(self.step_size.value, self.num_steps)
+        self.bridge = None if bridge is None else as_bridge(bridge)
+        self.eta = _eta(eta)
+        self.leapfrog_steps = count(leapfrog_steps, "leapfrog_steps")
+        self.mass = None if mass is None else as_parameter(mass, "mass")
+        if units not in ("latent", "posterior"):
+            raise ValueError(f"units must be 'latent' or 'posterior', got {units!r}.")
+        self.units = units
+        self.integrator = integrator_named(integrator)
+        if self.bridge is not None:
+            self.bridge.weights(self.num_steps)
+        if self.mass is not None:
+            if self.mass.value.ndim > 1:
+                raise ValueError(f"mass must have shape () or (d,), got {self.mass.value.shape}.")
+            check_positive(self.mass.value, "mass")
+        _check_step_sizes(self.step_sizes, self.num_steps)
         _check_beta(self.tempering.beta(self.num_steps), self.num_steps)
+
+    @classmethod
+    def hvae(cls, num_steps: int = 3, **options: Any) -> "HamiltonianFlow":
+        """The Hamiltonian VAE's: eta = 1, no bridge, tempered. Caterini et al. (2018).
+
+        `options` are those of the class, here and below.
+        """
+        return cls(num_steps, **options)
+
+    @classmethod
+    def uha(cls, num_steps: int = 4, **options: Any) -> "HamiltonianFlow":
+        """Uncorrected Hamiltonian annealing: a learned bridge, eta and step size, no tempering.
+
+        Geffner and Domke, "MCMC Variational Inference via Uncorrected Hamiltonian Annealing"
+        (2021).
+        """
+        return cls(num_steps, **_annealed(num_steps) | options)
+
+    @classmethod
+    def dais(cls, num_steps: int = 4, **options: Any) -> "HamiltonianFlow":
+        """Differentiable annealed importance sampling: as `uha`, by position Verlet: K gradients
+        and one value.
+
+        Its authors refresh the momentum behind each step. Here it is refreshed ahead of each: the
+        refreshment behind the last step moves nothing that is scored, and one ahead of the first
+        replaces one draw from N(0, I) by another, so the log-weights have the same distribution.
+        Zhang, Hsu, Li, Finn and Grosse, "Differentiable Annealed Importance Sampling and the Perils
+        of Gradient Noise" (2021).
+        """
+        return cls(num_steps, **_annealed(num_steps) | {"integrator": "position"} | options)
+
+    @classmethod
+    def ula(cls, num_steps: int = 4, **options: Any) -> "HamiltonianFlow":
+        """Unadjusted Langevin: as `uha` with eta = 0, a fresh momentum for each transition.
+
+        One leapfrog step of size e from a fresh momentum is a Langevin step of size e^2 / 2; its
+        reverse is scored with the momentum that the step ends with. Thin, Kotelevskii et al.,
+        "Monte Carlo Variational Auto-Encoders" (2021).
+        """
+        return cls(num_steps, **_annealed(num_steps) | {"eta": 0.0} | options)
+
+    @property
+    def step_sizes(self) -> Float[Array, "..."]:
+        """The step sizes in `units` and in unit mass; `()`, `(d,)`, `(K, 1)` or `(K, d)`."""
+        if isinstance(self.step_size, AffineStepSize):
+            assert self.bridge is not None
+            value = self.step_size.along(self.bridge.weights(self.num_steps))
+        else:
+            value = self.step_size.value
+        if self.mass is None:
+            return value
+        mass = self.mass.value
+        return value / jnp.sqrt(mass[None] if mass.ndim == 1 and value.ndim == 2 else mass)
 
     def __call__(
         self,
@@ -104,60 +238,223 @@ class HamiltonianFlow(eqx.Module):
         z: Float[Array, " d"],
         *,
         key: PRNGKeyArray,
+        start: Any = None,
     ) -> PhaseSpace:
-        """The flow from z with a fresh momentum, on a potential z -> U or z -> (U, aux)."""
+        """The flow from z with fresh momenta, on a potential z -> U or z -> (U, aux).
+
+        `start` is q, what z was drawn from: a bridge needs its `log_prob`, and `units="posterior"`
+        its `sigma`.
+        """
         check_callable(potential, "potential")
         check_key(key)
         z = vector(z, "z")
-        gamma = jax.random.normal(key, z.shape, z.dtype)
-        return self.transport(with_aux(potential), z=z, gamma=gamma)
+        gamma, xi = self.momenta(z, key=key)
+        return self.transport(with_aux(potential), z=z, gamma=gamma, xi=xi, start=start)
+
+    def momenta(
+        self, z: Float[Array, " d"], *, key: PRNGKeyArray
+    ) -> tuple[Float[Array, " d"], Float[Array, "K d"] | None]:
+        """The noise of a flow from z: gamma, and xi, which is None where nothing is refreshed."""
+        if self.eta is None:
+            return jax.random.normal(key, z.shape, z.dtype), None
+        gamma_key, xi_key = jax.random.split(key)
+        xi = jax.random.normal(xi_key, (self.num_steps, *z.shape), z.dtype)
+        return jax.random.normal(gamma_key, z.shape, z.dtype), xi
 
     def transport(
-        self, potential: Potential, *, z: Float[Array, " d"], gamma: Float[Array, " d"]
+        self,
+        potential: Potential,
+        *,
+        z: Float[Array, " d"],
+        gamma: Float[Array, " d"],
+        xi: Float[Array, "K d"] | None = None,
+        start: Any = None,
     ) -> PhaseSpace:
-        """The deterministic flow from (z, gamma / sqrt(beta_0))."""
+        """The deterministic flow from (z, gamma / sqrt(beta_0)) with refreshments xi."""
+        return self.stages(potential, z=z, gamma=gamma, xi=xi, start=start)[0]
+
+    def stages(
+        self,
+        potential: Potential,
+        *,
+        z: Float[Array, " d"],
+        gamma: Float[Array, " d"],
+        xi: Float[Array, "K d"] | None = None,
+        start: Any = None,
+    ) -> tuple[PhaseSpace, Stages]:
+        """`transport`, with where each transition ended."""
         z, gamma = vector(z, "z"), vector(gamma, "gamma")
+        xi = self._refreshments(xi, z)
         beta = self.tempering.beta(self.num_steps).astype(z.dtype)
-        rho = gamma / jnp.sqrt(beta[0])
+        rho, zero = gamma / jnp.sqrt(beta[0]), jnp.zeros((), z.dtype)
         if self.num_steps == 0:
             _, aux = potential(z)
-            return PhaseSpace(z, rho, z, rho, gamma, beta, jnp.zeros((0,), z.dtype), aux)
+            space = PhaseSpace(z, rho, z, rho, gamma, beta, zero, beta[:0], aux)
+            return space, Stages(z[None][:0], rho[None][:0], beta[:0])
 
-        value_and_grad = self.gradient.value_and_grad(potential)
+        b = None if self.bridge is None else self.bridge.weights(self.num_steps).astype(z.dtype)
+        evaluate = self._evaluate(potential, start)
 
-        def step(state: PhaseState, k: tuple[Array, Array]) -> tuple[PhaseState, Array]:
-            step_size, scaling = k
-            moved = leapfrog_step(value_and_grad, state, step_size)
-            return moved._replace(rho=scaling * moved.rho), moved.energy - state.energy
+        def transition(state: Any, k: _Transition) -> tuple[Any, tuple[Stages, Array]]:
+            state, log_ratio = self._refreshed(state, k)
+            state = _seen_from(k.b, state)
+            state, errors = self._leapfrog(_towards(k.b, evaluate), state, k.step_size)
+            state = state._replace(rho=k.scaling * state.rho)
+            return state, (Stages(state.z, state.rho, log_ratio), errors)
 
         if self.remat:
-            step = jax.checkpoint(step)
-        start = phase_state(value_and_grad, z=z, rho=rho)
-        per_step = (self._step_sizes(z), jnp.sqrt(beta[:-1] / beta[1:]))
-        unroll = self.num_steps <= _UNROLLED and not self.remat
-        end, energy_errors = jax.lax.scan(step, start, per_step, unroll=unroll)
-        return PhaseSpace(z, rho, end.z, end.rho, gamma, beta, energy_errors, end.aux)
+            transition = jax.checkpoint(transition)
+        first = _towards(None if b is None else b[0], evaluate)
+        state = self.integrator.start(first, z=z, rho=rho)
+        step_sizes, scaling = self._step_sizes(z, start), jnp.sqrt(beta[:-1] / beta[1:])
+        transitions = _Transition(step_sizes, scaling, beta[:-1], xi, b)
+        unroll = self.num_steps * self.leapfrog_steps <= _UNROLLED and not self.remat
+        end, (stages, errors) = jax.lax.scan(transition, state, transitions, unroll=unroll)
+        aux, errors = self._end(potential, start, b, end, errors.reshape(-1))
+        total = jnp.sum(stages.log_refreshment)
+        space = PhaseSpace(z, rho, end.z, end.rho, gamma, beta, total, errors, aux)
+        return space, stages
 
-    def _step_sizes(self, z: Float[Array, " d"]) -> Float[Array, "K d"]:
-        step_size, shape = self.step_size.value, (self.num_steps, z.size)
-        if step_size.shape not in {(), z.shape, (self.num_steps, 1), shape}:
+    def _evaluate(self, potential: Potential, start: Any) -> Callable:
+        """z -> what a step needs there: U and its gradient, or those of both ends of the bridge."""
+        bare = with_aux(lambda z: potential(z)[0])
+        at_end = self.integrator.last_gradient_at_end
+        target = self.gradient.value_and_grad(potential if at_end else bare)
+        if self.bridge is None:
+            return target
+        if not callable(getattr(start, "log_prob", None)):
+            raise ValueError(
+                "a flow with a bridge needs start, what z was drawn from, with a log_prob(z); got "
+                f"{start!r}."
+            )
+        return both_ends(
+            target, self.gradient.value_and_grad(with_aux(lambda z: -start.log_prob(z)))
+        )
+
+    def _refreshed(self, state: Any, k: _Transition) -> tuple[Any, Float[Array, ""]]:
+        """The state with its momentum refreshed, and log N(rho) - log N(rho')."""
+        if self.eta is None or k.xi is None:
+            return state, jnp.zeros((), state.rho.dtype)
+        eta = self.eta.value.astype(state.rho.dtype)
+        # At eta = 1, where a learned one may round to, the root has no derivative.
+        room = jnp.where(eta < 1, 1 - eta**2, 1.0)
+        spread = jnp.where(eta < 1, jnp.sqrt(room), 0.0)
+        rho = eta * state.rho + spread * k.xi / jnp.sqrt(k.beta)
+        log_ratio = 0.5 * k.beta * (rho @ rho - state.rho @ state.rho)
+        return state._replace(rho=rho), log_ratio
+
+    def _leapfrog(
+        self, value_and_grad: ValueAndGrad, state: Any, step_size: Float[Array, " d"]
+    ) -> tuple[Any, Float[Array, " L"]]:
+        """The leapfrog steps of one transition, and their energy errors."""
+        if self.leapfrog_steps == 1:
+            state, error = self.integrator.step(value_and_grad, state, step_size)
+            return state, error[None]
+        return jax.lax.scan(
+            lambda state, _: self.integrator.step(value_and_grad, state, step_size),
+            state,
+            length=self.leapfrog_steps,
+            unroll=self.leapfrog_steps <= _UNROLLED,
+        )
+
+    def _end(
+        self,
+        potential: Potential,
+        start: Any,
+        b: Float[Array, " K"] | None,
+        state: Any,
+        errors: Float[Array, " steps"],
+    ) -> tuple[PyTree, Float[Array, " steps"]]:
+        """The potential's aux at the end, and all energy errors."""
+        if b is None:
+            return self.integrator.end(potential, state, errors)
+
+        def bridged(z: Float[Array, " d"]) -> tuple[Float[Array, ""], PyTree]:
+            value, aux = potential(z)
+            return b[-1] * value - (1 - b[-1]) * start.log_prob(z), aux
+
+        aux, errors = self.integrator.end(bridged, state, errors)
+        return (aux.target.aux if isinstance(aux, Ends) else aux), errors
+
+    def _refreshments(
+        self, xi: Float[Array, "K d"] | None, z: Float[Array, " d"]
+    ) -> Float[Array, "K d"] | None:
+        if self.eta is None:
+            return None
+        shape = (self.num_steps, *z.shape)
+        if xi is None or xi.shape != shape:
+            got = "none" if xi is None else f"shape {xi.shape}"
+            raise ValueError(
+                f"a flow with eta needs xi, normal numbers of shape {shape}, got {got}; "
+                "flow.momenta(z, key=key) draws gamma and xi."
+            )
+        return xi.astype(z.dtype)
+
+    def _step_sizes(self, z: Float[Array, " d"], start: Any) -> Float[Array, "K d"]:
+        step_sizes, shape = self.step_sizes, (self.num_steps, z.size)
+        if step_sizes.shape not in {(), z.shape, (self.num_steps, 1), shape}:
             raise ValueError(
                 f"step_size must have shape (), ({z.size},), ({self.num_steps}, 1) or {shape} "
-                f"for {self.num_steps} steps in {z.size} dimensions, got {step_size.shape}."
+                f"for {self.num_steps} steps in {z.size} dimensions, got {step_sizes.shape}."
             )
-        return jnp.broadcast_to(step_size, shape).astype(z.dtype)
+        step_sizes = jnp.broadcast_to(step_sizes, shape).astype(z.dtype)
+        if self.units == "latent":
+            return step_sizes
+        sigma = getattr(start, "sigma", None)
+        if sigma is None or sigma.shape != z.shape:
+            got = "none" if sigma is None else f"shape {sigma.shape}"
+            raise ValueError(
+                'a flow with units="posterior" needs start, what z was drawn from, with a sigma of '
+                f"shape {z.shape}, got {got}."
+            )
+        return step_sizes * sigma.astype(z.dtype)[None]
 
 
-def _check_step_size(value: Float[Array, "..."], num_steps: int) -> None:
+def _annealed(num_steps: int) -> dict[str, Any]:
+    """What the annealed flows have in common."""
+    return {
+        "step_size": Learned(0.4, upper=1.5),
+        "units": "posterior",
+        "tempering": NullTempering(1.0),
+        "bridge": LearnedBridge(num_steps),
+        "eta": Learned(0.9),
+    }
+
+
+def _eta(eta: AbstractParameter | ArrayLike) -> AbstractParameter | None:
+    """The refreshment as a parameter in [0, 1]; None where it is held at 1."""
+    if isinstance(eta, int | float) and eta == 1:
+        return None  # known under a trace too, where the array of it is not
+    parameter = as_parameter(eta, "eta")
+    if parameter.value.shape != ():
+        raise ValueError(f"eta must be one number, got shape {parameter.value.shape}.")
+    if isinstance(parameter, Learned) and parameter.upper > 1:
+        raise ValueError(f"a learned eta needs upper <= 1, got upper={parameter.upper}.")
+    if isinstance(parameter.value, jax.core.Tracer):
+        return parameter
+    value = float(parameter.value)
+    if not 0 <= value <= 1:
+        raise ValueError(f"eta must be in [0, 1], got {value}.")
+    return None if value == 1 and isinstance(parameter, Fixed) else parameter
+
+
+def _towards(b: Float[Array, ""] | None, evaluate: Callable) -> ValueAndGrad:
+    """z -> U_b and its gradient; U's own where there is no bridge."""
+    return evaluate if b is None else lambda z: between(b, evaluate(z))
+
+
+def _seen_from(b: Float[Array, ""] | None, state: Any) -> Any:
+    """A state that was met on another density of the bridge, with U_b and its gradient there."""
+    return state if b is None else state._replace(**between(b, state.aux)._asdict())
+
+
+def _check_step_sizes(value: Float[Array, "..."], num_steps: int) -> None:
     if value.ndim > 2 or (value.ndim == 2 and value.shape[0] != num_steps):
         raise ValueError(
             "step_size must have shape (), (d,), (K, 1) or (K, d) with K = num_steps = "
             f"{num_steps}, got {value.shape}."
         )
-    if isinstance(value, jax.core.Tracer):
-        return
-    if not np.all(np.isfinite(value) & (np.asarray(value) > 0)):
-        raise ValueError(f"step_size must be finite and > 0, got {value}.")
+    check_positive(value, "step_size")
 
 
 def _check_beta(beta: Float[Array, "..."], num_steps: int) -> None:

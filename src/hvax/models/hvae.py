@@ -38,7 +38,11 @@ class HVAEOutputs(NamedTuple):
 
     @property
     def log_q_terms(self) -> Float[Array, " 3"]:
-        """[log q(z_0 | x), log N(rho_0; 0, I / beta_0), -(d/2) log(beta_0 / beta_K)]."""
+        """[log q(z_0 | x), log N(rho_0; 0, I / beta_0), -(d/2) log(beta_0 / beta_K)].
+
+        Where momenta are refreshed, the second is that of all of them: less
+        sum_k log N(rho_{k-1}; 0, I / beta_{k-1}) - log N(rho'_k; 0, I / beta_{k-1}).
+        """
         return self._terms()[1]
 
     @property
@@ -64,7 +68,8 @@ class HVAEOutputs(NamedTuple):
         rho, gamma = self.phase_space.rho_final, self.phase_space.gamma
         kinetic = 0.5 * self.phase_space.beta[-1] * (rho @ rho)
         p = jnp.stack([self.log_likelihood, self.log_prior, -kinetic])
-        return p, jnp.stack([self.log_posterior, -0.5 * (gamma @ gamma)])
+        momenta = -0.5 * (gamma @ gamma) - self.phase_space.log_refreshment
+        return p, jnp.stack([self.log_posterior, momenta])
 
     def _log_beta(self) -> tuple[Float[Array, ""], Float[Array, ""]]:
         return jnp.log(self.phase_space.beta[0]), jnp.log(self.phase_space.beta[-1])
@@ -147,7 +152,7 @@ class HVAE(eqx.Module):
         """One draw of the flow from a posterior at hand, scored at x: the encoder does not run."""
         z_key, rho_key = jax.random.split(key)
         z, log_posterior = posterior.sample_and_log_prob(key=z_key)
-        phase_space, joint = self._flow(x, z, key=rho_key)
+        phase_space, joint = self._flow(x, z, posterior, key=rho_key)
         return HVAEOutputs(
             encoder=posterior,
             decoder=joint.output,
@@ -168,13 +173,13 @@ class HVAE(eqx.Module):
         return self(x, x_out, key=key, latent=True).log_weight
 
     def _flow(
-        self, x: Data, z: Float[Array, " d"], *, key: PRNGKeyArray
+        self, x: Data, z: Float[Array, " d"], posterior: DiagonalGaussian, *, key: PRNGKeyArray
     ) -> tuple[PhaseSpace, LogJoint]:
         if self.potential is None:
             # The flow's last evaluation is the model at z_K: the decoder does not run again.
-            phase_space = self.flow(self.vae.potential(x), z, key=key)
+            phase_space = self.flow(self.vae.potential(x), z, key=key, start=posterior)
             return phase_space._replace(aux=None), phase_space.aux
-        phase_space = self.flow(self.potential(self.vae, x), z, key=key)
+        phase_space = self.flow(self.potential(self.vae, x), z, key=key, start=posterior)
         return phase_space, self.vae.log_joint(x, phase_space.z_final)
 
 

@@ -53,7 +53,7 @@ def reconstructed(
     """
     noise_key, decoder_key = jax.random.split(key)
     x = test[rows]
-    z = paths(model, x, noise(len(x), 1, latent_size(model, x), key=noise_key)).z[:, 0, -1]
+    z = paths(model, x, noise(model, len(x), 1, latent_size(model, x), key=noise_key)).z[:, 0, -1]
     mean = decoded(model, z, key=decoder_key, mean=True)
     likelihood = plain_vae(model).decoder.likelihood
     if isinstance(likelihood, Categorical):
@@ -68,7 +68,7 @@ def embedded(
 ) -> Embedded:
     """Some test points in the latent space."""
     x = test[rows]
-    found = paths(model, x, noise(len(x), 1, latent_size(model, x), key=key))
+    found = paths(model, x, noise(model, len(x), 1, latent_size(model, x), key=key))
     return Embedded(found.mean, found.z[:, 0, -1])
 
 

@@ -29,7 +29,7 @@ def posterior_section(report: Report, *, key: PRNGKeyArray) -> Section | None:
     index = draw.one_of_each(report.labels, len(report.test), _SCENES)
     x, d = report.test[index], report.evaluation["latent_size"]
     # In two dimensions every flow has its own start; else all flows of a point share one.
-    drawn = noise(len(x), _DRAWN, d, key=key)
+    drawn = noise(report.model, len(x), _DRAWN, d, key=key)
     if d > 2:
         drawn = drawn._replace(start=np.broadcast_to(drawn.start[:, :1], drawn.start.shape))
     found = paths(report.model, x, drawn)
@@ -50,9 +50,9 @@ def flow_section(report: Report, *, key: PRNGKeyArray) -> Section | None:
     if not isinstance(model, HVAE) or model.flow.num_steps == 0:
         return None
     x = report.test[draw.spaced(len(report.test), _POINTS)]
-    drawn = paths(model, x, noise(len(x), _DRAWS, report.evaluation["latent_size"], key=key))
-    errors = drawn.energy_errors.reshape(-1, model.flow.num_steps)
-    step_size = np.asarray(model.flow.step_size.value)
+    drawn = paths(model, x, noise(model, len(x), _DRAWS, report.evaluation["latent_size"], key=key))
+    errors = drawn.energy_errors.reshape(-1, drawn.energy_errors.shape[-1])
+    step_size = np.asarray(model.flow.step_sizes)
     beta = np.asarray(model.flow.tempering.beta(model.flow.num_steps))
     learned = isinstance(model.flow.step_size, Learned)
     found = [

@@ -13,7 +13,7 @@ from jaxtyping import PyTree
 from tqdm import tqdm
 
 from hvax.data.examples import Examples, as_pair
-from hvax.door import check_callable
+from hvax.door import check_callable, count
 from hvax.files import held
 from hvax.models.hvae import plain_vae
 from hvax.training.chunk import CompiledSteps, LossKwargs, Transform
@@ -46,6 +46,7 @@ def fit(
     optimiser: optax.GradientTransformation | None = None,
     epochs: int = 100,
     batch_size: int = 100,
+    num_samples: int = 1,
     loss_function: LossFunction | None = None,
     loss_kwargs: LossKwargs | None = None,
     transform: Transform | None = None,
@@ -59,7 +60,8 @@ def fit(
     save_steps: int | None = None,
     max_skipped: int = 10,
 ) -> Fit:
-    """Trains a model on arrays, and keeps the one with the best validation ELBO.
+    """Trains a model on arrays, and keeps the one with the best validation bound: the ELBO, or that
+    of `num_samples` draws.
 
     The batch and the noise of step t are functions of (seed, t) alone; the last partial batch of
     an epoch is dropped. Ctrl-C and SIGTERM end the run after the steps in hand, with what it has.
@@ -70,6 +72,9 @@ def fit(
     - `data`, `validation`: arrays with the batch axis first, or pairs (x_in, x_out) of them, or
       `Examples`. Data too large for the device stay on the host (memory-mapped, say).
     - `optimiser`: any of optax's; Adam at 1e-3 by default.
+    - `num_samples`: draws for each example, of the default loss and in validation: with more than
+      one the importance weighted bound is trained and watched. Its gradient may be
+      `loss_kwargs={"estimator": "doubly"}`.
     - `loss_function`: (model, x[, x_out], *, key, **loss_kwargs) -> loss; by default `loss` for
       an HVAE, `vae_loss` for a VAE.
     - `loss_kwargs`: a dict, or a function of the (traced) step that gives one, for warm-ups:
@@ -102,6 +107,7 @@ def fit(
         patience=patience,
         callback=callback,
     )
+    num_samples = count(num_samples, "num_samples")
     parts, held_out = check_fit(model, data, validation, plan)
     for name, function in (("loss_function", loss_function), ("transform", transform)):
         if function is not None:
@@ -116,15 +122,20 @@ def fit(
         key=jax.random.fold_in(key, 0),
     )
     scales = tuple(part.scale for part in parts)
-    loss_function = loss_function or default_loss(model)
+    loss_function = loss_function or default_loss(model, num_samples)
     steps = CompiledSteps(loss_function, loss_kwargs or {}, transform, scales)
     validate = None
     if held_out is not None:
         held_out_key = jax.random.fold_in(key, 1)
-        validate = Validation(held_out, batch_size=max(batch_size, 256), key=held_out_key)
+        validate = Validation(
+            held_out,
+            batch_size=max(batch_size, 256),
+            num_samples=num_samples,
+            key=held_out_key,
+        )
     position, best = Position(), copied(model)
     with on_interrupt() as interrupt, _run_folder(run_dir) as folder:
-        identity = {} if folder is None else _identity(parts, plan)
+        identity = {} if folder is None else _identity(parts, plan, num_samples)
         if folder is not None:
             found = folder.checkpoints.read({"state": state, "best": best}) if resume else None
             if found is not None:
@@ -188,7 +199,7 @@ def _run_folder(path: str | Path | None) -> Iterator[RunFolder | None]:
         yield folder
 
 
-def _identity(parts: tuple[Examples, ...], plan: Plan) -> dict[str, Any]:
+def _identity(parts: tuple[Examples, ...], plan: Plan, num_samples: int) -> dict[str, Any]:
     """What a resumed run must have in common with the one that it continues."""
     digest = hashlib.sha256()
     for part in parts:
@@ -197,6 +208,7 @@ def _identity(parts: tuple[Examples, ...], plan: Plan) -> dict[str, Any]:
     return {
         "seed": plan.seed,
         "batch_size": plan.batch_size,
+        "num_samples": num_samples,
         "examples": [len(parts[0]), *(list(part.x_shape) for part in parts)],
         "scale": [part.scale for part in parts],
         "digest of the data": digest.hexdigest()[:16],
@@ -204,6 +216,7 @@ def _identity(parts: tuple[Examples, ...], plan: Plan) -> dict[str, Any]:
 
 
 def _check_identity(there: dict[str, Any], here: dict[str, Any]) -> None:
+    there = {"num_samples": 1} | there  # which the first runs do not name
     for name, value in here.items():
         if there.get(name) != value:
             raise ValueError(

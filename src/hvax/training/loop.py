@@ -51,7 +51,7 @@ class Position:
     skipped_in_a_row: int = 0
     history: list[dict[str, float | int]] = field(default_factory=list)
     best_epoch: int = 0
-    best_elbo: float = -np.inf
+    best_elbo: float = -np.inf  # or the bound of several draws
     ended: str = ""  # finished, early stop, interrupted, terminated or callback
     seconds: float = 0.0  # in all, of every process that had a part in the run
     compiling: float = 0.0  # of them
@@ -233,9 +233,9 @@ class Loop:
             metrics |= self._validate(self.state.model)
         self._look_at_the_clock()
         metrics["seconds"] = at.seconds
-        elbo = metrics.get("validation_elbo", np.inf)
-        if elbo > at.best_elbo or self._validate is None or at.epoch == 1:
-            self.best, at.best_elbo, at.best_epoch = copied(self.state.model), elbo, at.epoch
+        bound = metrics.get("validation_bound", metrics.get("validation_elbo", np.inf))
+        if bound > at.best_elbo or self._validate is None or at.epoch == 1:
+            self.best, at.best_elbo, at.best_epoch = copied(self.state.model), bound, at.epoch
         if metrics.get("divergent", 0.0) > _DIVERGENT:
             caution(
                 DivergentTrajectories,

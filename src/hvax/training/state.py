@@ -14,7 +14,7 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree
 from hvax.door import check_key, check_kind, real_array
 from hvax.models.hvae import HVAE, plain_vae
 from hvax.models.prior import StandardNormal
-from hvax.objective import loss, vae_loss
+from hvax.objective import each, loss, mean_bound, vae_loss
 from hvax.parameter import trainable
 
 LossFunction = Callable[..., Any]
@@ -126,20 +126,22 @@ def _where(condition: Bool[Array, ""], new: PyTree, old: PyTree) -> PyTree:
 _compiled_update = eqx.filter_jit(update)
 
 
-def default_loss(model: PyTree) -> LossFunction:
-    """The loss of this kind of model, which also reports the ELBO and diverged trajectories.
+def default_loss(model: PyTree, num_samples: int = 1) -> LossFunction:
+    """The loss of this kind of model, which also reports the ELBO and diverged trajectories, and
+    with several draws an example their bound.
 
-    The KL of the encoder from a standard normal prior is taken in closed form, of another prior
-    from the draw.
+    The KL of the encoder from a standard normal prior is taken in closed form where there is one
+    draw, and else from the draws.
     """
-    kl = "analytic" if isinstance(plain_vae(model).prior, StandardNormal) else "sampled"
-    return _reporting(_hvae_loss if isinstance(model, HVAE) else _vae_loss, kl)
+    closed = num_samples == 1 and isinstance(plain_vae(model).prior, StandardNormal)
+    kl = "analytic" if closed else "sampled"
+    return _reporting(_hvae_loss if isinstance(model, HVAE) else _vae_loss, kl, num_samples)
 
 
 @cache
-def _reporting(loss_function: LossFunction, kl: str) -> LossFunction:
+def _reporting(loss_function: LossFunction, kl: str, num_samples: int) -> LossFunction:
     """One object for one choice: a compiled step is kept for as long as its loss is the same."""
-    return partial(loss_function, kl=kl)
+    return partial(loss_function, kl=kl, num_samples=num_samples)
 
 
 def traced_numbers(kwargs: Mapping[str, Any]) -> dict[str, Any]:
@@ -160,14 +162,17 @@ def traced_numbers(kwargs: Mapping[str, Any]) -> dict[str, Any]:
 
 def _hvae_loss(model: HVAE, *args: Any, **kwargs: Any) -> tuple[Array, dict[str, Array]]:
     value, outputs = loss(model, *args, return_outputs=True, **kwargs)
-    divergent = jax.vmap(lambda one: one.phase_space.divergent)(outputs)
-    return value, {"elbo": _elbo(outputs), "divergent": jnp.mean(divergent, dtype=value.dtype)}
+    divergent = each(outputs, lambda one: one.phase_space.divergent)
+    report = {"divergent": jnp.mean(divergent, dtype=value.dtype)}
+    return value, _bounds(outputs) | report
 
 
 def _vae_loss(model: PyTree, *args: Any, **kwargs: Any) -> tuple[Array, dict[str, Array]]:
     value, outputs = vae_loss(model, *args, return_outputs=True, **kwargs)
-    return value, {"elbo": _elbo(outputs)}
+    return value, _bounds(outputs)
 
 
-def _elbo(outputs: PyTree) -> Float[Array, ""]:
-    return jnp.mean(jax.vmap(lambda one: one.log_weight)(outputs))
+def _bounds(outputs: PyTree) -> dict[str, Float[Array, ""]]:
+    log_w = each(outputs, lambda one: one.log_weight)
+    elbo = {"elbo": jnp.mean(log_w)}
+    return elbo if log_w.ndim == 1 else elbo | {"bound": mean_bound(log_w)}

@@ -45,7 +45,7 @@ def _seen(
     sizes = jax.vmap(size)
     target = x if x_out is None else x_out
     return seen | {
-        "step_size": model.flow.step_size.value,
+        "step_size": model.flow.step_sizes,
         "largest_gradient_of_U_before": jnp.max(sizes(target, space.z_init)),
         "largest_gradient_of_U_after": jnp.max(sizes(target, space.z_final)),
         "largest_energy_error": jnp.max(jnp.abs(space.energy_errors), initial=0.0),

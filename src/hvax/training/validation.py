@@ -1,4 +1,4 @@
-"""The ELBO on held-out data during training: the same noise at every call, each point once."""
+"""The bound on held-out data during training: the same noise at every call, each point once."""
 
 import time
 from typing import Any
@@ -16,17 +16,22 @@ from hvax.objective import finite_or_zero_weight
 
 
 class Validation:
-    """The mean log w of a model over held-out examples, with prefactors at one."""
+    """The mean log w of a model over held-out examples, with prefactors at one; and with S > 1
+    draws of each, the mean log (1/S) sum_s w_s."""
 
-    def __init__(self, parts: tuple[Examples, ...], *, batch_size: int, key: PRNGKeyArray):
+    def __init__(
+        self, parts: tuple[Examples, ...], *, batch_size: int, num_samples: int, key: PRNGKeyArray
+    ):
         self._parts = parts
+        self._num_samples = num_samples
         self._batch_size = min(batch_size, len(parts[0]))
         self._key = key
         self._compiled: Any = None
         self.seconds_compiling = 0.0
 
     def __call__(self, model: PyTree) -> dict[str, float]:
-        """validation_elbo in nats, and for a flow the fraction of diverged trajectories."""
+        """validation_elbo in nats, with S > 1 validation_bound, and for a flow the fraction of
+        diverged trajectories."""
         n = len(self._parts[0])
         totals: dict[str, float] = {}
         for indices, mask in padded_batches(n, self._batch_size):
@@ -34,9 +39,9 @@ class Validation:
             arguments = (model, batch, self._key, jnp.asarray(indices, jnp.int32), mask)
             if self._compiled is None:
                 began = time.perf_counter()
-                self._compiled = _sums.lower(*arguments).compile()
+                self._compiled = _sums.lower(*arguments, self._num_samples).compile()
                 self.seconds_compiling = time.perf_counter() - began
-            sums = self._compiled(*arguments)
+            sums = self._compiled(*arguments, self._num_samples)
             for name, value in sums.items():
                 totals[name] = totals.get(name, 0.0) + float(value)
         return {f"validation_{name}": total / n for name, total in totals.items()}
@@ -48,13 +53,22 @@ def _sum_over_batch(
     key: PRNGKeyArray,
     indices: Array,
     mask: Bool[Array | np.ndarray, " batch"],
+    num_samples: int,
 ) -> dict[str, Float[Array, ""]]:
-    def one(index: Array, batch: tuple[Array, ...]) -> dict[str, Any]:
-        outputs = model(*batch, key=jax.random.fold_in(key, index), latent=True)
+    def draw(key: PRNGKeyArray, batch: tuple[Array, ...]) -> dict[str, Any]:
+        outputs = model(*batch, key=key, latent=True)
         report = {"elbo": finite_or_zero_weight(outputs.log_weight)}
         if isinstance(outputs, HVAEOutputs):
             report["divergent"] = outputs.phase_space.divergent.astype(report["elbo"].dtype)
         return report
+
+    def one(index: Array, batch: tuple[Array, ...]) -> dict[str, Any]:
+        of_one = jax.random.fold_in(key, index)
+        if num_samples == 1:
+            return draw(of_one, batch)
+        drawn = jax.vmap(lambda key: draw(key, batch))(jax.random.split(of_one, num_samples))
+        bound = jax.nn.logsumexp(drawn["elbo"]) - jnp.log(num_samples)
+        return {name: jnp.mean(values) for name, values in drawn.items()} | {"bound": bound}
 
     return jax.tree.map(lambda v: jnp.sum(jnp.where(mask, v, 0)), jax.vmap(one)(indices, batch))
 

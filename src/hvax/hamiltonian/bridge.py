@@ -1,0 +1,120 @@
+"""Bridging weights b_1 ... b_K: on its way a flow may follow densities between the one that z_0 was
+drawn from and the one that its potential stands for.
+
+    U_b(z) = b U(z) - (1 - b) log q(z),  b in (0, 1]
+"""
+
+from abc import abstractmethod
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.typing import ArrayLike
+from jaxtyping import Array, Float
+
+from hvax.door import count, vector
+from hvax.hamiltonian.gradient import Evaluation, ValueAndGrad
+from hvax.parameter import FLOOR, Fixed
+
+Weights = ArrayLike | Sequence[float]
+
+
+class AbstractBridge(eqx.Module):
+    """The weights of a flow's transitions; they may be learned."""
+
+    @abstractmethod
+    def weights(self, num_steps: int) -> Float[Array, " K"]:
+        """b_1 <= ... <= b_K in (0, 1], for a flow of K = num_steps transitions."""
+
+
+class FixedBridge(AbstractBridge):
+    """Weights that are given and held: K increasing numbers in (0, 1].
+
+    Raises `ValueError` for numbers outside, and for those that do not increase.
+    """
+
+    held: Fixed
+
+    def __init__(self, weights: Weights):
+        given = vector(weights, "bridge")
+        if not isinstance(given, jax.core.Tracer):
+            _check(np.asarray(given))
+        self.held = Fixed(given)
+
+    def weights(self, num_steps: int) -> Float[Array, " K"]:
+        return _of(self.held.value, num_steps)
+
+
+class LearnedBridge(AbstractBridge):
+    """Weights that training moves: b_k is the sum of the first k of K + 1 positive increments,
+    which sum to one.
+
+        b_k = sum_{j <= k} (1e-4 + (1 - (K + 1) 1e-4) softmax(raw)_j)
+
+    They start at `initial`, K increasing numbers in (0, 1), or in equal steps at k / (K + 1): the
+    last density that a transition follows is short of the model's, since at the model's own the
+    log-weight of a chain that mixes has nothing left to gain. Geffner and Domke, "MCMC Variational
+    Inference via Uncorrected Hamiltonian Annealing" (2021), section 3.2.
+    """
+
+    raw: Float[Array, " increments"]
+
+    def __init__(self, num_steps: int, initial: Weights | None = None):
+        num_steps = count(num_steps, "num_steps", least=0)
+        if initial is None:
+            increments = np.full(num_steps + 1, 1 / (num_steps + 1))
+        else:
+            given = np.asarray(vector(initial, "initial"), np.float64)
+            _check(given)
+            increments = np.diff(_of(given, num_steps), prepend=0.0, append=1.0)
+        room = 1 - FLOOR * len(increments)
+        if not np.all(increments > FLOOR):
+            raise ValueError(
+                f"initial must rise by more than {FLOOR:g} from 0 to each weight to the next and "
+                f"to 1, got {initial!r}. Hold such weights with FixedBridge."
+            )
+        self.raw = jnp.asarray(np.log((increments - FLOOR) / room), float)
+
+    def weights(self, num_steps: int) -> Float[Array, " K"]:
+        increments = FLOOR + (1 - FLOOR * self.raw.size) * jax.nn.softmax(self.raw)
+        return _of(jnp.cumsum(increments[:-1]), num_steps)
+
+
+class Ends(NamedTuple):
+    """Both ends of a bridge at one z: U, and -log q, with their gradients."""
+
+    target: Evaluation
+    start: Evaluation
+
+
+def between(b: ArrayLike, ends: Ends) -> Evaluation:
+    """U_b and its gradient; the ends come with them."""
+    target, start, b = ends.target, ends.start, jnp.asarray(b)
+    potential = b * target.potential + (1 - b) * start.potential
+    return Evaluation(potential, b * target.gradient + (1 - b) * start.gradient, ends)
+
+
+def both_ends(target: ValueAndGrad, start: ValueAndGrad) -> Callable[[Float[Array, " d"]], Ends]:
+    """z -> both ends, with one evaluation each."""
+    return lambda z: Ends(target(z), start(z))
+
+
+def as_bridge(bridge: AbstractBridge | Weights) -> AbstractBridge:
+    """A bridge as it is; plain numbers held fixed."""
+    return bridge if isinstance(bridge, AbstractBridge) else FixedBridge(bridge)
+
+
+def _check(weights: np.ndarray) -> None:
+    if not (np.all((weights > 0) & (weights <= 1)) and np.all(np.diff(weights) > 0)):
+        raise ValueError(f"bridge must be increasing numbers in (0, 1], got {weights}.")
+
+
+def _of(weights: Any, num_steps: int) -> Any:
+    if weights.shape != (num_steps,):
+        raise ValueError(
+            f"this bridge has {weights.size} weights, the flow has {num_steps} transitions."
+        )
+    return weights
