@@ -70,13 +70,15 @@ class FlowOptions:
     """Transitions K, each of --leapfrog-steps steps."""
     leapfrog_steps: int = 1
     """Leapfrog steps of a transition."""
-    step_size: float = 0.1
+    step_size: float = 0.4
     """Leapfrog step size; its first value when learned."""
-    step_size_shape: Literal["shared", "per-dimension", "per-step", "per-layer"] = "per-dimension"
+    units: Literal["posterior", "latent"] = "posterior"
+    """What a step size of 1 is: the encoder's sigma of each example and dimension, or 1 in z."""
+    step_size_shape: Literal["shared", "per-dimension", "per-step", "per-layer"] = "shared"
     """One step size, or one per latent dimension, per step, or per step and dimension."""
     learn_step_size: bool = True
     """Train the step size."""
-    max_step: float = 0.5
+    max_step: float = 1.5
     """Upper bound of a learned step size."""
     schedule: Unset[Literal["quadratic", "temperature", "free", "none"]] = None
     """Tempering: quadratic in 1/sqrt(beta) (default of hvae), or in temperature; one free scaling a

@@ -22,7 +22,7 @@ from jaxtyping import Array
 from hvax import parameter
 from hvax.arrays import pack, unpack
 from hvax.files import sealed, unsealed, write_atomically
-from hvax.hamiltonian import flow, gradient, tempering
+from hvax.hamiltonian import bridge, flow, gradient, integrator, step_size, tempering
 from hvax.models import (
     convolution,
     decoder,
@@ -42,8 +42,8 @@ STRUCTURE = "structure.json"
 _MANIFEST = {"weights": str, "sha256": str, "narrow": dict, "model": dict}
 
 _OWN = (
-    parameter, flow, gradient, tempering, convolution, decoder, gaussian, heads, hvae, likelihood,
-    network, prior, standardise, vae,
+    parameter, bridge, flow, gradient, integrator, step_size, tempering, convolution, decoder,
+    gaussian, heads, hvae, likelihood, network, prior, standardise, vae,
 )  # fmt: skip
 # What a structure.json may name: hvax's own modules, Equinox's layers, and these functions.
 MODULES: dict[str, type] = {

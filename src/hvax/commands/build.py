@@ -154,6 +154,7 @@ def build_hvae(config: Train, vae: VAE) -> HVAE:
         bridge=_bridge(options),
         eta=_eta(options),
         leapfrog_steps=options.leapfrog_steps,
+        units=options.units,
         integrator="position" if options.flow == "dais" else "velocity",
     )
     return HVAE(vae, flow)

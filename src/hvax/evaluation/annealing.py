@@ -10,7 +10,8 @@ import numpy as np
 from jaxtyping import Array, Float, Key, PRNGKeyArray
 from numpy.typing import NDArray
 
-from hvax.hamiltonian.gradient import Evaluation as Gradient
+from hvax.hamiltonian.bridge import Ends, between, both_ends
+from hvax.hamiltonian.gradient import Reverse
 from hvax.hamiltonian.leapfrog import PhaseState, leapfrog_step
 from hvax.models.vae import VAE
 
@@ -21,20 +22,11 @@ _BLOCK = 50  # temperatures of one compiled call
 _GAIN, _FIRST_STEP = 0.1, 0.1  # of the adaptation of log step sizes
 
 
-class Ends(NamedTuple):
-    """log p_0 and log p(x, z) at one z, with their gradients."""
-
-    log_start: Float[Array, "*rows"]
-    start_gradient: Float[Array, "*rows d"]
-    log_joint: Float[Array, "*rows"]
-    joint_gradient: Float[Array, "*rows d"]
-
-
 class Chains(NamedTuple):
     """One chain, or a row each for many; those of a data point follow each other."""
 
     z: Float[Array, "*rows d"]
-    ends: Ends
+    ends: Ends  # -log p(x, z) and -log p_0
     log_weight: Float[Array, "*rows"]
 
 
@@ -92,10 +84,11 @@ class Sweep(eqx.Module):
 
     def densities(self, x: Array) -> Callable[[Array], Ends]:
         """z -> both end densities at z, with gradients."""
-        joint = jax.value_and_grad(lambda z: -self.vae.potential(x)(z)[0])
-        density = self.vae.prior if self.start == "prior" else self.vae.posterior(x)
-        first = jax.value_and_grad(density.log_prob)
-        return lambda z: Ends(*first(z), *joint(z))
+        potential, exact = self.vae.potential(x), Reverse().value_and_grad
+        start = self.vae.prior if self.start == "prior" else self.vae.posterior(x)
+        return both_ends(
+            exact(lambda z: (potential(z)[0], None)), exact(lambda z: (-start.log_prob(z), None))
+        )
 
 
 @eqx.filter_jit
@@ -112,7 +105,7 @@ def _started(sweep: Sweep, x: Array, keys: Key[Array, " rows"]) -> Chains:
 @eqx.filter_jit
 def _at(sweep: Sweep, x: Array, z: Float[Array, "rows d"]) -> Chains:
     ends = jax.vmap(lambda x, z: sweep.densities(x)(z))(_per_row(x, len(z)), z)
-    return Chains(z, ends, jnp.zeros_like(ends.log_joint))
+    return Chains(z, ends, jnp.zeros_like(ends.target.potential))
 
 
 @eqx.filter_jit
@@ -155,7 +148,7 @@ def _per_row(a: Array, rows: int) -> Array:
 
 
 def _weighted(chains: Chains, weight: Array) -> Chains:
-    ratio = chains.ends.log_joint - chains.ends.log_start
+    ratio = chains.ends.start.potential - chains.ends.target.potential
     return chains._replace(log_weight=chains.log_weight + weight * ratio)
 
 
@@ -171,17 +164,12 @@ def _transition(
     """One HMC transition that leaves f_b invariant, and its acceptance probability."""
     rho_key, accept_key = jax.random.split(key)
 
-    def gradient(ends: Ends) -> Gradient:
-        potential = -(1 - b) * ends.log_start - b * ends.log_joint
-        slope = -(1 - b) * ends.start_gradient - b * ends.joint_gradient
-        return Gradient(potential, slope, ends)
-
     rho = jax.random.normal(rho_key, chain.z.shape, chain.z.dtype)
-    start = PhaseState(chain.z, rho, *gradient(chain.ends))
+    start = PhaseState(chain.z, rho, *between(b, chain.ends))
     end = jax.lax.fori_loop(
         0,
         num_leapfrog,
-        lambda _, state: leapfrog_step(lambda z: gradient(densities(z)), state, step_size),
+        lambda _, state: leapfrog_step(lambda z: between(b, densities(z)), state, step_size),
         start,
     )
     change = end.energy - start.energy

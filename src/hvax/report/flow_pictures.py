@@ -38,6 +38,28 @@ def schedule(beta: Float[np.ndarray, " stages"], *, learned: bool) -> Picture | 
 
 
 @styled()
+def bridge(weights: Float[np.ndarray, " K"], *, learned: bool) -> Picture | None:
+    """b_k by transition; None where a weight is not finite."""
+    if not np.all(np.isfinite(weights)):
+        return None
+    figure, axes = new_figure(4.3, 2.8)
+    k = np.arange(1, len(weights) + 1)
+    axes.plot(np.append(0, k), np.append(0, weights), color=BLUE, alpha=0.35)
+    axes.plot(k, weights, "o", color=BLUE, ms=4.5)
+    axes.set_ylim(-0.03, 1.05)
+    _steps(axes, len(weights) + 1, "bridging weight b")
+    axes.set_xlabel("transition k")
+    how = "learned" if learned else "fixed"
+    return Picture(
+        figure,
+        f"Bridging weight by transition: from {weights[0]:.3f} to {weights[-1]:.3f} at transition "
+        f"{len(weights)}.",
+        f"The bridging weights, {how}: at 0 a transition would follow the encoder’s Gaussian, at 1 "
+        "the posterior.",
+    )
+
+
+@styled()
 def step_sizes(step_size: NDArray[np.floating], *, learned: bool) -> Picture | None:
     """Step sizes by latent dimension, or by step; None for a single number, or none."""
     how = "learned" if learned else "fixed"

@@ -8,8 +8,10 @@ import numpy as np
 from jaxtyping import PRNGKeyArray
 from numpy.typing import NDArray
 
+from hvax.hamiltonian.flow import HamiltonianFlow
+from hvax.hamiltonian.integrator import PositionVerlet
 from hvax.models.hvae import HVAE, plain_vae
-from hvax.parameter import AbstractParameter, Learned
+from hvax.parameter import trainable
 from hvax.report import draw, flow_pictures, images, latent_pictures
 from hvax.report.figure import Picture
 from hvax.report.numbers import number as written
@@ -51,23 +53,45 @@ def flow_section(report: Report, *, key: PRNGKeyArray) -> Section | None:
         return None
     x = report.test[draw.spaced(len(report.test), _POINTS)]
     drawn = paths(model, x, noise(model, len(x), _DRAWS, report.evaluation["latent_size"], key=key))
+    flow = model.flow
     errors = drawn.energy_errors.reshape(-1, drawn.energy_errors.shape[-1])
-    step_size = np.asarray(model.flow.step_sizes)
-    beta = np.asarray(model.flow.tempering.beta(model.flow.num_steps))
-    learned = isinstance(model.flow.step_size, Learned)
+    step_size = np.asarray(flow.step_sizes)
+    beta = np.asarray(flow.tempering.beta(flow.num_steps))
+    learned = _is_learned((flow.step_size, flow.mass))
+    tempered = _is_learned(flow.tempering) or np.any(beta != 1)
     found = [
         flow_pictures.bound_by_step(drawn.log_weight),
         flow_pictures.energy_errors(errors),
-        flow_pictures.schedule(beta, learned=_is_learned(model.flow.tempering)),
+        None
+        if flow.bridge is None
+        else flow_pictures.bridge(
+            np.asarray(flow.bridge.weights(flow.num_steps)), learned=_is_learned(flow.bridge)
+        ),
+        flow_pictures.schedule(beta, learned=_is_learned(flow.tempering)) if tempered else None,
         flow_pictures.step_sizes(step_size, learned=learned),
     ]
-    words = f"{model.flow.num_steps} tempered leapfrog steps on −log p(x | z) − log p(z)."
-    if model.potential is not None:
-        words = f"{model.flow.num_steps} tempered leapfrog steps on a potential of its own."
+    words = f"{transitions(flow)[0].upper()}{transitions(flow)[1:]} on "
+    words += "−log p(x | z) − log p(z)" if model.potential is None else "a potential of its own"
+    words += "." if flow.bridge is None else ", by way of densities between it and the encoder’s."
+    if flow.eta is not None:
+        how = "learned" if _is_learned(flow.eta) else "fixed"
+        words += f" A transition keeps {float(flow.eta.value):.3f} of the momentum (η, {how})."
     if step_size.size == 1:
         how = "learned" if learned else "fixed"
-        words += f" The step size is {float(step_size.reshape(())):.4f}, {how}."
+        unit = " standard deviations of the encoder" if flow.units == "posterior" else ""
+        words += f" The step size is {float(step_size.reshape(())):.4f}{unit}, {how}."
     return Section("flow", "The flow", joined([paragraph(words), pictures(found)]))
+
+
+def transitions(flow: HamiltonianFlow) -> str:
+    """How many steps of what kind, in words."""
+    kind = "tempered " if flow.bridge is None and flow.eta is None else ""
+    by = " by position Verlet" if isinstance(flow.integrator, PositionVerlet) else ""
+    if flow.bridge is None and flow.eta is None and flow.leapfrog_steps == 1:
+        return f"{flow.num_steps} {kind}leapfrog steps{by}"
+    many = "" if flow.leapfrog_steps == 1 else f" of {flow.leapfrog_steps} leapfrog steps"
+    annealed = kind if flow.bridge is None else "annealed "
+    return f"{flow.num_steps} {annealed}transitions{many}{by}"
 
 
 def _scene(report: Report, found: Paths, x: NDArray, i: int, number: int) -> Picture:
@@ -131,5 +155,4 @@ def _thumbnail(report: Report, x: NDArray, number: int) -> Html | None:
 
 
 def _is_learned(module: Any) -> bool:
-    leaves = jax.tree.leaves(module, is_leaf=lambda node: isinstance(node, AbstractParameter))
-    return any(isinstance(leaf, Learned) for leaf in leaves)
+    return any(jax.tree.leaves(trainable(module)))

@@ -11,7 +11,7 @@ from hvax.report import curves, headline, numbers
 from hvax.report.data_sections import latent_section, reconstruction_section, samples_section
 from hvax.report.draw import spaced
 from hvax.report.figure import BLUE, ORANGE
-from hvax.report.flow_sections import flow_section, posterior_section
+from hvax.report.flow_sections import flow_section, posterior_section, transitions
 from hvax.report.page import Html, Section, element, joined, page, paragraph, pictures
 from hvax.report.report import Report
 
@@ -54,7 +54,7 @@ def report_html(report: Report, *, key: PRNGKeyArray) -> Html:
 
 
 def _subtitle(report: Report) -> str:
-    parts = [f"Hamiltonian VAE, {report.model.flow.num_steps} leapfrog steps"
+    parts = [f"Hamiltonian VAE, {transitions(report.model.flow)}"
              if isinstance(report.model, HVAE) else "Variational autoencoder"]  # fmt: skip
     parts.append(f"{report.evaluation['latent_size']} latent dimensions")
     parts.append(f"{type(plain_vae(report.model).decoder.likelihood).__name__} likelihood")
@@ -63,7 +63,8 @@ def _subtitle(report: Report) -> str:
 
 
 def _scores(report: Report) -> list[numbers.Score]:
-    name = "HVAE" if isinstance(report.model, HVAE) else "VAE"
+    flow = report.options.get("flow", {}).get("flow", "hvae").upper()
+    name = flow if isinstance(report.model, HVAE) else "VAE"
     scores = [numbers.Score(name, "model", numbers.known(report.evaluation))]
     if report.baseline is not None:
         scores.append(numbers.Score("VAE", "baseline", numbers.known(report.baseline)))
