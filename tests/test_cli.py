@@ -173,7 +173,7 @@ def test_the_models_of_a_run_open(digits_run):
     folder, _ = digits_run
     hvae, vae = load(folder / "model"), load(folder / "baseline" / "model")
     assert isinstance(hvae, HVAE) and isinstance(vae, VAE)
-    assert hvae.flow.num_steps == 1 and hvae.flow.step_size.value.shape == (2,)
+    assert hvae.flow.num_steps == 1 and hvae.flow.step_size.value.shape == ()
     x = jnp.zeros((8, 8))
     logits = eqx.filter_jit(lambda model: model(x, key=jax.random.key(0)))(hvae)
     assert logits.shape == vae.decoder(jnp.zeros(2)).shape == (8, 8)
@@ -364,7 +364,7 @@ BAD = [
     ("reals.npy --beta0 1", "strictly between"),
     ("reals.npy --step-size 0", "strictly between"),
     ("reals.npy --step-size -0.1 --no-learn-step-size", "step_size must be finite and > 0"),
-    ("reals.npy --step-size 0.5", "its upper bound 0.5"),
+    ("reals.npy --step-size 1.5", "its upper bound 1.5"),
     ("reals.npy --step-size 0.1 --max-step 0.1", "its upper bound 0.1"),
     ("reals.npy --max-step -1", "upper must be finite and > 0"),
     # The training
@@ -380,8 +380,14 @@ BAD = [
     ("reals.npy --learning-rate inf", "--learning-rate must be finite and > 0"),
     ("reals.npy --seed -1", "--seed must be"),
     ("reals.npy --seed 99999999999999999999999", "--seed must be"),
-    ("reals.npy --num-samples 0", "--num-samples and --test-points must be >= 1"),
-    ("reals.npy --test-points 0", "--num-samples and --test-points must be >= 1"),
+    ("reals.npy --num-samples 0", "--num-samples must be >= 1, got 0"),
+    ("reals.npy --test-points 0", "--test-points must be >= 1, got 0"),
+    ("reals.npy --train-samples 0", "--train-samples must be >= 1, got 0"),
+    ("reals.npy --flow-from-epoch 0", "--flow-from-epoch must be >= 1, got 0"),
+    ("reals.npy --flow-from-epoch 4 --epochs 3", "at most --epochs, 3, got 4"),
+    ("reals.npy --eta 1.5", r"--eta must be in \[0, 1\], got 1.5"),
+    ("reals.npy --leapfrog-steps 0", "leapfrog_steps must be >= 1, got 0"),
+    ("reals.npy --warm-start nowhere", "nowhere"),
     # Where it is written
     ("reals.npy --run-dir taken", "taken is there already; go on with it by --resume"),
     ("reals.npy --run-dir taken --overwrite", "taken is no run of hvax's"),

@@ -145,7 +145,7 @@ def test_importance_weighted_bound_is_its_formula():
 
 def test_one_importance_sample_is_the_elbo():
     bound = compiled_bound(vae(), X, key=key(), num_samples=1)
-    exact = log_weights(vae(), X, key=jax.random.split(key(), 1)[0]).mean()
+    exact = log_weights(vae(), X, key=key()).mean()
     np.testing.assert_allclose(bound, exact, rtol=0, atol=1e-13)
 
 

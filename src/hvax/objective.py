@@ -215,7 +215,7 @@ def mean_bound(log_w: Float[Array, "*samples batch"]) -> Float[Array, ""]:
     return jnp.mean(jax.nn.logsumexp(log_w, axis=0) - jnp.log(len(log_w)))
 
 
-def each(outputs: PyTree, function: Callable[[Any], Array]) -> Float[Array, "*samples batch"]:
+def each(outputs: PyTree, function: Callable[[Any], Array]) -> Shaped[Array, "*samples batch"]:
     """A function of one draw, of every draw."""
     for _ in range(outputs.log_likelihood.ndim):
         function = jax.vmap(function)

@@ -12,7 +12,16 @@ from hvax.hamiltonian.tempering import QuadraticTempering
 from hvax.models.hvae import HVAE
 from hvax.parameter import Learned
 from hvax.report.path import noise, paths, positions
-from models_for_tests import SCHEDULES, Affine, AffineEncoder, linear_gaussian, moving, tempering
+from models_for_tests import (
+    FAMILY,
+    SCHEDULES,
+    Affine,
+    AffineEncoder,
+    family,
+    linear_gaussian,
+    moving,
+    tempering,
+)
 
 
 def softened(vae, x):
@@ -38,6 +47,7 @@ MODELS = (
     | {"finite differences": HVAE(VAE, HamiltonianFlow(3, 0.2, gradient=Finite()))}
     | {"one step": moving(VAE, num_steps=1)}
     | {"another potential": HVAE(VAE, HamiltonianFlow(3, 0.2), potential=softened)}
+    | {name: HVAE(VAE, family(name, 3)) for name in FAMILY}
     | {"no steps": HVAE(VAE, HamiltonianFlow(0, 0.2, QuadraticTempering(0.5)))}
 )
 
@@ -46,19 +56,22 @@ MODELS = (
 def test_the_drawn_path_ends_where_the_flow_ends(model):
     """To rounding: the same operations, compiled apart."""
     potential = (model.potential or type(VAE).potential)(VAE, X)
-    flow = model.flow.transport(potential, **START)
-    stages = positions(model, X, **START)
+    xi = None if model.flow.eta is None else jnp.ones((model.flow.num_steps, 2))
+    flow = model.flow.transport(potential, **START, xi=xi, start=VAE.posterior(X))
+    stages = positions(model, X, **START, xi=xi)
     tolerance = 50 * jnp.finfo(X.dtype).eps
     assert stages.z.shape == (model.flow.num_steps + 1, 2)
     np.testing.assert_allclose(stages.z[0], flow.z_init, rtol=tolerance)
     np.testing.assert_allclose(stages.rho[0], flow.rho_init, rtol=tolerance)
     np.testing.assert_allclose(stages.z[-1], flow.z_final, rtol=tolerance, atol=tolerance)
     np.testing.assert_allclose(stages.rho[-1], flow.rho_final, rtol=tolerance, atol=tolerance)
+    np.testing.assert_allclose(stages.log_refreshment[-1], flow.log_refreshment, atol=1e-5)
     np.testing.assert_allclose(stages.energy_errors, flow.energy_errors, atol=20 * tolerance)
 
 
 @pytest.mark.parametrize(
-    "name", ["schedule free", "step size per dimension", "another potential", "no steps"]
+    "name",
+    ["schedule free", "step size per dimension", "another potential", "no steps", "uha", "dais"],
 )
 def test_log_weights_along_the_path(name):
     """At stage K the model's own log w, at stage 0 the encoder's alone; on the same noise."""
@@ -71,10 +84,12 @@ def test_log_weights_along_the_path(name):
         posterior = VAE.posterior(jnp.asarray(x[i]))
         z = posterior.mean + posterior.sigma * drawn.start[i, j]
         potential = (model.potential or type(VAE).potential)(VAE, jnp.asarray(x[i]))
-        space = model.flow.transport(potential, z=z, gamma=jnp.asarray(drawn.gamma[i, j]))
+        noise_of_one = {name: jnp.asarray(getattr(drawn, name)[i, j]) for name in ("gamma", "xi")}
+        space = model.flow.transport(potential, z=z, **noise_of_one, start=posterior)
         end = VAE.log_joint(jnp.asarray(x[i]), space.z_final)
         kinetic = space.gamma @ space.gamma - space.beta[-1] * (space.rho_final @ space.rho_final)
         wanted = end.log_likelihood + end.log_prior - posterior.log_prob(z) + 0.5 * kinetic
+        wanted += space.log_refreshment
         tolerance = {"rtol": 0, "atol": 2e3 * jnp.finfo(z.dtype).eps}
         np.testing.assert_allclose(found.log_weight[i, j, -1], wanted, **tolerance)
         start = VAE.log_joint(jnp.asarray(x[i]), z)
@@ -84,7 +99,8 @@ def test_log_weights_along_the_path(name):
         np.testing.assert_allclose(found.sigma[i], posterior.sigma, rtol=1e-5)
 
 
-def test_every_stage_is_a_bound(x64):
+@pytest.mark.parametrize("annealed", [False, True])
+def test_every_stage_is_a_bound(annealed, x64):
     """E[exp(log w_k)] = p(x) at each stage, to 4.5 standard errors of 20,000 draws, from a
     proposal somewhat wider than the posterior, so that the weights are bounded."""
     vae, x = linear_gaussian(), np.asarray(X, np.float64)
@@ -92,6 +108,7 @@ def test_every_stage_is_a_bound(x64):
     wider = jnp.log(1.3 * jnp.sqrt(jnp.linalg.eigvalsh(jnp.asarray(covariance)).max()))
     encoder = AffineEncoder(Affine(jnp.zeros((2, 3)), jnp.asarray(mean)), jnp.full(2, wider))
     flow = HamiltonianFlow(3, 0.3, QuadraticTempering(0.5))
+    flow = family("everything", 3) if annealed else flow
     model = HVAE(type(vae)(encoder, vae.decoder), flow)
     found = paths(model, x[None], noise(model, 1, 20_000, 2, key=jax.random.key(0)))
     ratio = np.exp(found.log_weight[0] - log_p)

@@ -91,7 +91,7 @@ def positions(
     *,
     z: Float[Array, " d"],
     gamma: Float[Array, " d"],
-    xi: Float[Array, "refreshments d"],
+    xi: Float[Array, "refreshments d"] | None = None,
 ) -> Positions:
     """The stages of the flow for x from z_0 = z and rho_0 = gamma / sqrt(beta_0)."""
     potential = with_aux((model.potential or VAE.potential)(model.vae, x))

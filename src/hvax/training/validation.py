@@ -20,7 +20,12 @@ class Validation:
     draws of each, the mean log (1/S) sum_s w_s."""
 
     def __init__(
-        self, parts: tuple[Examples, ...], *, batch_size: int, num_samples: int, key: PRNGKeyArray
+        self,
+        parts: tuple[Examples, ...],
+        *,
+        batch_size: int,
+        key: PRNGKeyArray,
+        num_samples: int = 1,
     ):
         self._parts = parts
         self._num_samples = num_samples
