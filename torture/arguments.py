@@ -138,6 +138,19 @@ MODELS: Values = [
     ("None", Wrong(None)), ("a number", Wrong(1)), ("text", Wrong("model")),
     ("a function", Wrong(lambda x: x)), ("an array", Wrong(np.ones(3))),
 ]  # fmt: skip
+ETAS: Values = [
+    ("2", Wrong(2.0)), ("-1", Wrong(-1.0)), ("NaN", Wrong(float("nan"))), ("text", Wrong("a")),
+    ("complex", Wrong(0.5j)), ("None", Wrong(None)), ("an array", Wrong(np.full(2, 0.5))),
+    ("0", Odd(0)), ("NumPy's", Odd(np.float64(0.5))),
+]  # fmt: skip
+WEIGHTS: Values = [
+    ("falling", Wrong([0.9, 0.5])), ("equal", Wrong([0.5, 0.5])), ("0", Wrong([0.0, 0.5])),
+    ("above 1", Wrong([0.5, 1.5])), ("NaN", Wrong([0.5, float("nan")])),
+    ("three", Odd([0.1, 0.2, 0.3])),
+    ("a number", Wrong(0.5)), ("text", Wrong("ab")), ("complex", Wrong([0.1j, 0.5])),
+    ("empty", Wrong([])), ("a dict", Wrong({})), ("a tuple", Odd((0.2, 0.5))),
+]  # fmt: skip
+MASSES: Values = [v for v in STEP_SIZES if v[0] != "None"]
 CHOICES: Values = [("another", Wrong("nonsense")), ("None", Wrong(None)), ("a number", Wrong(1))]
 CALLABLES: Values = [("a number", Wrong(1)), ("text", Wrong("f"))]
 
@@ -176,10 +189,12 @@ def cases() -> list[Case]:
                 (hvax.elbo, vae, {}, {"kl": CHOICES}),
                 (hvax.importance_weighted_bound, hvae, {"num_samples": 2}, {"num_samples": COUNTS}),
                 (hvax.loss, hvae, {"reg_function": _regularisation},
-                 {"kl": CHOICES, "logp_prefactor": THREE, "logq_prefactor": THREE,
+                 {"kl": CHOICES, "num_samples": COUNTS, "estimator": CHOICES,
+                  "logp_prefactor": THREE, "logq_prefactor": THREE,
                   "reg_function": CALLABLES, "reg_strength": NUMBERS}),
                 (hvax.vae_loss, vae, {"reg_function": _regularisation},
-                 {"kl": CHOICES, "kl_weight": NUMBERS, "reg_function": CALLABLES,
+                 {"kl": CHOICES[:1] + CHOICES[2:], "num_samples": COUNTS, "estimator": CHOICES,
+                  "kl_weight": NUMBERS, "reg_function": CALLABLES,
                   "reg_strength": NUMBERS}),
             )
         ),
@@ -207,11 +222,23 @@ def cases() -> list[Case]:
              {"potential": lambda z: 0.5 * z @ z, "z": z, "key": key},
              {"potential": CALLABLES, "z": [v for v in vectors(z) if v[0] != "too long"
                                             and v[0] != "too short"], "key": KEYS}),
+        Case("HamiltonianFlow.uha.__call__", hvax.HamiltonianFlow.uha(2),
+             {"potential": lambda z: 0.5 * z @ z, "z": z, "key": key,
+              "start": hvax.DiagonalGaussian(jnp.zeros(2), jnp.zeros(2))},
+             {"start": MODELS, "key": KEYS}),
         Case("hvax.log_p_bar", hvax.log_p_bar, {"outputs": outputs}, {"outputs": MODELS}),
         Case("hvax.log_q_bar", hvax.log_q_bar, {"outputs": outputs}, {"outputs": MODELS}),
         Case("hvax.HamiltonianFlow", hvax.HamiltonianFlow, {},
              {"num_steps": [v for v in COUNTS if v[0] != "0"], "step_size": STEP_SIZES,
-              "tempering": CHOICES[:1] + CHOICES[2:], "gradient": CHOICES}),
+              "tempering": CHOICES[:1] + CHOICES[2:], "gradient": CHOICES, "eta": ETAS,
+              "leapfrog_steps": COUNTS, "mass": MASSES, "units": CHOICES, "integrator": CHOICES}),
+        Case("hvax.HamiltonianFlow of two steps", hvax.HamiltonianFlow, {"num_steps": 2},
+             {"bridge": [(n, v if n != "three" else Wrong(v.value)) for n, v in WEIGHTS]}),
+        Case("hvax.FixedBridge", hvax.FixedBridge, {"weights": [0.2, 0.5]}, {"weights": WEIGHTS}),
+        Case("hvax.LearnedBridge", hvax.LearnedBridge, {"num_steps": 2, "initial": [0.2, 0.5]},
+             {"num_steps": COUNTS[1:], "initial": [v for v in WEIGHTS if v[0] != "three"]}),
+        Case("hvax.AffineStepSize", hvax.AffineStepSize, {"at_start": 0.1, "at_end": 0.2},
+             {"at_start": POSITIVE, "at_end": POSITIVE}),
         Case("hvax.QuadraticTempering", hvax.QuadraticTempering, {}, {"beta0": BETAS}),
         Case("hvax.TemperatureTempering", hvax.TemperatureTempering, {"beta0": 0.5},
              {"beta0": BETAS}),
@@ -254,6 +281,7 @@ def cases() -> list[Case]:
         Case("hvax.fit", lambda **k: hvax.fit(**k, progress=False).history[0]["loss"],
              {"model": vae, "data": x, "epochs": 1, "batch_size": 2},
              {"model": MODELS, "data": batches(x), "epochs": COUNTS, "batch_size": COUNTS,
+              "num_samples": COUNTS,
               "validation": [v for v in batches(x) if v[0] != "None"],
               "seed": [*COUNTS[1:7]], "patience": [*COUNTS[:5]], "save_seconds": POSITIVE[:3],
               "save_steps": COUNTS[:5], "max_skipped": COUNTS, "optimiser": MODELS[1:],

@@ -56,6 +56,7 @@ from hvax.models.likelihood import Poisson as Poisson
 from hvax.models.network import MLP as MLP
 from hvax.models.network import mlp as mlp
 from hvax.models.numerics import softplus as softplus
+from hvax.models.posterior import Posterior as Posterior
 from hvax.models.potential import potential_energy as potential_energy
 from hvax.models.potential import potential_gradient as potential_gradient
 from hvax.models.prior import AbstractPrior as AbstractPrior

@@ -12,8 +12,9 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree, Shaped
 
 from hvax.door import check_callable, check_key, count, real_array, real_number
+from hvax.models.gaussian import DiagonalGaussian
 from hvax.models.hvae import HVAE, ONES, HVAEOutputs, Prefactor, plain_vae
-from hvax.models.pathwise import Pathwise
+from hvax.models.posterior import Pathwise
 from hvax.models.prior import AbstractPrior, StandardNormal
 from hvax.models.vae import VAE, VAEOutputs
 
@@ -64,7 +65,7 @@ def loss(
     key: PRNGKeyArray,
     num_samples: int = 1,
     estimator: Estimator = "standard",
-    kl: Literal["sampled", "analytic"] = "sampled",
+    kl: Literal["sampled", "analytic"] | None = "sampled",
     reg_function: Callable[..., Array] | None = None,
     reg_kwargs: Mapping[str, Any] | None = None,
     reg_strength: ArrayLike = 1.0,
@@ -83,15 +84,16 @@ def loss(
     either, which has the same expectation and less noise where the bound is tight (docs/flows.md).
 
     `kl="analytic"` subtracts from log w the noise of log p(z_0) - log q(z_0 | x) about its mean
-    -KL(q || p), known in closed form for a standard normal prior. The expectation stays, and its
-    gradient has less noise: at K = 0 it is that of a VAE with the analytic KL.
+    -KL(q || p), known in closed form for a diagonal Gaussian and a standard normal prior. The
+    expectation stays, and its gradient has less noise: at K = 0 it is that of a VAE with the
+    analytic KL. None takes it wherever it is known, for one sample and the standard estimator.
     """
     logp, logq = (_three(p, n) for p, n in [(logp_prefactor, "logp"), (logq_prefactor, "logq")])
     outputs = forward(model, x, x_out, key=key, num_samples=num_samples, estimator=estimator)
     if not isinstance(outputs, HVAEOutputs):
         raise TypeError("model must be an HVAE: loss needs one; for a plain VAE use vae_loss.")
     log_w = each(outputs, lambda one: one.weighted(logp, logq))
-    if _is_analytic(kl, model.vae.prior, num_samples, estimator):
+    if _is_analytic(kl, model.vae.prior, outputs, estimator):
         log_w = log_w - each(outputs, lambda one: _initial_noise(one, logp[1], logq[0]))
     value = -mean_bound(log_w) + _regularisation(outputs, reg_function, reg_kwargs, reg_strength)
     return (value, outputs) if return_outputs else value
@@ -133,16 +135,14 @@ def vae_loss(
 ) -> Any:
     """The plain VAE's loss: mean of kl_weight * KL - log p(x_out | z), plus the regularisation.
 
-    The KL is in closed form where `kl` is not given. With S = `num_samples` > 1 draws, or
-    `estimator="doubly"`, it is that of the draws, as in `loss`: at kl_weight = 1 that is the
-    importance weighted autoencoder's. Higgins et al., "beta-VAE" (2017), where kl_weight is called
-    beta; Burda, Grosse and Salakhutdinov (2016).
+    Where `kl` is not given it is in closed form wherever that is known, for one sample and the
+    standard estimator. With S = `num_samples` > 1 draws it is that of the draws, as in `loss`: at
+    kl_weight = 1 that is the importance weighted autoencoder's. Higgins et al., "beta-VAE" (2017),
+    where kl_weight is called beta; Burda, Grosse and Salakhutdinov (2016).
     """
-    if kl is None:
-        kl = "analytic" if num_samples == 1 and estimator == "standard" else "sampled"
     outputs = _vae_forward(model, x, x_out, key=key, num_samples=num_samples, estimator=estimator)
     kl_weight = real_number(kl_weight, "kl_weight")
-    divergence = _kl(model, outputs, kl, num_samples, estimator)
+    divergence = _kl(model, outputs, kl, estimator)
     value = -mean_bound(outputs.log_likelihood - kl_weight * divergence)
     value = value + _regularisation(outputs, reg_function, reg_kwargs, reg_strength)
     return (value, outputs) if return_outputs else value
@@ -239,21 +239,26 @@ def _vae_forward(
 
 
 def _kl(
-    model: VAE, outputs: VAEOutputs, kl: str, num_samples: int = 1, estimator: str = "standard"
+    model: VAE, outputs: VAEOutputs, kl: str | None, estimator: str = "standard"
 ) -> Float[Array, "*samples batch"]:
-    if _is_analytic(kl, model.prior, num_samples, estimator):
+    if _is_analytic(kl, model.prior, outputs, estimator):
         return each(outputs, lambda one: one.encoder.kl_from_standard_normal())
     return outputs.log_posterior - outputs.log_prior
 
 
-def _is_analytic(kl: str, prior: AbstractPrior, num_samples: int, estimator: str) -> bool:
-    if kl not in ("analytic", "sampled"):
+def _is_analytic(kl: str | None, prior: AbstractPrior, outputs: PyTree, estimator: str) -> bool:
+    if kl not in ("analytic", "sampled", None):
         raise ValueError(f"kl must be 'analytic' or 'sampled', got {kl!r}.")
-    if kl == "sampled":
-        return False
-    if not isinstance(prior, StandardNormal):
-        raise ValueError("kl='analytic' needs a StandardNormal prior; use kl='sampled'.")
-    if num_samples > 1 or estimator != "standard":
+    known = isinstance(prior, StandardNormal) and isinstance(outputs.encoder, DiagonalGaussian)
+    fits = outputs.log_likelihood.ndim == 1 and estimator == "standard"
+    if kl != "analytic":
+        return kl is None and known and fits
+    if not known:
+        raise ValueError(
+            "kl='analytic' needs a StandardNormal prior and a DiagonalGaussian posterior; use "
+            "kl='sampled'."
+        )
+    if not fits:
         raise ValueError(
             "kl='analytic' is for one sample and the standard estimator; use kl='sampled'."
         )
@@ -264,7 +269,8 @@ def _initial_noise(
     one: HVAEOutputs, prior_weight: Array, posterior_weight: Array
 ) -> Float[Array, ""]:
     """prior_weight log p(z_0) - posterior_weight log q(z_0 | x), minus its mean under q."""
-    q, z = one.encoder, one.phase_space.z_init
+    q: Any = one.encoder
+    z = one.phase_space.z_init
     prior_noise = -0.5 * jnp.sum(z**2 - q.mean**2 - q.sigma**2)
     return prior_weight * prior_noise - posterior_weight * (one.log_posterior + q.entropy())
 

@@ -265,7 +265,7 @@ def test_a_learned_bridge_stays_inside(raw):
 # The door
 
 
-OVER = r"bridge must be increasing numbers in \(0, 1\]"
+OVER = r"the weights of a bridge must be increasing numbers in \(0, 1\]"
 
 
 @pytest.mark.parametrize(
@@ -281,7 +281,7 @@ OVER = r"bridge must be increasing numbers in \(0, 1\]"
         ({"bridge": [0.5, 0.4, 0.9]}, OVER),
         ({"bridge": [0.5, 0.5, 0.9]}, OVER),
         ({"bridge": [0.2, np.nan, 0.9]}, OVER),
-        ({"bridge": 0.5}, r"bridge must be one vector of shape \(d,\), got shape \(\)"),
+        ({"bridge": 0.5}, r"of a bridge must be one vector of shape \(d,\), got shape \(\)"),
         ({"bridge": [0.5, 0.9]}, "this bridge has 2 weights, the flow has 3 transitions"),
         ({"bridge": LearnedBridge(2)}, "this bridge has 2 weights, the flow has 3 transitions"),
         ({"leapfrog_steps": 0}, "leapfrog_steps must be >= 1, got 0"),

@@ -19,7 +19,7 @@ from hvax.training import feed, loop
 from hvax.training.fit import check_fit, fit
 from hvax.training.loop import Plan
 from hvax.training.validation import Validation
-from models_for_tests import linear_gaussian
+from models_for_tests import linear_gaussian, moving
 
 X = np.random.default_rng(0).normal(size=(23, 3)).astype(np.float32)
 MODEL = linear_gaussian()
@@ -178,6 +178,16 @@ def test_the_best_model_is_that_of_the_best_validation_elbo():
     key = jax.random.fold_in(jax.random.key(0), 1)
     again = Validation((Examples(X),), batch_size=256, key=key)(fitted.model)
     assert again["validation_elbo"] == elbos[1]
+
+
+def test_several_draws_are_trained_and_watched():
+    """The default loss is that of the draws, and the best epoch is that of their bound."""
+    fitted = train(moving(MODEL), num_samples=3, validation=X, epochs=3)
+    bounds = [row["validation_bound"] for row in fitted.history]
+    assert fitted.best_epoch == 1 + int(np.argmax(bounds))
+    for row in fitted.history:
+        assert row["loss"] == pytest.approx(-row["bound"], rel=1e-5)
+        assert row["bound"] > row["elbo"] and row["validation_bound"] > row["validation_elbo"]
 
 
 def test_patience_counts_epochs_without_a_better_elbo():

@@ -16,9 +16,10 @@ X = np.random.default_rng(0).normal(size=(7, 3)).astype(np.float32)
 TOLERANCE = 2e-6  # about ten numbers are summed, each rounded at 6e-8
 
 
-def validate(model, *arrays, batch_size=3, seed=5):
+def validate(model, *arrays, batch_size=3, seed=5, num_samples=1):
     parts = tuple(a if isinstance(a, Examples) else Examples(a) for a in arrays)
-    return Validation(parts, batch_size=batch_size, key=jax.random.key(seed))(model)
+    key = jax.random.key(seed)
+    return Validation(parts, batch_size=batch_size, key=key, num_samples=num_samples)(model)
 
 
 def by_hand(model, *arrays, seed=5):
@@ -53,6 +54,22 @@ def test_it_is_the_same_number_at_every_call_and_another_with_another_key():
     validation = Validation((Examples(X),), batch_size=3, key=jax.random.key(5))
     assert validation(model) == validation(model)
     assert validation(model) != validate(model, X, seed=6)
+
+
+def test_several_draws_have_a_bound_of_their_own():
+    """mean log (1/S) sum_s w_s over the points, beside the mean of all log w."""
+    model, key = linear_gaussian(), jax.random.key(5)
+
+    def log_weights(i, x):
+        keys = jax.random.split(jax.random.fold_in(key, i), 4)
+        return jax.vmap(lambda key: model.log_weight(x, key=key))(keys)
+
+    log_w = np.asarray(jax.vmap(log_weights)(jnp.arange(len(X)), X))
+    metrics = validate(model, X, num_samples=4)
+    assert metrics["validation_elbo"] == pytest.approx(log_w.mean(), rel=TOLERANCE)
+    bound = np.mean(np.log(np.mean(np.exp(log_w), axis=1)))
+    assert metrics["validation_bound"] == pytest.approx(bound, rel=TOLERANCE)
+    assert bound > log_w.mean() + 0.1
 
 
 def test_pairs_are_scored_at_x_out():

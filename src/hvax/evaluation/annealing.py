@@ -96,7 +96,7 @@ def _started(sweep: Sweep, x: Array, keys: Key[Array, " rows"]) -> Chains:
     def one(x: Array, key: PRNGKeyArray) -> Array:
         posterior = sweep.vae.posterior(x)
         if sweep.start == "posterior":
-            return posterior.sample(key=key)
+            return posterior.sample_and_log_prob(key=key)[0]
         return sweep.vae.prior.sample(posterior.mean.size, key=key)
 
     return _at(sweep, x, jax.vmap(one)(_per_row(x, len(keys)), keys))

@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 
 from hvax.data.batches import padded_batches
 from hvax.data.examples import Examples
-from hvax.models.gaussian import DiagonalGaussian
 from hvax.models.hvae import HVAEOutputs, plain_vae
+from hvax.models.posterior import Posterior
 
 _POINTS = 32  # data points of one compiled call
 _ROWS, _ROWS_CPU = 16_384, 512  # its draws in all; on a CPU what fits its caches is fastest
@@ -79,14 +79,14 @@ def draws(
 
 
 @eqx.filter_jit
-def _posteriors(model: PyTree, x: Array) -> DiagonalGaussian:
+def _posteriors(model: PyTree, x: Array) -> Posterior:
     return jax.vmap(plain_vae(model).posterior)(x)
 
 
 @eqx.filter_jit
 def _draw(
     model: PyTree,
-    posterior: DiagonalGaussian,
+    posterior: Posterior,
     x: Array,
     key: PRNGKeyArray,
     indices: Int[Array, " points"],
@@ -94,7 +94,7 @@ def _draw(
 ) -> tuple[Any, ...]:
     mean_of = plain_vae(model).decoder.likelihood.mean
 
-    def numbers(outputs: PyTree, posterior: DiagonalGaussian, x: Array) -> tuple[Any, ...]:
+    def numbers(outputs: PyTree, posterior: Posterior, x: Array) -> tuple[Any, ...]:
         mean = mean_of(outputs.decoder)
         # Integer classes are not comparable with class probabilities: no square error.
         error = jnp.mean((x - mean) ** 2) if x.shape == mean.shape else jnp.asarray(jnp.nan)
@@ -111,9 +111,9 @@ def _draw(
 
 def each_draw(
     model: PyTree,
-    posterior: DiagonalGaussian,
+    posterior: Posterior,
     x: Array,
-    numbers: Callable[[PyTree, DiagonalGaussian, Array], PyTree],
+    numbers: Callable[[PyTree, Posterior, Array], PyTree],
     *,
     key: PRNGKeyArray,
     indices: Int[Array, " points"],
@@ -129,7 +129,7 @@ def each_draw(
     def in_rows(a: Array) -> Array:
         return jnp.broadcast_to(a[:, None], (*shape, *a.shape[1:])).reshape(-1, *a.shape[1:])
 
-    def one(index: Array, sample: Array, posterior: DiagonalGaussian, x: Array) -> PyTree:
+    def one(index: Array, sample: Array, posterior: Posterior, x: Array) -> PyTree:
         draw_key = jax.random.fold_in(jax.random.fold_in(key, index), sample)
         return numbers(model.draw(posterior, x, key=draw_key), posterior, x)
 

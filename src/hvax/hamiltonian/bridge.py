@@ -39,9 +39,10 @@ class FixedBridge(AbstractBridge):
     held: Fixed
 
     def __init__(self, weights: Weights):
-        given = vector(weights, "bridge")
+        name = "the weights of a bridge"
+        given = vector(weights, name)
         if not isinstance(given, jax.core.Tracer):
-            _check(np.asarray(given))
+            _check(np.asarray(given), name)
         self.held = Fixed(given)
 
     def weights(self, num_steps: int) -> Float[Array, " K"]:
@@ -68,7 +69,7 @@ class LearnedBridge(AbstractBridge):
             increments = np.full(num_steps + 1, 1 / (num_steps + 1))
         else:
             given = np.asarray(vector(initial, "initial"), np.float64)
-            _check(given)
+            _check(given, "initial")
             increments = np.diff(_of(given, num_steps), prepend=0.0, append=1.0)
         room = 1 - FLOOR * len(increments)
         if not np.all(increments > FLOOR):
@@ -107,9 +108,9 @@ def as_bridge(bridge: AbstractBridge | Weights) -> AbstractBridge:
     return bridge if isinstance(bridge, AbstractBridge) else FixedBridge(bridge)
 
 
-def _check(weights: np.ndarray) -> None:
+def _check(weights: np.ndarray, name: str) -> None:
     if not (np.all((weights > 0) & (weights <= 1)) and np.all(np.diff(weights) > 0)):
-        raise ValueError(f"bridge must be increasing numbers in (0, 1], got {weights}.")
+        raise ValueError(f"{name} must be increasing numbers in (0, 1], got {weights}.")
 
 
 def _of(weights: Any, num_steps: int) -> Any:

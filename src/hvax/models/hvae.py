@@ -12,8 +12,9 @@ from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 from hvax.door import check_callable, check_key, check_kind, real_array
 from hvax.hamiltonian.flow import HamiltonianFlow, PhaseSpace
 from hvax.hamiltonian.gradient import Potential
-from hvax.models.gaussian import HALF_LOG_TWO_PI, DiagonalGaussian
+from hvax.models.gaussian import HALF_LOG_TWO_PI
 from hvax.models.likelihood import Data, ShapeMismatch
+from hvax.models.posterior import Posterior
 from hvax.models.vae import VAE, LogJoint
 
 ONES = (1.0, 1.0, 1.0)
@@ -24,7 +25,7 @@ Prefactor = ArrayLike | Sequence[float]
 class HVAEOutputs(NamedTuple):
     """What a forward pass of an HVAE computes for one example: the draw and its six densities."""
 
-    encoder: DiagonalGaussian  # q(z_init | x)
+    encoder: Posterior  # q(z_init | x)
     decoder: PyTree  # the decoder's output at z_final
     phase_space: PhaseSpace
     log_likelihood: Float[Array, ""]  # log p(x | z_final), nats
@@ -148,7 +149,7 @@ class HVAE(eqx.Module):
             ) from error
         return outputs if latent else outputs.decoder
 
-    def draw(self, posterior: DiagonalGaussian, x: Data, *, key: PRNGKeyArray) -> HVAEOutputs:
+    def draw(self, posterior: Posterior, x: Data, *, key: PRNGKeyArray) -> HVAEOutputs:
         """One draw of the flow from a posterior at hand, scored at x: the encoder does not run."""
         z_key, rho_key = jax.random.split(key)
         z, log_posterior = posterior.sample_and_log_prob(key=z_key)
@@ -173,7 +174,7 @@ class HVAE(eqx.Module):
         return self(x, x_out, key=key, latent=True).log_weight
 
     def _flow(
-        self, x: Data, z: Float[Array, " d"], posterior: DiagonalGaussian, *, key: PRNGKeyArray
+        self, x: Data, z: Float[Array, " d"], posterior: Posterior, *, key: PRNGKeyArray
     ) -> tuple[PhaseSpace, LogJoint]:
         if self.potential is None:
             # The flow's last evaluation is the model at z_K: the decoder does not run again.

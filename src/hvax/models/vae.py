@@ -11,8 +11,8 @@ from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 from hvax.door import check_callable, check_key, check_kind, real_array
 from hvax.hamiltonian.gradient import Potential
 from hvax.models.decoder import Decoder
-from hvax.models.gaussian import DiagonalGaussian
 from hvax.models.likelihood import Data, ShapeMismatch, batch_advice
+from hvax.models.posterior import Posterior
 from hvax.models.prior import AbstractPrior, StandardNormal
 
 
@@ -27,7 +27,7 @@ class LogJoint(NamedTuple):
 class VAEOutputs(NamedTuple):
     """What a forward pass of a VAE computes for one example."""
 
-    encoder: DiagonalGaussian
+    encoder: Posterior
     decoder: PyTree
     z: Float[Array, " d"]
     log_likelihood: Float[Array, ""]
@@ -45,21 +45,21 @@ class VAE(eqx.Module):
 
     **Arguments:**
 
-    - `encoder`: x -> posterior; `JointGaussian` or any callable that gives a `DiagonalGaussian`
-      over one latent vector.
+    - `encoder`: x -> posterior; `JointGaussian` or any callable that gives a `DiagonalGaussian`, or
+      a `Posterior` of yours, over one latent vector.
     - `decoder`: a `Decoder`.
     - `prior`: `StandardNormal()` by default.
 
     Kingma and Welling, "Auto-Encoding Variational Bayes" (2014).
     """
 
-    encoder: Callable[[Array], DiagonalGaussian]
+    encoder: Callable[[Array], Posterior]
     decoder: Decoder
     prior: AbstractPrior
 
     def __init__(
         self,
-        encoder: Callable[[Array], DiagonalGaussian],
+        encoder: Callable[[Array], Posterior],
         decoder: Decoder,
         prior: AbstractPrior | None = None,
     ):
@@ -95,7 +95,7 @@ class VAE(eqx.Module):
         except ShapeMismatch as error:
             raise ValueError(f"x_out does not suit the decoder: {error}") from error
 
-    def draw(self, posterior: DiagonalGaussian, x: Data, *, key: PRNGKeyArray) -> VAEOutputs:
+    def draw(self, posterior: Posterior, x: Data, *, key: PRNGKeyArray) -> VAEOutputs:
         """One draw from a posterior at hand, scored at x: the encoder does not run."""
         z, log_posterior = self._sample(posterior, key)
         joint = self.log_joint(x, z)
@@ -118,7 +118,7 @@ class VAE(eqx.Module):
         """One draw of log w, in nats, with E[exp(log w)] = p(x_out)."""
         return self(x, x_out, key=key, latent=True).log_weight
 
-    def posterior(self, x: Data) -> DiagonalGaussian:
+    def posterior(self, x: Data) -> Posterior:
         """q(z | x), checked to be over one latent vector."""
         x = real_array(x, "x")
         try:
@@ -154,7 +154,7 @@ class VAE(eqx.Module):
         return potential
 
     def _sample(
-        self, posterior: DiagonalGaussian, key: PRNGKeyArray
+        self, posterior: Posterior, key: PRNGKeyArray
     ) -> tuple[Float[Array, " d"], Float[Array, ""]]:
         z_key, _ = jax.random.split(key)  # the second half is an HVAE's momentum
         return posterior.sample_and_log_prob(key=z_key)

@@ -13,7 +13,6 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree
 
 from hvax.door import check_key, check_kind, real_array
 from hvax.models.hvae import HVAE, plain_vae
-from hvax.models.prior import StandardNormal
 from hvax.objective import each, loss, mean_bound, vae_loss
 from hvax.parameter import trainable
 
@@ -130,18 +129,17 @@ def default_loss(model: PyTree, num_samples: int = 1) -> LossFunction:
     """The loss of this kind of model, which also reports the ELBO and diverged trajectories, and
     with several draws an example their bound.
 
-    The KL of the encoder from a standard normal prior is taken in closed form where there is one
-    draw, and else from the draws.
+    The KL of the encoder from the prior is taken in closed form where that is known and there is
+    one draw, and else from the draws.
     """
-    closed = num_samples == 1 and isinstance(plain_vae(model).prior, StandardNormal)
-    kl = "analytic" if closed else "sampled"
-    return _reporting(_hvae_loss if isinstance(model, HVAE) else _vae_loss, kl, num_samples)
+    plain_vae(model)
+    return _reporting(_hvae_loss if isinstance(model, HVAE) else _vae_loss, num_samples)
 
 
 @cache
-def _reporting(loss_function: LossFunction, kl: str, num_samples: int) -> LossFunction:
+def _reporting(loss_function: LossFunction, num_samples: int) -> LossFunction:
     """One object for one choice: a compiled step is kept for as long as its loss is the same."""
-    return partial(loss_function, kl=kl, num_samples=num_samples)
+    return partial(loss_function, kl=None, num_samples=num_samples)
 
 
 def traced_numbers(kwargs: Mapping[str, Any]) -> dict[str, Any]:

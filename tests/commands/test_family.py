@@ -1,0 +1,117 @@
+"""The program with each of the flows: trained, scored, drawn, encoded, and gone on with."""
+
+import contextlib
+import io
+import json
+
+import numpy as np
+import pytest
+
+import hvax
+from hvax.cli import main
+from hvax.hamiltonian.bridge import FixedBridge, LearnedBridge
+from hvax.hamiltonian.integrator import PositionVerlet
+from hvax.models.vae import VAE
+from hvax.parameter import Fixed, Learned
+
+SMALL = "--hidden 4 --latent-size 2 --num-samples 20 --test-points 6 --batch-size 4"
+TRAIN = f"train bits.npy {SMALL} --num-steps 2 --epochs 2 --no-progress"
+
+
+def program(arguments):
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed):
+        code = main(arguments.split())
+    return code, printed.getvalue()
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    np.save("bits.npy", np.random.default_rng(0).integers(0, 2, (60, 5)).astype(np.uint8))
+    return tmp_path
+
+
+def rows(path):
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+@pytest.mark.parametrize("flow", ["uha", "dais", "ula"])
+def test_a_run_with_each_flow(flow, here):
+    """It is named in the table, and every later command opens it."""
+    code, printed = program(f"{TRAIN} --flow {flow} --run-dir run")
+    assert code == 0 and f"\n{flow.upper()} - VAE " in printed
+    trained = hvax.load("run/model").flow
+    assert isinstance(trained.bridge, LearnedBridge) and trained.num_steps == 2
+    assert isinstance(trained.eta, Fixed if flow == "ula" else Learned)
+    assert isinstance(trained.integrator, PositionVerlet) == (flow == "dais")
+    page = (here / "run" / "report.html").read_text()
+    assert "bridging weights, learned" in page and "annealed transitions" in page
+    assert f">{flow.upper()}<" in page
+    for command in (
+        "evaluate run --num-samples 20 --ais --ais-points 2 --ais-temperatures 20 --ais-chains 2",
+        "encode run --weights 3",
+        "reconstruct run",
+        "sample run",
+    ):
+        quiet = "" if command.startswith(("reconstruct", "sample")) else " --no-progress"
+        assert program(command + quiet)[0] == 0
+    assert np.load("embeddings.npz")["log_weight"].shape[-1] == 3
+
+
+def test_the_options_of_a_flow(here):
+    options = "--flow uha --bridge even --eta 0.5 --no-learn-eta --leapfrog-steps 2 --units latent"
+    assert program(f"{TRAIN} {options} --schedule quadratic --no-report --run-dir run")[0] == 0
+    flow = hvax.load("run/model").flow
+    assert isinstance(flow.bridge, FixedBridge) and isinstance(flow.eta, Fixed)
+    np.testing.assert_allclose(flow.bridge.weights(2), [1 / 3, 2 / 3], rtol=1e-6)
+    assert float(flow.eta.value) == 0.5 and flow.leapfrog_steps == 2 and flow.units == "latent"
+    assert float(flow.tempering.beta(2)[0]) < 1
+
+
+def test_several_draws_in_training(here):
+    assert program(f"{TRAIN} --train-samples 3 --no-report --run-dir run")[0] == 0
+    for folder in ("run", "run/baseline"):
+        for row in rows(here / folder / "metrics.jsonl"):
+            assert row["bound"] > row["elbo"] and row["validation_bound"] > row["validation_elbo"]
+
+
+# Starting from a plain VAE
+
+
+def test_a_warm_start_has_the_networks_of_the_run(here):
+    """At a learning rate of next to nothing they stay what they were."""
+    assert program(f"{TRAIN} --model vae --no-report --run-dir first")[0] == 0
+    again = f"{TRAIN} --flow uha --warm-start first --learning-rate 1e-12 --no-report"
+    assert program(f"{again} --run-dir run")[0] == 0
+    first, vae = hvax.load("first/model"), hvax.load("run/model").vae
+    weights = [model.decoder.network.layers[0].weight for model in (first, vae)]
+    np.testing.assert_allclose(*weights, rtol=1e-6)
+    assert isinstance(hvax.load("run/baseline/model"), VAE)
+
+
+def test_a_warm_start_from_other_networks_is_refused(here, capfd):
+    assert program(f"{TRAIN} --model vae --no-report --run-dir first")[0] == 0
+    assert program(f"{TRAIN} --hidden 5 --warm-start first --run-dir run")[0] == 2
+    said = capfd.readouterr().err
+    assert "--warm-start first holds other networks" in said and "is (4,), here (5,)" in said
+    assert not (here / "run").exists()
+
+
+def test_a_flow_that_is_turned_on_later(here):
+    """The plain VAE first, in a folder of its own; the epochs are shared, and a second run, and one
+    that goes on, repeat it."""
+    command = f"{TRAIN} --epochs 5 --flow uha --flow-from-epoch 4 --no-report"
+    assert program(f"{command} --run-dir run")[0] == 0
+    assert len(rows(here / "run" / "before-flow" / "metrics.jsonl")) == 3
+    assert len(rows(here / "run" / "metrics.jsonl")) == 2
+    results = json.loads((here / "run" / "results.json").read_text())
+    assert results["hvae"]["epochs"] == results["vae"]["epochs"] == 5
+    assert isinstance(hvax.load("run/before-flow/model"), VAE)
+    assert program("train bits.npy --run-dir run --resume")[0] == 0
+    after = json.loads((here / "run" / "results.json").read_text())
+    assert after["hvae"]["weights"] == results["hvae"]["weights"]
+    assert after["hvae"]["elbo"] == results["hvae"]["elbo"]
+    assert program(f"{command} --run-dir run --overwrite")[0] == 0
+    again = json.loads((here / "run" / "results.json").read_text())
+    assert again["hvae"]["weights"] == results["hvae"]["weights"]
