@@ -69,6 +69,21 @@ def test_the_options_of_a_flow(here):
     assert float(flow.tempering.beta(2)[0]) < 1
 
 
+def test_a_run_from_before_there_was_a_family(here):
+    """Its config.json names neither flow nor units: they were the Hamiltonian VAE's and the latent
+    space's, and it goes on with them."""
+    command = f"{TRAIN} --units latent --no-report --run-dir run"
+    assert program(command)[0] == 0
+    file = here / "run" / "config.json"
+    record = json.loads(file.read_text())
+    for name in ("flow", "units", "leapfrog_steps", "bridge", "eta", "learn_eta"):
+        del record["options"]["flow"][name]
+    file.write_text(json.dumps(record))
+    assert program("train bits.npy --run-dir run --resume --epochs 3")[0] == 0
+    assert hvax.load("run/model").flow.units == "latent"
+    assert json.loads(file.read_text())["options"]["flow"]["units"] == "latent"
+
+
 def test_several_draws_in_training(here):
     assert program(f"{TRAIN} --train-samples 3 --no-report --run-dir run")[0] == 0
     for folder in ("run", "run/baseline"):

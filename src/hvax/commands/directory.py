@@ -43,6 +43,8 @@ CONFIG, RESULTS, EVALUATION, REPORT, BASELINE, BEFORE_FLOW = (
     "baseline",
     "before-flow",
 )
+# The flow of the first runs, whose config.json does not name these.
+_UNNAMED = {"flow": "hvae", "units": "latent"}
 # What a resumed run may have otherwise than the run that it goes on with.
 _FREE = {
     "run_dir", "overwrite", "resume", "strict", "progress", "report", "data.data_dir",
@@ -228,7 +230,10 @@ def _read_config(file: Path) -> tuple[Train, dict[str, Any], tuple[int, ...]]:
             f"{file} is no run's of hvax: its format must be {FORMAT}, got {version!r}."
         )
     try:
-        config = _decode(Train, record.get("options"), "options")
+        options = record.get("options")
+        if isinstance(options, dict) and isinstance(options.get("flow"), dict):
+            options["flow"] = _UNNAMED | options["flow"]
+        config = _decode(Train, options, "options")
         data = _decode(dict, record.get("data"), "data")
         return config, record["options"], _decode(tuple[int, ...], data.get("x_shape"), "x_shape")
     except (TypeError, ValueError) as error:
