@@ -33,7 +33,13 @@ def pytest_configure() -> None:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     slow = pytest.mark.skip(reason="slow: run with --slow")
     if jax.config.read("jax_enable_x64"):
-        once = [item for item in items if _path(item).startswith(IN_ONE_PRECISION)]
+        # Nor is what takes float64 in either run of the suite done again.
+        once = [
+            item
+            for item in items
+            if _path(item).startswith(IN_ONE_PRECISION)
+            or "x64" in getattr(item, "fixturenames", ())
+        ]
         config.hook.pytest_deselected(items=once)
         items[:] = [item for item in items if item not in once]
     for item in items:

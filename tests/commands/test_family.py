@@ -38,7 +38,7 @@ def rows(path):
 
 @pytest.mark.parametrize("flow", ["uha", "dais", "ula"])
 def test_a_run_with_each_flow(flow, here):
-    """It is named in the table, and every later command opens it."""
+    """It is named in the table and drawn in the report; one of them every later command opens."""
     code, printed = program(f"{TRAIN} --flow {flow} --run-dir run")
     assert code == 0 and f"\n{flow.upper()} - VAE " in printed
     trained = hvax.load("run/model").flow
@@ -48,6 +48,8 @@ def test_a_run_with_each_flow(flow, here):
     page = (here / "run" / "report.html").read_text()
     assert "bridging weights, learned" in page and "annealed transitions" in page
     assert f">{flow.upper()}<" in page
+    if flow != "dais":
+        return
     for command in (
         "evaluate run --num-samples 20 --ais --ais-points 2 --ais-temperatures 20 --ais-chains 2",
         "encode run --weights 3",

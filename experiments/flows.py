@@ -1,0 +1,260 @@
+"""Bounds and likelihoods against seconds: the plain VAE, the IWAE and the flows, at several K.
+
+    python -m experiments.flows run --data mnist --data-dir data   # a JSON file for each run
+    python -m experiments.flows draw --data mnist                  # docs/figures/flows-mnist.png
+
+All settings of a seed start from one plain VAE, which the run trains first, and go on for the same
+seconds of training. What is there already is not run again, so a run may be stopped and started.
+"""
+
+import argparse
+import json
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from tqdm import tqdm
+
+import hvax
+from hvax.data import Examples, binarise_once, load_source, split
+
+RESULTS = Path(__file__).parent / "results" / "flows"
+FIGURES = Path(__file__).parent.parent / "docs" / "figures"
+
+
+class Data(NamedTuple):
+    """What a data set is trained and scored with."""
+
+    latent_size: int
+    hidden: tuple[int, ...]
+    before: int  # epochs of the plain VAE that all start from
+    budgets: tuple[float, ...]  # seconds of training after it
+    points: int  # test points
+    num_samples: int  # of the NLL
+
+
+DATA = {
+    "mnist": Data(20, (400,), 15, (15.0, 30.0, 60.0), 500, 200),
+    "digits": Data(20, (400,), 60, (2.0, 4.0, 8.0), 180, 500),
+}
+
+
+class Setting(NamedTuple):
+    """How a run goes on from the plain VAE."""
+
+    flow: Callable[[], hvax.HamiltonianFlow] | None
+    num_samples: int = 1
+
+
+def settings() -> dict[str, Setting]:
+    """Those of the figure; a name is a kind, and K or the number of draws."""
+    found = {"vae": Setting(None), "iwae 5": Setting(None, 5), "iwae 20": Setting(None, 20)}
+    for K in (1, 4, 8, 16):
+        found[f"hvae {K}"] = Setting(lambda K=K: _hvae(K))
+        found[f"uha {K}"] = Setting(lambda K=K: hvax.HamiltonianFlow.uha(K))
+        found[f"dais {K}"] = Setting(lambda K=K: hvax.HamiltonianFlow.dais(K))
+    found["dais 4, 5 draws"] = Setting(lambda: hvax.HamiltonianFlow.dais(4), 5)
+    return found
+
+
+def _hvae(K: int) -> hvax.HamiltonianFlow:
+    """The program's, with everything learned."""
+    return hvax.HamiltonianFlow.hvae(
+        K,
+        step_size=hvax.Learned(0.4, upper=1.5),
+        tempering=hvax.QuadraticTempering(hvax.Learned(0.8)),
+        units="posterior",
+    )
+
+
+class World:
+    """A data set, split and binarised as the program does it."""
+
+    def __init__(self, name: str, data_dir: str):
+        source = load_source(name, data_dir=data_dir)
+        parts = split(source)
+        self.options = DATA[name]
+        self.train = Examples(source.x, parts.train, source.scale)
+        test = binarise_once(Examples(source.x, parts.test, source.scale), "test")
+        spaced = np.unique(np.linspace(0, len(test) - 1, self.options.points).astype(int))
+        self.test = test[spaced]
+
+    def start(self, seed: int) -> hvax.VAE:
+        """The plain VAE before any training."""
+        encoder, decoder = hvax.mlp(
+            self.train.x_shape,
+            self.options.latent_size,
+            hidden=self.options.hidden,
+            key=jax.random.key(seed),
+        )
+        return hvax.VAE(encoder, decoder)
+
+    def fit(self, model: Any, epochs: int, *, seed: int, **options: Any) -> hvax.Fit:
+        return hvax.fit(
+            model,
+            self.train,
+            epochs=epochs,
+            optimiser=optax.adam(1e-3),
+            transform=_bits,
+            seed=seed,
+            progress=False,
+            **options,
+        )
+
+    def score(self, model: Any) -> dict[str, float]:
+        found = hvax.evaluate(
+            model,
+            self.test,
+            key=jax.random.key(0),
+            num_samples=self.options.num_samples,
+            progress=False,
+        )
+        return {
+            "elbo": found.elbo,
+            "nll": found.nll,
+            "nll_mc_se": found.nll_mc_se,
+            "untrusted": found.untrusted,
+            "distance": found.distance,
+        }
+
+
+def _bits(x: jax.Array, *, key: jax.Array) -> jax.Array:
+    return jax.random.bernoulli(key, x).astype(jnp.float32)
+
+
+def run(world: World, name: str, setting: Setting, seed: int, folder: Path) -> dict[str, Any]:
+    """The curve of one setting: its scores after each budget of seconds."""
+    vae = hvax.load(folder / f"vae-{seed}")
+    model = vae if setting.flow is None else hvax.HVAE(vae, setting.flow())
+    options = {"seed": seed + 1, "num_samples": setting.num_samples}
+    pace = world.fit(model, 1, **options).seconds_training  # compiled, for what follows
+    pace = min(pace, world.fit(model, 1, **options).seconds_training)
+    run_dir = folder / "checkpoints" / f"{name}-{seed}-{int(time.time())}"
+    curve = [{"seconds": 0.0, "epochs": 0, **world.score(model)}]
+    for budget in world.options.budgets:
+        epochs = max(1, round(budget / pace))
+        fitted = world.fit(model, epochs, run_dir=run_dir, resume=True, save_seconds=1e9, **options)
+        scores = world.score(fitted.model)
+        curve.append({"seconds": fitted.seconds_training, "epochs": epochs, **scores})
+    shutil.rmtree(run_dir)
+    record = {"setting": name, "seed": seed, "hvax": hvax.__version__, "curve": curve}
+    if isinstance(fitted.model, hvax.HVAE):
+        flow = fitted.model.flow
+        record["step_sizes"] = np.asarray(flow.step_sizes).tolist()
+        record["bridge"] = flow.bridge and np.asarray(flow.bridge.weights(flow.num_steps)).tolist()
+        record["eta"] = flow.eta and float(flow.eta.value)
+    return record
+
+
+def run_all(data: str, data_dir: str, seeds: list[int], only: list[str]) -> None:
+    world, folder = World(data, data_dir), RESULTS / data
+    folder.mkdir(parents=True, exist_ok=True)
+    todo = [
+        (name, setting, seed)
+        for seed in seeds
+        for name, setting in settings().items()
+        if (not only or name in only) and not (folder / f"{name}-{seed}.json").exists()
+    ]
+    for seed in seeds:
+        if not (folder / f"vae-{seed}").exists():
+            fitted = world.fit(world.start(seed), world.options.before, seed=seed)
+            hvax.save(fitted.model, folder / f"vae-{seed}")
+    with tqdm(todo, unit="run") as bar:
+        for name, setting, seed in bar:
+            bar.set_description(f"{name}, seed {seed}")
+            record = run(world, name, setting, seed, folder)
+            _write(folder / f"{name}-{seed}.json", record)
+            end = record["curve"][-1]
+            bar.write(
+                f"{name:16} seed {seed}: ELBO {end['elbo']:.2f}, NLL {end['nll']:.2f} after "
+                f"{end['seconds']:.0f} s, {end['epochs']} epochs"
+            )
+
+
+def _write(path: Path, record: dict[str, Any]) -> None:
+    beside = path.with_suffix(".new")
+    beside.write_text(json.dumps(record, indent=1) + "\n")
+    os.replace(beside, path)
+
+
+def results(data: str) -> Iterator[dict[str, Any]]:
+    for path in sorted((RESULTS / data).glob("*.json")):
+        yield json.loads(path.read_text())
+
+
+def table(data: str) -> str:
+    """Mean and standard deviation over seeds after the last budget, as Markdown."""
+    by_name: dict[str, list[dict[str, Any]]] = {}
+    for record in results(data):
+        by_name.setdefault(record["setting"], []).append(record)
+    lines = ["| setting | seeds | seconds | epochs | ELBO | NLL |", "|---|---|---|---|---|---|"]
+    for name in [name for name in settings() if name in by_name]:
+        ends = [record["curve"][-1] for record in by_name[name]]
+
+        def over(key: str, ends: list[dict[str, float]] = ends) -> str:
+            values = np.array([end[key] for end in ends])
+            spread = f" ± {values.std(ddof=1):.2f}" if len(values) > 1 else ""
+            return f"{values.mean():.2f}{spread}"
+
+        seconds, epochs = (np.mean([end[key] for end in ends]) for key in ("seconds", "epochs"))
+        lines.append(
+            f"| {name} | {len(ends)} | {seconds:.0f} | {epochs:.0f} | {over('elbo')} | "
+            f"{over('nll')} |"
+        )
+    return "\n".join(lines)
+
+
+def draw(data: str) -> Path:
+    """ELBO and NLL against seconds, a line per setting, seeds averaged, with their range."""
+    import matplotlib.pyplot as plt
+
+    by_name: dict[str, list[dict[str, Any]]] = {}
+    for record in results(data):
+        by_name.setdefault(record["setting"], []).append(record)
+    colours = {"vae": "0.35", "iwae": "tab:orange", "hvae": "tab:green", "uha": "tab:blue"}
+    styles = {"1": ":", "4": "-", "5": "-", "8": "--", "16": "-.", "20": "--"}
+    figure, axes = plt.subplots(1, 2, figsize=(11, 4.2), layout="constrained")
+    for name in [name for name in settings() if name in by_name]:
+        kind, _, size = name.split(",")[0].partition(" ")
+        curves = [record["curve"] for record in by_name[name]]
+        seconds = np.mean([[point["seconds"] for point in curve] for curve in curves], axis=0)
+        for axis, key in zip(axes, ("elbo", "nll"), strict=True):
+            values = np.array([[point[key] for point in curve] for curve in curves])
+            colour = colours.get(kind, "tab:purple")
+            style = styles.get(size, "-")
+            axis.plot(seconds, values.mean(0), style, color=colour, label=name, lw=1.5)
+            axis.fill_between(seconds, values.min(0), values.max(0), color=colour, alpha=0.1, lw=0)
+    for axis, title in zip(axes, ("ELBO", "NLL"), strict=True):
+        axis.set(xlabel="seconds of training after the plain VAE's", ylabel=f"test {title}, nats")
+        axis.grid(alpha=0.3)
+    axes[1].legend(fontsize=7.5, ncols=2)
+    FIGURES.mkdir(exist_ok=True)
+    path = FIGURES / f"flows-{data}.png"
+    figure.savefig(path, dpi=130)
+    return path
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
+    parser.add_argument("what", choices=("run", "draw"))
+    parser.add_argument("--data", choices=tuple(DATA), default="mnist")
+    parser.add_argument("--data-dir", default="data")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--only", nargs="+", default=[], help="settings, such as 'dais 4'")
+    options = parser.parse_args()
+    if options.what == "run":
+        run_all(options.data, options.data_dir, options.seeds, options.only)
+    else:
+        print(draw(options.data))
+    print(table(options.data))
+
+
+if __name__ == "__main__":
+    main()
