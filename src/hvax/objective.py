@@ -14,6 +14,7 @@ from jaxtyping import Array, Float, PRNGKeyArray, PyTree, Shaped
 from hvax.door import check_callable, check_key, count, real_array, real_number
 from hvax.models.gaussian import DiagonalGaussian
 from hvax.models.hvae import HVAE, ONES, HVAEOutputs, Prefactor, plain_vae
+from hvax.models.likelihood import ShapeMismatch
 from hvax.models.posterior import Pathwise
 from hvax.models.prior import AbstractPrior, StandardNormal
 from hvax.models.vae import VAE, VAEOutputs
@@ -197,7 +198,12 @@ def _many(
     rows = jax.tree.map(in_rows, (posterior, x_out))
 
     draw: Any = jax.vmap(lambda q, x, key: model.draw(q, x, key=key))
-    outputs = draw(*rows, keys)
+    try:
+        outputs = draw(*rows, keys)
+    except ShapeMismatch as error:
+        raise ValueError(
+            f"x_out (x, where it is not given) does not suit the decoder: {error}"
+        ) from error
     if estimator == "doubly":
         outputs = outputs._replace(encoder=outputs.encoder.posterior)
     return jax.tree.map(lambda a: a.reshape(*shape, *a.shape[1:]), outputs)
