@@ -201,6 +201,23 @@ def test_an_analytic_kl_is_for_one_draw(model):
         loss(model, X, key=key(), estimator="triple")
 
 
+def test_the_doubly_reparameterised_gradient_is_for_the_bound_alone(model):
+    """A weight on log q would scale the gradient through z_0: at kl_weight 0 there was none."""
+    mean = lambda outputs: jnp.mean(outputs.encoder.mean)  # noqa: E731
+    for function, of, options, name in (
+        (vae_loss, model.vae, {"kl_weight": 0.5}, "kl_weight"),
+        (vae_loss, model.vae, {"kl_weight": jnp.asarray(0.0)}, "kl_weight"),
+        (loss, model, {"logq_prefactor": (0.0, 1.0, 1.0)}, "logq_prefactor"),
+        (loss, model, {"logp_prefactor": (2.0, 1.0, 1.0)}, "logp_prefactor"),
+        (loss, model, {"reg_function": mean}, "reg_function"),
+    ):
+        with pytest.raises(ValueError, match=f"for the bound alone: leave out {name}"):
+            function(of, X, key=key(), estimator="doubly", **options)
+    traced = jax.jit(lambda w: vae_loss(model.vae, X, key=key(), estimator="doubly", kl_weight=w))
+    with pytest.raises(ValueError, match="leave out kl_weight"):
+        traced(1.0)
+
+
 @pytest.mark.parametrize("num_samples", [1, 4])
 @pytest.mark.parametrize("name", ["vae", "uha"])
 def test_the_doubly_reparameterised_gradient_has_the_same_mean(name, num_samples):

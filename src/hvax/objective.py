@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree, Shaped
 
@@ -82,13 +83,16 @@ def loss(
 
     With S = `num_samples` > 1 it is -mean log (1/S) sum_s w_s, and the outputs have an axis of S
     draws ahead of the batch's. `estimator="doubly"` takes the doubly reparameterised gradient of
-    either, which has the same expectation and less noise where the bound is tight (docs/flows.md).
+    either, which has the same expectation and less noise where the bound is tight (docs/flows.md);
+    it is for the bound alone, without prefactors and regularisation.
 
     `kl="analytic"` subtracts from log w the noise of log p(z_0) - log q(z_0 | x) about its mean
     -KL(q || p), known in closed form for a diagonal Gaussian and a standard normal prior. The
     expectation stays, and its gradient has less noise: at K = 0 it is that of a VAE with the
     analytic KL. None takes it wherever it is known, for one sample and the standard estimator.
     """
+    if estimator == "doubly":
+        _check_alone(reg_function, logp_prefactor=logp_prefactor, logq_prefactor=logq_prefactor)
     logp, logq = (_three(p, n) for p, n in [(logp_prefactor, "logp"), (logq_prefactor, "logq")])
     outputs = forward(model, x, x_out, key=key, num_samples=num_samples, estimator=estimator)
     if not isinstance(outputs, HVAEOutputs):
@@ -141,6 +145,8 @@ def vae_loss(
     kl_weight = 1 that is the importance weighted autoencoder's. Higgins et al., "beta-VAE" (2017),
     where kl_weight is called beta; Burda, Grosse and Salakhutdinov (2016).
     """
+    if estimator == "doubly":
+        _check_alone(reg_function, kl_weight=kl_weight)
     outputs = _vae_forward(model, x, x_out, key=key, num_samples=num_samples, estimator=estimator)
     kl_weight = real_number(kl_weight, "kl_weight")
     divergence = _kl(model, outputs, kl, estimator)
@@ -295,6 +301,17 @@ def _regularisation(
     if value.shape != ():
         raise ValueError(f"reg_function must return one number, got shape {value.shape}.")
     return strength * value
+
+
+def _check_alone(reg_function: Callable[..., Array] | None, **weights: Any) -> None:
+    """The doubly reparameterised gradient reads w_s off the cotangent of log q: what weights
+    log q, or reaches z_0 beside log w, would weight it wrongly."""
+    for name, weight in weights.items():
+        known = not isinstance(weight, jax.core.Tracer)
+        if not (known and np.all(np.asarray(weight) == 1)):
+            raise ValueError(f"estimator='doubly' is for the bound alone: leave out {name}.")
+    if reg_function is not None:
+        raise ValueError("estimator='doubly' is for the bound alone: leave out reg_function.")
 
 
 def _three(prefactor: Prefactor, name: str) -> Float[Array, " 3"]:

@@ -105,6 +105,8 @@ def test_a_warm_start_has_the_networks_of_the_run(here):
     weights = [model.decoder.network.layers[0].weight for model in (first, vae)]
     np.testing.assert_allclose(*weights, rtol=1e-6)
     assert isinstance(hvax.load("run/baseline/model"), VAE)
+    options = json.loads((here / "run" / "config.json").read_text())["options"]
+    assert options["train"]["warm_start"] == str(here / "first")  # for a resume from elsewhere
 
 
 def test_a_warm_start_from_other_networks_is_refused(here, capfd):

@@ -9,7 +9,7 @@ runs/NAME/results.json      the final table
 runs/NAME/evaluation.json   what `hvax evaluate` printed last
 runs/NAME/report.html       the page to look at
 runs/NAME/baseline/         the plain VAE of the same networks, as a run directory
-runs/NAME/before-flow/      the plain VAE that --flow-from-epoch turned the flow on, likewise
+runs/NAME/before-flow/      what --flow-from-epoch turned the flow on: metrics, model, checkpoints
 """
 
 import dataclasses
@@ -213,7 +213,9 @@ def _absolute(config: Train) -> Train:
     """The options with absolute paths, so that later commands may run from any folder."""
     source = config.source if config.source in SOURCES else str(Path(config.source).resolve())
     data = dataclasses.replace(config.data, data_dir=config.data.data_dir.resolve())
-    return dataclasses.replace(config, source=source, data=data)
+    start = config.train.warm_start
+    train = dataclasses.replace(config.train, warm_start=start and start.resolve())
+    return dataclasses.replace(config, source=source, data=data, train=train)
 
 
 def _read_config(file: Path) -> tuple[Train, dict[str, Any], tuple[int, ...]]:
