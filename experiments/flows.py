@@ -1,17 +1,20 @@
 """Bounds and likelihoods against seconds: the plain VAE, the IWAE and the flows, at several K.
 
+    python -m experiments.flows pace --data mnist --data-dir data  # seconds of an epoch of each
     python -m experiments.flows run --data mnist --data-dir data   # a JSON file for each run
     python -m experiments.flows draw --data mnist                  # docs/figures/flows-mnist.png
 
-All settings of a seed start from one plain VAE, which the run trains first, and go on for the same
-seconds of training. What is there already is not run again, so a run may be stopped and started.
+All settings of a seed start from one plain VAE, which the run trains first, and go on for as many
+epochs as fit into the same seconds. Seconds are counted by the pace: every setting's seconds of an
+epoch, measured in turn on an idle machine. So the runs themselves may share a machine, and be
+stopped and started: what is there already is not run again.
 """
 
 import argparse
 import json
 import os
+import platform
 import shutil
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -26,6 +29,7 @@ import hvax
 from hvax.data import Examples, binarise_once, load_source, split
 
 RESULTS = Path(__file__).parent / "results" / "flows"
+BATCH = 100
 FIGURES = Path(__file__).parent.parent / "docs" / "figures"
 
 
@@ -41,7 +45,7 @@ class Data(NamedTuple):
 
 
 DATA = {
-    "mnist": Data(20, (400,), 15, (15.0, 30.0, 60.0), 500, 200),
+    "mnist": Data(20, (400,), 15, (20.0, 40.0, 80.0), 500, 200),
     "digits": Data(20, (400,), 60, (2.0, 4.0, 8.0), 180, 500),
 }
 
@@ -55,7 +59,7 @@ class Setting(NamedTuple):
 
 def settings() -> dict[str, Setting]:
     """Those of the figure; a name is a kind, and K or the number of draws."""
-    found = {"vae": Setting(None), "iwae 5": Setting(None, 5), "iwae 20": Setting(None, 20)}
+    found = {"vae": Setting(None), "iwae 5": Setting(None, 5)}
     for K in (1, 4, 8, 16):
         found[f"hvae {K}"] = Setting(lambda K=K: _hvae(K))
         found[f"uha {K}"] = Setting(lambda K=K: hvax.HamiltonianFlow.uha(K))
@@ -96,11 +100,20 @@ class World:
         )
         return hvax.VAE(encoder, decoder)
 
-    def fit(self, model: Any, epochs: int, *, seed: int, **options: Any) -> hvax.Fit:
+    def fit(
+        self,
+        model: Any,
+        epochs: int,
+        *,
+        seed: int = 0,
+        x: Any = None,
+        **options: Any,
+    ) -> hvax.Fit:
         return hvax.fit(
             model,
-            self.train,
+            self.train if x is None else x,
             epochs=epochs,
+            batch_size=BATCH,
             optimiser=optax.adam(1e-3),
             transform=_bits,
             seed=seed,
@@ -129,20 +142,42 @@ def _bits(x: jax.Array, *, key: jax.Array) -> jax.Array:
     return jax.random.bernoulli(key, x).astype(jnp.float32)
 
 
-def run(world: World, name: str, setting: Setting, seed: int, folder: Path) -> dict[str, Any]:
+def paces(world: World, rounds: int = 3, updates: int = 100) -> dict[str, float]:
+    """Seconds of an epoch of every setting, the least of `rounds` in turn, compilation apart."""
+    vae, found = world.start(0), dict.fromkeys(settings(), np.inf)
+    some = world.train[: min(len(world.train), updates * BATCH)]
+    todo = [name for _ in range(rounds) for name in settings()]
+    for name in tqdm(todo, unit="setting"):
+        setting = settings()[name]
+        fitted = world.fit(_model(vae, setting), 1, x=some, num_samples=setting.num_samples)
+        seconds = fitted.seconds_training * len(world.train) / len(some)
+        found[name] = min(found[name], seconds)
+    return found
+
+
+def _model(vae: hvax.VAE, setting: Setting) -> hvax.VAE | hvax.HVAE:
+    return vae if setting.flow is None else hvax.HVAE(vae, setting.flow())
+
+
+def run(
+    world: World, name: str, setting: Setting, seed: int, folder: Path, pace: float
+) -> dict[str, Any]:
     """The curve of one setting: its scores after each budget of seconds."""
-    vae = hvax.load(folder / f"vae-{seed}")
-    model = vae if setting.flow is None else hvax.HVAE(vae, setting.flow())
-    options = {"seed": seed + 1, "num_samples": setting.num_samples}
-    pace = world.fit(model, 1, **options).seconds_training  # compiled, for what follows
-    pace = min(pace, world.fit(model, 1, **options).seconds_training)
-    run_dir = folder / "checkpoints" / f"{name}-{seed}-{int(time.time())}"
+    model = _model(hvax.load(folder / f"vae-{seed}"), setting)
+    run_dir = folder / "checkpoints" / f"{name}-{seed}"
     curve = [{"seconds": 0.0, "epochs": 0, **world.score(model)}]
     for budget in world.options.budgets:
         epochs = max(1, round(budget / pace))
-        fitted = world.fit(model, epochs, run_dir=run_dir, resume=True, save_seconds=1e9, **options)
-        scores = world.score(fitted.model)
-        curve.append({"seconds": fitted.seconds_training, "epochs": epochs, **scores})
+        fitted = world.fit(
+            model,
+            epochs,
+            seed=seed + 1,
+            num_samples=setting.num_samples,
+            run_dir=run_dir,
+            resume=True,
+            save_seconds=1e9,
+        )
+        curve.append({"seconds": epochs * pace, "epochs": epochs, **world.score(fitted.model)})
     shutil.rmtree(run_dir)
     record = {"setting": name, "seed": seed, "hvax": hvax.__version__, "curve": curve}
     if isinstance(fitted.model, hvax.HVAE):
@@ -155,7 +190,7 @@ def run(world: World, name: str, setting: Setting, seed: int, folder: Path) -> d
 
 def run_all(data: str, data_dir: str, seeds: list[int], only: list[str]) -> None:
     world, folder = World(data, data_dir), RESULTS / data
-    folder.mkdir(parents=True, exist_ok=True)
+    pace = json.loads((folder / "pace.json").read_text())["seconds"]
     todo = [
         (name, setting, seed)
         for seed in seeds
@@ -169,13 +204,24 @@ def run_all(data: str, data_dir: str, seeds: list[int], only: list[str]) -> None
     with tqdm(todo, unit="run") as bar:
         for name, setting, seed in bar:
             bar.set_description(f"{name}, seed {seed}")
-            record = run(world, name, setting, seed, folder)
+            record = run(world, name, setting, seed, folder, pace[name])
             _write(folder / f"{name}-{seed}.json", record)
             end = record["curve"][-1]
             bar.write(
                 f"{name:16} seed {seed}: ELBO {end['elbo']:.2f}, NLL {end['nll']:.2f} after "
                 f"{end['seconds']:.0f} s, {end['epochs']} epochs"
             )
+
+
+def measure_pace(data: str, data_dir: str) -> None:
+    folder = RESULTS / data
+    folder.mkdir(parents=True, exist_ok=True)
+    record = {
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
+        "jax": jax.__version__,
+        "seconds": paces(World(data, data_dir)),
+    }
+    _write(folder / "pace.json", record)
 
 
 def _write(path: Path, record: dict[str, Any]) -> None:
@@ -185,7 +231,7 @@ def _write(path: Path, record: dict[str, Any]) -> None:
 
 
 def results(data: str) -> Iterator[dict[str, Any]]:
-    for path in sorted((RESULTS / data).glob("*.json")):
+    for path in sorted((RESULTS / data).glob("*-*.json")):
         yield json.loads(path.read_text())
 
 
@@ -243,12 +289,15 @@ def draw(data: str) -> Path:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
-    parser.add_argument("what", choices=("run", "draw"))
+    parser.add_argument("what", choices=("pace", "run", "draw"))
     parser.add_argument("--data", choices=tuple(DATA), default="mnist")
     parser.add_argument("--data-dir", default="data")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--only", nargs="+", default=[], help="settings, such as 'dais 4'")
     options = parser.parse_args()
+    if options.what == "pace":
+        measure_pace(options.data, options.data_dir)
+        return
     if options.what == "run":
         run_all(options.data, options.data_dir, options.seeds, options.only)
     else:
