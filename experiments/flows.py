@@ -16,6 +16,7 @@ import os
 import platform
 import shutil
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -61,10 +62,10 @@ def settings() -> dict[str, Setting]:
     """Those of the figure; a name is a kind, and K or the number of draws."""
     found = {"vae": Setting(None), "iwae 5": Setting(None, 5)}
     for K in (1, 4, 8, 16):
-        found[f"hvae {K}"] = Setting(lambda K=K: _hvae(K))
-        found[f"uha {K}"] = Setting(lambda K=K: hvax.HamiltonianFlow.uha(K))
-        found[f"dais {K}"] = Setting(lambda K=K: hvax.HamiltonianFlow.dais(K))
-    found["dais 4, 5 draws"] = Setting(lambda: hvax.HamiltonianFlow.dais(4), 5)
+        found[f"hvae {K}"] = Setting(partial(_hvae, K))
+        found[f"uha {K}"] = Setting(partial(hvax.HamiltonianFlow.uha, K))
+        found[f"dais {K}"] = Setting(partial(hvax.HamiltonianFlow.dais, K))
+    found["dais 4, 5 draws"] = Setting(partial(hvax.HamiltonianFlow.dais, 4), 5)
     return found
 
 

@@ -11,8 +11,6 @@ from hvax.hamiltonian.bridge import AbstractBridge as AbstractBridge
 from hvax.hamiltonian.bridge import FixedBridge as FixedBridge
 from hvax.hamiltonian.bridge import LearnedBridge as LearnedBridge
 from hvax.hamiltonian.flow import HamiltonianFlow as HamiltonianFlow
-from hvax.hamiltonian.flow import PhaseSpace as PhaseSpace
-from hvax.hamiltonian.flow import Stages as Stages
 from hvax.hamiltonian.gradient import AbstractGradient as AbstractGradient
 from hvax.hamiltonian.gradient import Finite as Finite
 from hvax.hamiltonian.gradient import Forward as Forward
@@ -23,6 +21,8 @@ from hvax.hamiltonian.integrator import VelocityVerlet as VelocityVerlet
 from hvax.hamiltonian.leapfrog import PhaseState as PhaseState
 from hvax.hamiltonian.leapfrog import leapfrog_step as leapfrog_step
 from hvax.hamiltonian.leapfrog import phase_state as phase_state
+from hvax.hamiltonian.phase_space import PhaseSpace as PhaseSpace
+from hvax.hamiltonian.phase_space import Stages as Stages
 from hvax.hamiltonian.step_size import AffineStepSize as AffineStepSize
 from hvax.hamiltonian.tempering import AbstractTempering as AbstractTempering
 from hvax.hamiltonian.tempering import CustomTempering as CustomTempering

@@ -29,48 +29,15 @@ from hvax.hamiltonian.gradient import (
     with_aux,
 )
 from hvax.hamiltonian.integrator import AbstractIntegrator, VelocityVerlet, integrator_named
+from hvax.hamiltonian.phase_space import PhaseSpace, Stages
+from hvax.hamiltonian.refreshment import as_eta, refresh
 from hvax.hamiltonian.step_size import AffineStepSize, check_positive
 from hvax.hamiltonian.tempering import AbstractTempering, NullTempering, QuadraticTempering
-from hvax.parameter import AbstractParameter, Fixed, Learned, as_parameter
-
-DIVERGENT = 1000.0
-"""A trajectory whose energy error exceeds this many nats in one step has diverged."""
+from hvax.parameter import AbstractParameter, Learned, as_parameter
 
 # Flows of up to so many steps are compiled without a loop: 784-400-20 with K = 3 then trains in
 # 0.85 of the time, the paper's convolutional net with K = 5 in 0.84.
 _UNROLLED = 5
-
-
-class PhaseSpace(NamedTuple):
-    """Where a flow started and ended, and what it takes to score it."""
-
-    z_init: Float[Array, " d"]
-    rho_init: Float[Array, " d"]
-    z_final: Float[Array, " d"]
-    rho_final: Float[Array, " d"]
-    gamma: Float[Array, " d"]  # rho_init = gamma / sqrt(beta_0)
-    beta: Float[Array, " stages"]
-    log_refreshment: Float[Array, ""]  # sum_k log N(rho_{k-1}) - log N(rho'_k); 0 at eta = 1
-    energy_errors: Float[Array, " steps"]  # H after minus H before each leapfrog step, nats
-    aux: PyTree  # what the potential yielded at z_final
-
-    @property
-    def log_det_jacobian(self) -> Float[Array, ""]:
-        """log |det d(z_final, rho_final) / d(z_init, rho_init)| = (d/2) log(beta_0 / beta_K)."""
-        return 0.5 * self.z_init.size * jnp.log(self.beta[0] / self.beta[-1])
-
-    @property
-    def divergent(self) -> Array:
-        """Whether an energy error is beyond `DIVERGENT` nats or not finite; never at K = 0."""
-        return ~jnp.all(jnp.abs(self.energy_errors) <= DIVERGENT)
-
-
-class Stages(NamedTuple):
-    """A flow after each of its transitions, k = 1 ... K."""
-
-    z: Float[Array, "K d"]
-    rho: Float[Array, "K d"]
-    log_refreshment: Float[Array, " K"]  # of transition k alone
 
 
 class _Transition(NamedTuple):
@@ -163,7 +130,7 @@ class HamiltonianFlow(eqx.Module):
         self.gradient = gradient_method(gradient)
         self.remat = remat
         self.bridge = None if bridge is None else as_bridge(bridge)
-        self.eta = _eta(eta)
+        self.eta = as_eta(eta)
         self.leapfrog_steps = count(leapfrog_steps, "leapfrog_steps")
         self.mass = None if mass is None else as_parameter(mass, "mass")
         if units not in ("latent", "posterior"):
@@ -332,15 +299,11 @@ class HamiltonianFlow(eqx.Module):
         )
 
     def _refreshed(self, state: Any, k: _Transition) -> tuple[Any, Float[Array, ""]]:
-        """The state with its momentum refreshed, and log N(rho) - log N(rho')."""
+        """The state with its momentum refreshed, and what that adds to the log-weight."""
         if self.eta is None or k.xi is None:
             return state, jnp.zeros((), state.rho.dtype)
         eta = self.eta.value.astype(state.rho.dtype)
-        # At eta = 1, where a learned one may round to, the root has no derivative.
-        room = jnp.where(eta < 1, 1 - eta**2, 1.0)
-        spread = jnp.where(eta < 1, jnp.sqrt(room), 0.0)
-        rho = eta * state.rho + spread * k.xi / jnp.sqrt(k.beta)
-        log_ratio = 0.5 * k.beta * (rho @ rho - state.rho @ state.rho)
+        rho, log_ratio = refresh(eta, state.rho, k.xi, k.beta)
         return state._replace(rho=rho), log_ratio
 
     def _leapfrog(
@@ -419,23 +382,6 @@ def _annealed(num_steps: int) -> dict[str, Any]:
         "bridge": LearnedBridge(num_steps),
         "eta": Learned(0.9),
     }
-
-
-def _eta(eta: AbstractParameter | ArrayLike) -> AbstractParameter | None:
-    """The refreshment as a parameter in [0, 1]; None where it is held at 1."""
-    if isinstance(eta, int | float) and eta == 1:
-        return None  # known under a trace too, where the array of it is not
-    parameter = as_parameter(eta, "eta")
-    if parameter.value.shape != ():
-        raise ValueError(f"eta must be one number, got shape {parameter.value.shape}.")
-    if isinstance(parameter, Learned) and parameter.upper > 1:
-        raise ValueError(f"a learned eta needs upper <= 1, got upper={parameter.upper}.")
-    if isinstance(parameter.value, jax.core.Tracer):
-        return parameter
-    value = float(parameter.value)
-    if not 0 <= value <= 1:
-        raise ValueError(f"eta must be in [0, 1], got {value}.")
-    return None if value == 1 and isinstance(parameter, Fixed) else parameter
 
 
 def _towards(b: Float[Array, ""] | None, evaluate: Callable) -> ValueAndGrad:

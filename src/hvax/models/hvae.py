@@ -10,8 +10,9 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from hvax.door import check_callable, check_key, check_kind, real_array
-from hvax.hamiltonian.flow import HamiltonianFlow, PhaseSpace
+from hvax.hamiltonian.flow import HamiltonianFlow
 from hvax.hamiltonian.gradient import Potential
+from hvax.hamiltonian.phase_space import PhaseSpace
 from hvax.models.gaussian import HALF_LOG_TWO_PI
 from hvax.models.likelihood import Data, ShapeMismatch
 from hvax.models.posterior import Posterior

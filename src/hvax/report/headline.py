@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from hvax.evaluation.evaluate import ESS, K_HAT
-from hvax.hamiltonian.flow import DIVERGENT
+from hvax.hamiltonian.phase_space import DIVERGENT
 from hvax.report.numbers import Evaluation, Score, heads, number
 from hvax.report.page import Html, element, table, text
 

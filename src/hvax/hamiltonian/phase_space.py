@@ -1,0 +1,41 @@
+"""Where a flow starts, goes and ends."""
+
+from typing import NamedTuple
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float, PyTree
+
+DIVERGENT = 1000.0
+"""A trajectory whose energy error exceeds this many nats in one step has diverged."""
+
+
+class PhaseSpace(NamedTuple):
+    """Where a flow started and ended, and what it takes to score it."""
+
+    z_init: Float[Array, " d"]
+    rho_init: Float[Array, " d"]
+    z_final: Float[Array, " d"]
+    rho_final: Float[Array, " d"]
+    gamma: Float[Array, " d"]  # rho_init = gamma / sqrt(beta_0)
+    beta: Float[Array, " stages"]
+    log_refreshment: Float[Array, ""]  # sum_k log N(rho_{k-1}) - log N(rho'_k); 0 at eta = 1
+    energy_errors: Float[Array, " steps"]  # H after minus H before each leapfrog step, nats
+    aux: PyTree  # what the potential yielded at z_final
+
+    @property
+    def log_det_jacobian(self) -> Float[Array, ""]:
+        """log |det d(z_final, rho_final) / d(z_init, rho_init)| = (d/2) log(beta_0 / beta_K)."""
+        return 0.5 * self.z_init.size * jnp.log(self.beta[0] / self.beta[-1])
+
+    @property
+    def divergent(self) -> Array:
+        """Whether an energy error is beyond `DIVERGENT` nats or not finite; never at K = 0."""
+        return ~jnp.all(jnp.abs(self.energy_errors) <= DIVERGENT)
+
+
+class Stages(NamedTuple):
+    """A flow after each of its transitions, k = 1 ... K."""
+
+    z: Float[Array, "K d"]
+    rho: Float[Array, "K d"]
+    log_refreshment: Float[Array, " K"]  # of transition k alone
