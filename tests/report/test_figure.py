@@ -117,9 +117,9 @@ def test_one_epoch_and_none():
 
 def test_a_diverged_trajectory_is_counted():
     errors = np.array([[0.1, 0.2], [np.inf, 0.0], [-0.1, np.nan]])
-    picture = flow_pictures.energy_errors(errors)
+    picture = flow_pictures.energy_errors(errors, midway=False)
     assert "1 trajectories" in picture.caption and "2 that are not finite" in picture.caption
-    assert flow_pictures.energy_errors(np.full((3, 2), np.nan)) is None
+    assert flow_pictures.energy_errors(np.full((3, 2), np.nan), midway=True) is None
     weights = np.zeros((4, 2, 3))
     weights[0, 0, 1] = -np.inf
     weights[:, :, 2] += np.arange(4.0)[:, None]

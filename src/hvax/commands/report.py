@@ -25,7 +25,8 @@ from hvax.evaluation.evaluate import Evaluation
 from hvax.report.report import Report, write_report
 from hvax.training.folder import METRICS
 
-_NUMBERS = {field.name for field in dataclasses.fields(Evaluation)} - {"per_point"}
+# Runs from before the bridges do not name the last two.
+_NUMBERS = {field.name for field in dataclasses.fields(Evaluation)} - {"per_point", "bridge", "eta"}
 
 
 def report_run(config: WriteReport) -> int:

@@ -14,6 +14,7 @@ from hvax.data.examples import Examples, as_pair
 from hvax.door import check_key, count
 from hvax.evaluation.draws import Draws, draws
 from hvax.evaluation.weights import Points, WeightStatistics, importance_bound, weight_statistics
+from hvax.hamiltonian.flow import HamiltonianFlow
 from hvax.models.hvae import HVAE, plain_vae
 from hvax.models.likelihood import Bernoulli
 
@@ -42,7 +43,8 @@ class Evaluation:
     - `non_finite`: how many log w were not finite.
     - `grey`: whether a Bernoulli scored grey levels, so that these are cross-entropies, not
       likelihoods.
-    - `step_size`, `beta`: the flow's, as learned.
+    - `step_size`, `beta`, `bridge`, `eta`: the flow's, as learned; None is no flow, no bridge, no
+      refreshment.
     - `per_point`: log p, ELBO, ESS, k-hat and var(w/p) of each point.
     """
 
@@ -70,6 +72,8 @@ class Evaluation:
     grey: bool
     step_size: list[Any] | float | None
     beta: list[float] | None
+    bridge: list[float] | None
+    eta: float | None
     per_point: WeightStatistics
 
     @property
@@ -184,10 +188,22 @@ class _Collected:
             divergent=float(divergent.mean()),
             non_finite=int(weights.non_finite.sum()),
             grey=grey,
-            step_size=None if flow is None else np.asarray(flow.step_sizes).tolist(),
-            beta=None if flow is None else np.asarray(flow.tempering.beta(flow.num_steps)).tolist(),
+            **_learned(flow),
             per_point=weights,
         )
+
+
+def _learned(flow: HamiltonianFlow | None) -> dict[str, Any]:
+    """The flow's numbers, None where there are none."""
+    if flow is None:
+        return dict.fromkeys(("step_size", "beta", "bridge", "eta"))
+    K = flow.num_steps
+    return {
+        "step_size": np.asarray(flow.step_sizes).tolist(),
+        "beta": np.asarray(flow.tempering.beta(K)).tolist(),
+        "bridge": None if flow.bridge is None else np.asarray(flow.bridge.weights(K)).tolist(),
+        "eta": None if flow.eta is None else float(flow.eta.value),
+    }
 
 
 def _is_grey(model: PyTree, scored: Examples) -> bool:

@@ -57,14 +57,23 @@ def as_table(evaluation: Evaluation) -> str:
             ("energy error (median of largest)", f"{e.energy_error:.4f}"),
             ("divergent trajectories", f"{e.divergent:.2%}"),
             ("step size", _range(e.step_size)),
-            ("inverse temperatures", " ".join(f"{b:.3f}" for b in e.beta[:8])),
+            ("inverse temperatures", _row(e.beta)),
         ]
+        if e.bridge is not None:
+            rows.append(("bridging weights", _row(e.bridge)))
+        if e.eta is not None:
+            rows.append(("momentum kept, eta", f"{e.eta:.4f}"))
     lines = [f"{name:38}{value}" for name, value in rows]
     if e.grey:
         lines.append(GREY)
     if not e.trusted:
         lines.append(UNTRUSTED)
     return "\n".join(lines)
+
+
+def _row(values: list[float]) -> str:
+    shown = " ".join(f"{value:.3f}" for value in values[:8])
+    return f"{shown} ..." if len(values) > 8 else shown
 
 
 def _range(value: Any) -> str:

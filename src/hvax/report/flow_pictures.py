@@ -89,7 +89,7 @@ def step_sizes(step_size: NDArray[np.floating], *, learned: bool) -> Picture | N
 
 
 @styled()
-def energy_errors(errors: Float[np.ndarray, "draws K"]) -> Picture | None:
+def energy_errors(errors: Float[np.ndarray, "draws K"], *, midway: bool) -> Picture | None:
     """How much each leapfrog step changes the energy, as quantiles over the finite draws."""
     lost = np.any(~np.isfinite(errors), axis=1)
     if lost.all():
@@ -102,14 +102,16 @@ def energy_errors(errors: Float[np.ndarray, "draws K"]) -> Picture | None:
     _steps(axes, errors.shape[1] + 1, "energy error (nats)")
     axes.set_xlim(0.4, len(steps) + 0.6)
     typical = np.median(np.abs(finite), axis=0)
+    # The ends of position Verlet's steps are not met, but for that of the last.
+    where = "from midway of each step to midway of the next, and at last to the end"
     beyond = f" {lost.sum()} that are not finite are left out." if lost.any() else ""
     return Picture(
         figure,
         "Energy error of each leapfrog step: medians of its size from "
         f"{typical.min():.3f} to {typical.max():.3f} nats over {len(typical)} steps.",
-        f"Change of energy over each leapfrog step, {len(finite)} trajectories on test data: median"
-        " (dot), half of them (thick), nine tenths (thin). An exact flow would keep the energy."
-        + beyond,
+        f"Change of energy {where if midway else 'over each leapfrog step'}, {len(finite)} "
+        "trajectories on test data: median (dot), half of them (thick), nine tenths (thin). An "
+        "exact flow would keep the energy." + beyond,
     )
 
 

@@ -61,7 +61,7 @@ def flow_section(report: Report, *, key: PRNGKeyArray) -> Section | None:
     tempered = _is_learned(flow.tempering) or np.any(beta != 1)
     found = [
         flow_pictures.bound_by_step(drawn.log_weight),
-        flow_pictures.energy_errors(errors),
+        flow_pictures.energy_errors(errors, midway=not flow.integrator.last_gradient_at_end),
         None
         if flow.bridge is None
         else flow_pictures.bridge(

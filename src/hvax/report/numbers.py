@@ -46,13 +46,17 @@ _NAMES = {
     "divergent": "fraction of divergent trajectories",
     "step_size": "leapfrog step size",
     "beta": "inverse temperatures",
+    "bridge": "bridging weights",
+    "eta": "momentum kept, η",
     "ended": "training ended",
     "epochs": "epochs",
     "best_epoch": "best epoch",
+    "skipped": "updates left out",
     "seconds_training": "seconds of training",
     "seconds_compiling": "seconds of compiling",
     "grey": "grey levels under a Bernoulli: no likelihoods",
     "source": "scored on",
+    "weights": "weights, SHA-256",
     "ais": "annealed importance sampling,",
 }
 
@@ -63,7 +67,7 @@ def known(evaluation: Evaluation) -> dict[str, Any]:
     def number(value: Any) -> Any:
         return math.nan if value is None else value
 
-    no_flow = {name: evaluation.get(name) for name in ("step_size", "beta")}
+    no_flow = {name: evaluation.get(name) for name in ("step_size", "beta", "bridge", "eta")}
     bounds = {size: number(value) for size, value in evaluation["bounds"].items()}
     return (
         {name: number(value) for name, value in evaluation.items()} | no_flow | {"bounds": bounds}
@@ -88,17 +92,19 @@ def everything(scores: Sequence[Score]) -> Html:
     """Every number of the evaluations."""
     columns = [dict(_flat(score.evaluation)) for score in scores]
     names = dict.fromkeys(name for column in columns for name in column)
-    rows = [[text(name), *(text(column.get(name, "–")) for column in columns)] for name in names]
+    rows = [[text(name), *(_words(column.get(name, "–")) for column in columns)] for name in names]
     return table(heads(scores), rows, "Every number of the evaluation")
 
 
 def options(nested: Mapping[str, Any]) -> Html:
     """The options of a run, one row each, in the groups that they come in."""
-    rows = [
-        [Html(f"<code>{text(name)}</code>"), Html(f'<span class="words">{text(value)}</span>')]
-        for name, value in _options(nested)
-    ]
+    rows = [[Html(f"<code>{text(name)}</code>"), _words(value)] for name, value in _options(nested)]
     return table([], rows, "The options of the run")
+
+
+def _words(value: str) -> Html:
+    """Words that may be broken over lines."""
+    return element("span", text(value), "words")
 
 
 def _flat(evaluation: Evaluation) -> Iterator[tuple[str, str]]:
