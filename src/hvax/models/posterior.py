@@ -67,9 +67,8 @@ class Pathwise(eqx.Module):
 def _weighted_again(z: Array, batch: int) -> tuple[Array, Array]:
     """z, and a zero that is added to log w: its cotangent is (1 / batch) w_s / sum_s w_s, up to the
     sign of the objective, and says what the cotangent of z is to be multiplied with."""
-    return z, 0 * z[
-        0
-    ]  # a constant would be one for all rows of a vmap, and its cotangent their sum
+    zero = 0 * z[0]  # a constant would be one for all rows of a vmap, and its cotangent their sum
+    return z, zero
 
 
 def _forward(z: Array, batch: int) -> tuple[tuple[Array, Array], None]:
