@@ -116,7 +116,7 @@ class World:
             epochs=epochs,
             batch_size=BATCH,
             optimiser=optax.adam(1e-3),
-            transform=_bits,
+            transform=binary,
             seed=seed,
             progress=False,
             **options,
@@ -139,7 +139,7 @@ class World:
         }
 
 
-def _bits(x: jax.Array, *, key: jax.Array) -> jax.Array:
+def binary(x: jax.Array, *, key: jax.Array) -> jax.Array:
     return jax.random.bernoulli(key, x).astype(jnp.float32)
 
 

@@ -106,7 +106,7 @@ def table(rows: list[dict[str, Any]]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n", 1)[0])
     parser.add_argument("--data-dir", default="data")
-    parser.add_argument("--repetitions", type=int, default=400)
+    parser.add_argument("--repetitions", type=int, default=100)
     parser.add_argument("--draw", action="store_true", help="the table of what was measured")
     options = parser.parse_args()
     path = RESULTS / "gradient_noise.json"

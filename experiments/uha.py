@@ -1,0 +1,147 @@
+"""The setting of Geffner and Domke, "MCMC Variational Inference via Uncorrected Hamiltonian
+Annealing" (2021), on MNIST, shortened.
+
+    python -m experiments.uha --data-dir data     # resumable; prints the table
+    python -m experiments.uha --table
+
+One hidden layer of 450 ReLU, 64 latent dimensions, 50,000 / 10,000 / 10,000 images, stochastically
+binarised. A plain VAE is trained first (here --vae-epochs, Adam from 1e-3 to 1e-4 by a cosine); UHA
+with K transitions, and the importance weighted bound of K samples, go on from it with Adam at 1e-4
+(theirs for 100 epochs, here --epochs). Test ELBOs are those of all 10,000 images.
+"""
+
+import argparse
+import json
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+import hvax
+from experiments.flows import RESULTS, binary
+from hvax.data import Examples, binarise_once, load_source, split
+
+BATCH = 100
+PUBLISHED = {  # test bounds after 100 epochs
+    "uha": {1: -93.4, 8: -89.8, 16: -88.8, 32: -88.1, 64: -87.6},
+    "iw": {1: -93.4, 8: -90.5, 16: -89.9, 32: -89.4, 64: -89.0},
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n", 1)[0])
+    parser.add_argument("--data-dir", default="data")
+    parser.add_argument("--vae-epochs", type=int, default=300)
+    parser.add_argument("--epochs", type=int, default=10)
+    parser.add_argument("--sizes", type=int, nargs="+", default=[1, 8], help="K")
+    parser.add_argument("--table", action="store_true", help="the table of what was run")
+    options = parser.parse_args()
+    folder = RESULTS.parent / "uha"
+    if not options.table:
+        folder.mkdir(parents=True, exist_ok=True)
+        _run(options, folder)
+    print(table([json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))]))
+
+
+def _run(options: argparse.Namespace, folder: Any) -> None:
+    source = load_source("mnist", data_dir=options.data_dir)
+    parts = split(source)
+    train = Examples(source.x, parts.train, source.scale)
+    test = np.asarray(binarise_once(Examples(source.x, parts.test, source.scale), "test"))
+    fit = partial(
+        hvax.fit, data=train, batch_size=BATCH, transform=binary, resume=True, save_seconds=60
+    )
+
+    encoder, decoder = hvax.mlp(
+        train.x_shape, 64, hidden=(450,), activation=jax.nn.relu, key=jax.random.key(0)
+    )
+    steps = options.vae_epochs * (len(train) // BATCH)
+    rate = optax.cosine_decay_schedule(1e-3, steps, alpha=0.1)
+    vae = fit(
+        hvax.VAE(encoder, decoder),
+        epochs=options.vae_epochs,
+        optimiser=optax.adam(rate),
+        run_dir=folder / "checkpoints" / f"vae-{options.vae_epochs}",
+    ).model
+    _write(folder, "vae", 0, 0, options, _scores(vae, test, 1), {})
+    for K in options.sizes:
+        for kind in ("uha", "iw"):
+            model = vae if kind == "iw" else hvax.HVAE(vae, hvax.HamiltonianFlow.uha(K))
+            fitted = fit(
+                model,
+                epochs=options.epochs,
+                optimiser=optax.adam(1e-4),
+                num_samples=K if kind == "iw" else 1,
+                seed=1,
+                run_dir=folder / "checkpoints" / f"{kind}-{K}-{options.vae_epochs}",
+            )
+            learned = {}
+            if isinstance(fitted.model, hvax.HVAE):
+                flow = fitted.model.flow
+                assert flow.bridge is not None and flow.eta is not None
+                learned = {
+                    "step_size": float(flow.step_sizes),
+                    "bridge": np.asarray(flow.bridge.weights(K)).tolist(),
+                    "eta": float(flow.eta.value),
+                }
+            scores = _scores(fitted.model, test, K if kind == "iw" else 1)
+            _write(folder, kind, K, options.epochs, options, scores, learned)
+
+
+def _scores(model: Any, test: np.ndarray, size: int) -> dict[str, float]:
+    """The bound of `size` samples on all of the test images, and the NLL of 1,000 of them."""
+    key = jax.random.key(0)
+
+    @jax.jit
+    def bound(x: jax.Array, key: jax.Array) -> jax.Array:
+        return hvax.importance_weighted_bound(model, x, key=key, num_samples=size)
+
+    batches = np.split(test, len(test) // BATCH)
+    keys = jax.random.split(key, len(batches))
+    bounds = [float(jnp.mean(bound(x, key))) for x, key in zip(batches, keys, strict=True)]
+    nll = hvax.evaluate(model, test[::10], key=key, num_samples=200, progress=False)
+    return {"bound": float(np.mean(bounds)), "nll": nll.nll, "nll_mc_se": nll.nll_mc_se}
+
+
+def _write(
+    folder: Any,
+    kind: str,
+    K: int,
+    epochs: int,
+    options: argparse.Namespace,
+    scores: dict[str, float],
+    learned: dict[str, Any],
+) -> None:
+    record = {
+        "kind": kind,
+        "K": K,
+        "vae_epochs": options.vae_epochs,
+        "epochs": epochs,
+        "hvax": hvax.__version__,
+        **scores,
+        **learned,
+    }
+    (folder / f"{kind}-{K}.json").write_text(json.dumps(record, indent=1) + "\n")
+    print(record, flush=True)
+
+
+def table(records: list[dict[str, Any]]) -> str:
+    lines = [
+        "| | K | epochs of VAE, then of it | test bound | published | NLL (S = 200) |",
+        "|---|---|---|---|---|---|",
+    ]
+    for record in records:
+        kind, K = record["kind"], record["K"]
+        published = PUBLISHED.get(kind, {}).get(K, "–")
+        lines.append(
+            f"| {kind} | {K or '–'} | {record['vae_epochs']}, {record['epochs']} | "
+            f"{record['bound']:.2f} | {published} | {record['nll']:.2f} |"
+        )
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main()
