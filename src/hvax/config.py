@@ -64,9 +64,9 @@ class ModelOptions:
 class FlowOptions:
     """The Hamiltonian flow of an hvae."""
 
-    flow: Literal["hvae", "uha", "dais", "ula"] = "hvae"
-    """The paper's, or one that is annealed from the encoder to the posterior (docs/flows.md)."""
-    num_steps: int = 3
+    flow: Literal["hvae", "uha", "dais", "ula"] = "dais"
+    """Annealed from the encoder to the posterior, or hvae, Caterini et al.'s (docs/flows.md)."""
+    num_steps: int = 4
     """Transitions K, each of --leapfrog-steps steps."""
     leapfrog_steps: int = 1
     """Leapfrog steps of a transition."""

@@ -74,7 +74,7 @@ def test_the_options_of_a_flow(here):
 def test_a_run_from_before_there_was_a_family(here):
     """Its config.json names neither flow nor units: they were the Hamiltonian VAE's and the latent
     space's, and it goes on with them."""
-    command = f"{TRAIN} --units latent --no-report --run-dir run"
+    command = f"{TRAIN} --flow hvae --units latent --no-report --run-dir run"
     assert program(command)[0] == 0
     file = here / "run" / "config.json"
     record = json.loads(file.read_text())

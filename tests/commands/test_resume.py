@@ -210,7 +210,7 @@ def refused(here, capsys, monkeypatch):
         ("--likelihood gaussian", "another value of --likelihood: fixed-gaussian there, gaussian"),
         ("--sigma 4", "another value of --sigma: 5.0 there, 4.0 here"),
         ("--x64", "another value of --x64: False there, True here"),
-        ("--num-steps 4", "another value of --num-steps: 3 there, 4 here"),
+        ("--num-steps 5", "another value of --num-steps: 4 there, 5 here"),
         ("--seed 1 --epochs 9", "another value of --seed"),
     ],
 )
