@@ -156,15 +156,16 @@ def test_a_run_tells_its_numbers(digits_run):
     folder, done = digits_run
     lines = done.stdout.splitlines()
     assert lines[0].startswith("digits: 1437 train, 180 validation, 180 test")
-    rows = {line.split()[0]: line for line in lines if re.match(r"H?VAE +-\d", line)}
+    rows = {line.split()[0]: line for line in lines if re.match(r"(VAE|DAIS) +-\d", line)}
     results = read_json(folder / "results.json")
     # Five draws are never ten effective ones.
     assert UNTRUSTED in lines and not results["hvae"]["trusted"]
     apart = results.pop("difference")
     assert f"{apart['nll']:+.3f} +- {apart['nll_se']:.3f}" in done.stdout
-    for name, row in results.items():
-        assert f"{row['elbo']:.2f} +- {row['elbo_se']:.2f}" in rows[name.upper()]
-        assert f"{row['nll']:.2f} +- {row['nll_se']:.2f}" in rows[name.upper()]
+    for name, shown in (("vae", "VAE"), ("hvae", "DAIS")):
+        row = results[name]
+        assert f"{row['elbo']:.2f} +- {row['elbo_se']:.2f}" in rows[shown]
+        assert f"{row['nll']:.2f} +- {row['nll_se']:.2f}" in rows[shown]
     assert lines[-2:] == ["run directory: out/first", "report: out/first/report.html"]
     assert "nan" not in done.stdout and "Traceback" not in done.stderr
 
@@ -361,7 +362,7 @@ BAD = [
     ("reals.npy --beta0 0", r"--beta0 must be in \(0, 1\], got 0"),
     ("reals.npy --beta0 1.5", r"--beta0 must be in \(0, 1\], got 1.5"),
     ("reals.npy --beta0 nan", r"--beta0 must be in \(0, 1\], got nan"),
-    ("reals.npy --beta0 1", "strictly between"),
+    ("reals.npy --flow hvae --beta0 1", "strictly between"),
     ("reals.npy --step-size 0", "strictly between"),
     ("reals.npy --step-size -0.1 --no-learn-step-size", "step_size must be finite and > 0"),
     ("reals.npy --step-size 1.5", "its upper bound 1.5"),

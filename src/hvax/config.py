@@ -120,6 +120,8 @@ class TrainOptions:
     """One of optax's."""
     learning_rate: float = 1e-3
     """Step size of the optimiser."""
+    flow_rate: float = 10.0
+    """Learning rate of the flow's own numbers, over that of the networks."""
     patience: Unset[int] = None
     """Stop after this many epochs without a better validation ELBO."""
     save_seconds: float = 60.0

@@ -44,6 +44,7 @@ from hvax.models.vae import VAE
 from hvax.parameter import AbstractParameter, Fixed, Learned
 from hvax.structure import load
 from hvax.training.folder import MODEL
+from hvax.training.optimiser import faster_flow
 
 
 class Parts(NamedTuple):
@@ -184,7 +185,10 @@ def build_optimiser(config: Train) -> optax.GradientTransformation:
     rate = config.train.learning_rate
     if not (math.isfinite(rate) and rate > 0):
         raise ValueError(f"--learning-rate must be finite and > 0, got {rate}.")
-    return getattr(optax, config.train.optimiser)(rate)
+    factor = config.train.flow_rate
+    if not (math.isfinite(factor) and factor > 0):
+        raise ValueError(f"--flow-rate must be finite and > 0, got {factor}.")
+    return faster_flow(getattr(optax, config.train.optimiser)(rate), factor)
 
 
 def _bridge(options: FlowOptions) -> AbstractBridge | None:
@@ -206,10 +210,10 @@ def _eta(options: FlowOptions) -> AbstractParameter:
 
 def _tempering(options: FlowOptions) -> AbstractTempering:
     schedule = options.schedule or ("quadratic" if options.flow == "hvae" else "none")
-    if schedule == "none":
-        return NullTempering(1.0)
     if not 0 < options.beta0 <= 1:
         raise ValueError(f"--beta0 must be in (0, 1], got {options.beta0}.")
+    if schedule == "none":
+        return NullTempering(1.0)
     learnt = options.learn_beta0
     if schedule == "free":
         if options.num_steps == 0:

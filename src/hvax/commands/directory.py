@@ -43,8 +43,8 @@ CONFIG, RESULTS, EVALUATION, REPORT, BASELINE, BEFORE_FLOW = (
     "baseline",
     "before-flow",
 )
-# The flow of the first runs, whose config.json does not name these.
-_UNNAMED = {"flow": "hvae", "units": "latent"}
+# How the first runs were trained, whose config.json does not say so.
+_UNNAMED = {"flow": {"flow": "hvae", "units": "latent"}, "train": {"flow_rate": 1.0}}
 # What a resumed run may have otherwise than the run that it goes on with.
 _FREE = {
     "run_dir", "overwrite", "resume", "strict", "progress", "report", "data.data_dir",
@@ -233,8 +233,10 @@ def _read_config(file: Path) -> tuple[Train, dict[str, Any], tuple[int, ...]]:
         )
     try:
         options = record.get("options")
-        if isinstance(options, dict) and isinstance(options.get("flow"), dict):
-            options["flow"] = _UNNAMED | options["flow"]
+        if isinstance(options, dict):
+            for group, values in _UNNAMED.items():
+                if isinstance(options.get(group), dict):
+                    options[group] = values | options[group]
         config = _decode(Train, options, "options")
         data = _decode(dict, record.get("data"), "data")
         return config, record["options"], _decode(tuple[int, ...], data.get("x_shape"), "x_shape")
