@@ -7,8 +7,8 @@ Annealing" (2021), on MNIST, shortened.
 One hidden layer of 450 ReLU, 64 latent dimensions, 50,000 / 10,000 / 10,000 images, stochastically
 binarised. A plain VAE is trained first (here --vae-epochs, Adam from 1e-3 to 1e-4 by a cosine); UHA
 with K transitions, and the importance weighted bound of K samples, go on from it with Adam at 1e-4
-(theirs for 100 epochs, here --epochs), the numbers of
-the flow with ten times that. Test ELBOs are those of all 10,000 images.
+(theirs for 100 epochs, here --epochs), and ten times that for the numbers of the flow. Test ELBOs
+are those of all 10,000 images.
 """
 
 import argparse
