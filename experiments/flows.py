@@ -218,7 +218,7 @@ def run_all(data: str, data_dir: str, seeds: list[int], only: list[str]) -> None
         for name, setting, seed in bar:
             bar.set_description(f"{name}, seed {seed}")
             record = run(world, name, setting, seed, folder, pace[name])
-            _write(folder / f"{name}-{seed}.json", record)
+            write(folder / f"{name}-{seed}.json", record)
             end = record["curve"][-1]
             bar.write(
                 f"{name:16} seed {seed}: ELBO {end['elbo']:.2f}, NLL {end['nll']:.2f} after "
@@ -237,10 +237,11 @@ def measure_pace(data: str, data_dir: str, only: list[str]) -> None:
         "jax": jax.__version__,
         "seconds": known | {name: min(found[name], known.get(name, np.inf)) for name in found},
     }
-    _write(path, record)
+    write(path, record)
 
 
-def _write(path: Path, record: dict[str, Any]) -> None:
+def write(path: Path, record: Any) -> None:
+    """JSON, whole or not at all."""
     beside = path.with_suffix(".new")
     beside.write_text(json.dumps(record, indent=1) + "\n")
     os.replace(beside, path)

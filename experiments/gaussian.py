@@ -11,7 +11,6 @@ trained side by side, each from a start of its own. float64 throughout.
 
 import argparse
 import json
-import os
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -26,9 +25,9 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from tqdm import tqdm
 
 import hvax
+from experiments.flows import FIGURES, write
 
 RESULTS = Path(__file__).parent / "results" / "gaussian"
-FIGURES = Path(__file__).parent.parent / "docs" / "figures"
 
 DIMENSIONS = (1, 2, 3, 5, 11, 25, 51, 101, 201, 301)
 N, DATA_SETS, DRAWS = 10_000, 10, 10
@@ -266,9 +265,7 @@ def run() -> None:
     with tqdm(total=len(todo) * ITERATIONS, unit="step", unit_scale=True) as bar:
         for method, d in todo:
             bar.set_description(f"{method}, d = {d}")
-            beside = _path(method, d).with_suffix(".new")
-            beside.write_text(json.dumps(train(method, d, bar), indent=1) + "\n")
-            os.replace(beside, _path(method, d))
+            write(_path(method, d), train(method, d, bar))
 
 
 def _path(method: str, d: int) -> Path:

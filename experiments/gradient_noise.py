@@ -22,7 +22,7 @@ import numpy as np
 from tqdm import tqdm
 
 import hvax
-from experiments.flows import RESULTS, World
+from experiments.flows import RESULTS, World, write
 
 DRAWS = (1, 5, 20)
 FLOWS: dict[str, Callable[[], hvax.HamiltonianFlow] | None] = {
@@ -112,7 +112,7 @@ def main() -> None:
     path = RESULTS / "gradient_noise.json"
     if not options.draw:
         rows = measure(options.data_dir, options.repetitions)
-        path.write_text(json.dumps(rows, indent=1) + "\n")
+        write(path, rows)
     print(table(json.loads(path.read_text())))
 
 

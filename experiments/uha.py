@@ -14,6 +14,7 @@ are those of all 10,000 images.
 import argparse
 import json
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -22,7 +23,7 @@ import numpy as np
 import optax
 
 import hvax
-from experiments.flows import RESULTS, binary
+from experiments.flows import RESULTS, binary, write
 from hvax.data import Examples, binarise_once, load_source, split
 
 BATCH = 100
@@ -47,7 +48,7 @@ def main() -> None:
     print(table([json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))]))
 
 
-def _run(options: argparse.Namespace, folder: Any) -> None:
+def _run(options: argparse.Namespace, folder: Path) -> None:
     source = load_source("mnist", data_dir=options.data_dir)
     parts = split(source)
     train = Examples(source.x, parts.train, source.scale)
@@ -108,7 +109,7 @@ def _scores(model: Any, test: np.ndarray, size: int) -> dict[str, float]:
 
 
 def _write(
-    folder: Any,
+    folder: Path,
     kind: str,
     K: int,
     epochs: int,
@@ -125,7 +126,7 @@ def _write(
         **scores,
         **learned,
     }
-    (folder / f"{kind}-{K}.json").write_text(json.dumps(record, indent=1) + "\n")
+    write(folder / f"{kind}-{K}.json", record)
     print(record, flush=True)
 
 

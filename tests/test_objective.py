@@ -203,7 +203,10 @@ def test_an_analytic_kl_is_for_one_draw(model):
 
 def test_the_doubly_reparameterised_gradient_is_for_the_bound_alone(model):
     """A weight on log q would scale the gradient through z_0: at kl_weight 0 there was none."""
-    mean = lambda outputs: jnp.mean(outputs.encoder.mean)  # noqa: E731
+
+    def mean(outputs):
+        return jnp.mean(outputs.encoder.mean)
+
     for function, of, options, name in (
         (vae_loss, model.vae, {"kl_weight": 0.5}, "kl_weight"),
         (vae_loss, model.vae, {"kl_weight": jnp.asarray(0.0)}, "kl_weight"),

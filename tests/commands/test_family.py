@@ -72,18 +72,20 @@ def test_the_options_of_a_flow(here):
 
 
 def test_a_run_from_before_there_was_a_family(here):
-    """Its config.json names neither flow nor units: they were the Hamiltonian VAE's and the latent
-    space's, and it goes on with them."""
-    command = f"{TRAIN} --flow hvae --units latent --no-report --run-dir run"
+    """Its config.json names neither flow nor units nor a rate of the flow's: they were the
+    Hamiltonian VAE's, the latent space's and the networks', and it goes on with them."""
+    command = f"{TRAIN} --flow hvae --units latent --flow-rate 1 --no-report --run-dir run"
     assert program(command)[0] == 0
     file = here / "run" / "config.json"
     record = json.loads(file.read_text())
     for name in ("flow", "units", "leapfrog_steps", "bridge", "eta", "learn_eta"):
         del record["options"]["flow"][name]
+    del record["options"]["train"]["flow_rate"]
     file.write_text(json.dumps(record))
     assert program("train bits.npy --run-dir run --resume --epochs 3")[0] == 0
     assert hvax.load("run/model").flow.units == "latent"
-    assert json.loads(file.read_text())["options"]["flow"]["units"] == "latent"
+    options = json.loads(file.read_text())["options"]
+    assert options["flow"]["units"] == "latent" and options["train"]["flow_rate"] == 1.0
 
 
 def test_several_draws_in_training(here):

@@ -18,10 +18,13 @@ def faster_flow(
 ) -> optax.GradientTransformation:
     """`optimiser`, with steps `factor` times as long in the parameters of an HVAE's flow.
 
+        model.vae  <- model.vae  + step.vae
+        model.flow <- model.flow + factor * step.flow
+
     A flow has a few numbers of its own (step sizes, temperatures, bridge, eta). Their gradient is
     several times its noise, that of the networks is not, and the bound is best when they keep up
-    with the networks. With Adam and its kin this is a learning
-    rate `factor` times as large. The state is that of `optimiser`; without a flow nothing changes.
+    with the networks. With Adam and its kin this is a learning rate `factor` times as large. The
+    state is that of `optimiser`; a model that is not an `HVAE` is trained by it alone.
 
     Raises `TypeError` for what is no optimiser, `ValueError` for a factor not finite and > 0.
     """
