@@ -21,17 +21,14 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import optax
 from tqdm import tqdm
 
 import hvax
-from hvax.data import Examples, binarise_once, load_source, split
+from experiments.common import BATCH, FIGURES, RESULTS, binary, parts_of, spaced, write
 
-RESULTS = Path(__file__).parent / "results" / "flows"
-BATCH = 100
-FIGURES = Path(__file__).parent.parent / "docs" / "figures"
+FLOWS = RESULTS / "flows"
 
 
 class Data(NamedTuple):
@@ -40,15 +37,18 @@ class Data(NamedTuple):
     latent_size: int
     hidden: tuple[int, ...]
     before: int  # epochs of the plain VAE that all start from
-    budgets: tuple[float, ...]  # seconds of training after it
+    budgets: tuple[float, ...]  # seconds of training after it; the last for `LONGER` alone
     points: int  # test points
-    num_samples: int  # of the NLL
+    num_samples: int  # of the NLL; ten times as many without a flow, where one costs as much less
 
 
 DATA = {
-    "mnist": Data(20, (400,), 15, (20.0, 40.0, 80.0), 500, 200),
-    "digits": Data(20, (400,), 60, (2.0, 4.0, 8.0), 180, 500),
+    "mnist": Data(20, (400,), 15, (20.0, 40.0, 80.0, 160.0), 500, 200),
+    "digits": Data(20, (400,), 60, (2.0, 4.0, 8.0, 16.0), 180, 500),
 }
+
+
+LONGER = ("vae", "iwae 5", "iwae 5, doubly", "uha 4", "dais 4", "dais 8")
 
 
 class Setting(NamedTuple):
@@ -93,13 +93,10 @@ class World:
     """A data set, split and binarised as the program does it."""
 
     def __init__(self, name: str, data_dir: str):
-        source = load_source(name, data_dir=data_dir)
-        parts = split(source)
+        parts = parts_of(name, data_dir=data_dir)
         self.options = DATA[name]
-        self.train = Examples(source.x, parts.train, source.scale)
-        test = binarise_once(Examples(source.x, parts.test, source.scale), "test")
-        spaced = np.unique(np.linspace(0, len(test) - 1, self.options.points).astype(int))
-        self.test = test[spaced]
+        self.train = parts.train
+        self.test = spaced(parts.test, self.options.points)
 
     def start(self, seed: int) -> hvax.VAE:
         """The plain VAE before any training."""
@@ -133,11 +130,12 @@ class World:
         )
 
     def score(self, model: Any) -> dict[str, float]:
+        ten = 1 if isinstance(model, hvax.HVAE) else 10
         found = hvax.evaluate(
             model,
             self.test,
             key=jax.random.key(0),
-            num_samples=self.options.num_samples,
+            num_samples=ten * self.options.num_samples,
             progress=False,
         )
         return {
@@ -147,10 +145,6 @@ class World:
             "untrusted": found.untrusted,
             "distance": found.distance,
         }
-
-
-def binary(x: jax.Array, *, key: jax.Array) -> jax.Array:
-    return jax.random.bernoulli(key, x).astype(jnp.float32)
 
 
 def paces(world: World, names: list[str], rounds: int = 3, updates: int = 100) -> dict[str, float]:
@@ -177,7 +171,8 @@ def run(
     model = _model(hvax.load(folder / f"vae-{seed}"), setting)
     run_dir = folder / "checkpoints" / f"{name}-{seed}"
     curve = [{"seconds": 0.0, "epochs": 0, **world.score(model)}]
-    for budget in world.options.budgets:
+    budgets = world.options.budgets
+    for budget in budgets if name in LONGER else budgets[:-1]:
         epochs = max(1, round(budget / pace))
         fitted = world.fit(
             model,
@@ -200,7 +195,7 @@ def run(
 
 
 def run_all(data: str, data_dir: str, seeds: list[int], only: list[str]) -> None:
-    world, folder = World(data, data_dir), RESULTS / data
+    world, folder = World(data, data_dir), FLOWS / data
     pace = json.loads((folder / "pace.json").read_text())["seconds"]
     todo = [
         (name, setting, seed)
@@ -228,8 +223,7 @@ def run_all(data: str, data_dir: str, seeds: list[int], only: list[str]) -> None
 
 def measure_pace(data: str, data_dir: str, only: list[str]) -> None:
     """Into pace.json, where what is known stays unless it is undercut."""
-    path = RESULTS / data / "pace.json"
-    path.parent.mkdir(parents=True, exist_ok=True)
+    path = FLOWS / data / "pace.json"
     known = json.loads(path.read_text())["seconds"] if path.exists() else {}
     found = paces(World(data, data_dir), only or list(settings()))
     record = {
@@ -240,15 +234,8 @@ def measure_pace(data: str, data_dir: str, only: list[str]) -> None:
     write(path, record)
 
 
-def write(path: Path, record: Any) -> None:
-    """JSON, whole or not at all."""
-    beside = path.with_suffix(".new")
-    beside.write_text(json.dumps(record, indent=1) + "\n")
-    os.replace(beside, path)
-
-
 def results(data: str) -> Iterator[dict[str, Any]]:
-    for path in sorted((RESULTS / data).glob("*-*.json")):
+    for path in sorted((FLOWS / data).glob("*-*.json")):
         yield json.loads(path.read_text())
 
 

@@ -25,9 +25,9 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from tqdm import tqdm
 
 import hvax
-from experiments.flows import FIGURES, write
+from experiments.common import FIGURES, RESULTS, write
 
-RESULTS = Path(__file__).parent / "results" / "gaussian"
+GAUSSIAN = RESULTS / "gaussian"
 
 DIMENSIONS = (1, 2, 3, 5, 11, 25, 51, 101, 201, 301)
 N, DATA_SETS, DRAWS = 10_000, 10, 10
@@ -260,7 +260,6 @@ def train(method: str, d: int, bar: tqdm) -> dict[str, Any]:
 
 
 def run() -> None:
-    RESULTS.mkdir(parents=True, exist_ok=True)
     todo = [(method, d) for d in DIMENSIONS for method in METHODS if not _path(method, d).exists()]
     with tqdm(total=len(todo) * ITERATIONS, unit="step", unit_scale=True) as bar:
         for method, d in todo:
@@ -269,7 +268,7 @@ def run() -> None:
 
 
 def _path(method: str, d: int) -> Path:
-    return RESULTS / f"{method.replace(', ', '-').replace(' ', '')}-{d}.json"
+    return GAUSSIAN / f"{method.replace(', ', '-').replace(' ', '')}-{d}.json"
 
 
 # Figures and table

@@ -22,7 +22,8 @@ import numpy as np
 from tqdm import tqdm
 
 import hvax
-from experiments.flows import RESULTS, World, write
+from experiments.common import RESULTS, write
+from experiments.flows import World
 
 DRAWS = (1, 5, 20)
 FLOWS: dict[str, Callable[[], hvax.HamiltonianFlow] | None] = {
@@ -109,7 +110,7 @@ def main() -> None:
     parser.add_argument("--repetitions", type=int, default=100)
     parser.add_argument("--draw", action="store_true", help="the table of what was measured")
     options = parser.parse_args()
-    path = RESULTS / "gradient_noise.json"
+    path = RESULTS / "flows" / "gradient_noise.json"
     if not options.draw:
         rows = measure(options.data_dir, options.repetitions)
         write(path, rows)

@@ -23,10 +23,8 @@ import numpy as np
 import optax
 
 import hvax
-from experiments.flows import RESULTS, binary, write
-from hvax.data import Examples, binarise_once, load_source, split
+from experiments.common import BATCH, RESULTS, binary, parts_of, write
 
-BATCH = 100
 PUBLISHED = {  # test bounds after 100 epochs
     "uha": {1: -93.4, 8: -89.8, 16: -88.8, 32: -88.1, 64: -87.6},
     "iw": {1: -93.4, 8: -90.5, 16: -89.9, 32: -89.4, 64: -89.0},
@@ -41,18 +39,14 @@ def main() -> None:
     parser.add_argument("--sizes", type=int, nargs="+", default=[1, 8], help="K")
     parser.add_argument("--table", action="store_true", help="the table of what was run")
     options = parser.parse_args()
-    folder = RESULTS.parent / "uha"
+    folder = RESULTS / "uha"
     if not options.table:
-        folder.mkdir(parents=True, exist_ok=True)
         _run(options, folder)
     print(table([json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))]))
 
 
 def _run(options: argparse.Namespace, folder: Path) -> None:
-    source = load_source("mnist", data_dir=options.data_dir)
-    parts = split(source)
-    train = Examples(source.x, parts.train, source.scale)
-    test = np.asarray(binarise_once(Examples(source.x, parts.test, source.scale), "test"))
+    train, _, test = parts_of("mnist", data_dir=options.data_dir)
     fit = partial(
         hvax.fit, data=train, batch_size=BATCH, transform=binary, resume=True, save_seconds=60
     )
