@@ -8,7 +8,12 @@ import pytest
 from settings_for_tests import QUICK, settings
 
 TESTS = Path(__file__).parent
-COMPILED_QUICKLY = ("commands/", "report/", "training/")  # little is computed there
+COMPILED_QUICKLY = (
+    "commands/",
+    "report/",
+    "training/",
+    "test_experiments.py",
+)  # little is computed there
 # The program sets its precision itself, and a page looks the same: once is enough.
 IN_ONE_PRECISION = (
     "commands/",
@@ -16,6 +21,7 @@ IN_ONE_PRECISION = (
     "test_cli.py",
     "test_docs.py",
     "test_endings.py",
+    "test_experiments.py",
     "test_golden.py",
     "test_torture.py",
 )
