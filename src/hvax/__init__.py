@@ -5,6 +5,8 @@ files, and the program `hvax` trains from the command line.
 """
 
 from hvax.data.examples import Examples as Examples
+from hvax.evaluation.ais import AIS as AIS
+from hvax.evaluation.ais import annealed_importance_sampling as annealed_importance_sampling
 from hvax.evaluation.evaluate import Evaluation as Evaluation
 from hvax.evaluation.evaluate import evaluate as evaluate
 from hvax.hamiltonian.bridge import AbstractBridge as AbstractBridge
