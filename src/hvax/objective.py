@@ -83,7 +83,7 @@ def loss(
 
     With S = `num_samples` > 1 it is -mean log (1/S) sum_s w_s, and the outputs have an axis of S
     draws ahead of the batch's. `estimator="doubly"` takes the doubly reparameterised gradient of
-    either, which has the same expectation and, in a plain VAE's encoder, less noise (docs/flows.md);
+    either, with the same expectation and, in a plain VAE's encoder, less noise (docs/flows.md);
     it is for the bound alone, without prefactors and regularisation.
 
     `kl="analytic"` subtracts from log w the noise of log p(z_0) - log q(z_0 | x) about its mean
