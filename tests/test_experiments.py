@@ -116,10 +116,11 @@ def test_a_planar_flows_density_is_that_of_its_jacobian(x64):
 
 
 def test_the_gaussian_experiment_small(x64, elsewhere, monkeypatch):
-    """One dimension, four methods, a few steps; a second run reads what is there, and the figures
+    """One dimension, five methods, a few steps; a second run reads what is there, and the figures
     and the table come of it."""
     monkeypatch.setattr(gaussian, "DIMENSIONS", (51,))
     kinds = ("HVAE, K = 1", "HVAE, K = 1, no tempering", "planar flow, K = 1", "mean field")
+    kinds += ("mean field, reused",)
     monkeypatch.setattr(gaussian, "METHODS", {name: gaussian.METHODS[name] for name in kinds})
     monkeypatch.setattr(gaussian, "DATA_SETS", 2)
     monkeypatch.setattr(gaussian, "ITERATIONS", 4)
