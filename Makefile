@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint torture bench torch wheel clean
+.PHONY: demo test lint torture bench torch paper-gaussian wheel clean
 
 demo: $(VENV)/installed
 	$(BIN)/hvax train digits
@@ -41,6 +41,10 @@ bench: $(VENV)/installed-test
 torch:
 	$(PYTHON) -m venv .venv-torch
 	.venv-torch/bin/python -m pip install --quiet torch==2.13.0 numpy
+
+# The paper's Gaussian experiment: half an hour; docs/paper.md shows what comes of it.
+paper-gaussian: $(VENV)/installed
+	$(BIN)/python -m experiments.gaussian
 
 # The wheel, built, installed on its own, and tried outside the source tree.
 wheel: $(VENV)/installed-test

@@ -4,17 +4,17 @@
     python -m experiments.flows run --data mnist --data-dir data   # a JSON file for each run
     python -m experiments.flows draw --data mnist                  # docs/figures/flows-mnist.png
 
-All settings of a seed start from one plain VAE, which the run trains first, and go on for as many
-epochs as fit into the same seconds. Seconds are counted by the pace: every setting's seconds of an
-epoch, measured in turn on an idle machine. So the runs themselves may share a machine, and be
-stopped and started: what is there already is not run again.
+Every setting has the same seconds in all. It spends three quarters of them as the plain VAE of its
+seed and the rest as itself, but for those called "throughout", which are themselves from the start.
+Seconds are counted by the pace: every setting's seconds of an epoch, measured in turn on an idle
+machine. So the runs themselves may share a machine, and be stopped and started: what is there
+already is not run again.
 """
 
 import argparse
 import json
 import os
 import platform
-import shutil
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -36,15 +36,14 @@ class Data(NamedTuple):
 
     latent_size: int
     hidden: tuple[int, ...]
-    before: int  # epochs of the plain VAE that all start from
-    budgets: tuple[float, ...]  # seconds of training after it; the last for `LONGER` alone
+    budgets: tuple[float, ...]  # seconds of training in all; the last for `LONGER` alone
     points: int  # test points
     num_samples: int  # of the NLL; ten times as many without a flow, where one costs as much less
 
 
 DATA = {
-    "mnist": Data(20, (400,), 15, (20.0, 40.0, 80.0, 160.0), 500, 200),
-    "digits": Data(20, (400,), 60, (2.0, 4.0, 8.0, 16.0), 180, 500),
+    "mnist": Data(20, (400,), (40.0, 80.0, 160.0, 320.0), 500, 200),
+    "digits": Data(20, (400,), (2.0, 4.0, 8.0, 16.0), 180, 500),
 }
 
 
@@ -52,11 +51,12 @@ LONGER = ("vae", "iwae 5", "iwae 5, doubly", "uha 4", "dais 4", "dais 8")
 
 
 class Setting(NamedTuple):
-    """How a run goes on from the plain VAE."""
+    """How a run ends that begins as a plain VAE."""
 
     flow: Callable[[], hvax.HamiltonianFlow] | None
     num_samples: int = 1
     estimator: str = "standard"
+    share: float = 0.25  # of all seconds
 
     @property
     def of_fit(self) -> dict[str, Any]:
@@ -76,6 +76,7 @@ def settings() -> dict[str, Setting]:
         found[f"uha {K}"] = Setting(partial(hvax.HamiltonianFlow.uha, K))
         found[f"dais {K}"] = Setting(partial(hvax.HamiltonianFlow.dais, K))
     found["dais 4, 5 draws"] = Setting(partial(hvax.HamiltonianFlow.dais, 4), 5)
+    found["dais 4, throughout"] = Setting(partial(hvax.HamiltonianFlow.dais, 4), share=1.0)
     return found
 
 
@@ -117,7 +118,7 @@ class World:
         x: Any = None,
         **options: Any,
     ) -> hvax.Fit:
-        return hvax.fit(
+        fitted = hvax.fit(
             model,
             self.train if x is None else x,
             epochs=epochs,
@@ -128,6 +129,9 @@ class World:
             progress=False,
             **options,
         )
+        if fitted.ended != "finished":
+            raise SystemExit(f"{fitted.ended}; the same command goes on.")
+        return fitted
 
     def score(self, model: Any) -> dict[str, float]:
         ten = 1 if isinstance(model, hvax.HVAE) else 10
@@ -164,30 +168,61 @@ def _model(vae: hvax.VAE, setting: Setting) -> hvax.VAE | hvax.HVAE:
     return vae if setting.flow is None else hvax.HVAE(vae, setting.flow())
 
 
+def raise_plain(world: World, seed: int, ages: set[int], folder: Path) -> dict[int, hvax.VAE]:
+    """The plain VAE of a seed after so many epochs: one training, looked at on its way."""
+    found = {0: world.start(seed)}
+    for age in sorted(ages - {0}):
+        path = folder / f"vae-{seed}" / str(age)
+        if not path.exists():
+            fitted = world.fit(
+                found[0],
+                age,
+                seed=seed,
+                run_dir=folder / "checkpoints" / f"vae-{seed}",
+                resume=True,
+                save_seconds=1e9,
+            )
+            hvax.save(fitted.model, path)
+        found[age] = hvax.load(path)
+    return found
+
+
+class Stop(NamedTuple):
+    """How long a setting trains for a budget."""
+
+    plain_epochs: int
+    epochs: int
+    seconds: float
+
+
+def stops(world: World, name: str, pace: dict[str, float]) -> list[Stop]:
+    """One for each budget of a setting."""
+    budgets, share = world.options.budgets, settings()[name].share
+    found = []
+    for budget in budgets if name in LONGER else budgets[:-1]:
+        if name == "vae":
+            plain, epochs = round(budget / pace["vae"]), 0
+        else:
+            plain = round((1 - share) * budget / pace["vae"])
+            epochs = max(1, round(share * budget / pace[name]))
+        found.append(Stop(plain, epochs, plain * pace["vae"] + epochs * pace[name]))
+    return found
+
+
 def run(
-    world: World, name: str, setting: Setting, seed: int, folder: Path, pace: float
+    world: World, name: str, seed: int, vaes: dict[int, hvax.VAE], pace: dict[str, float]
 ) -> dict[str, Any]:
     """The curve of one setting: its scores after each budget of seconds."""
-    model = _model(hvax.load(folder / f"vae-{seed}"), setting)
-    run_dir = folder / "checkpoints" / f"{name}-{seed}"
-    curve = [{"seconds": 0.0, "epochs": 0, **world.score(model)}]
-    budgets = world.options.budgets
-    for budget in budgets if name in LONGER else budgets[:-1]:
-        epochs = max(1, round(budget / pace))
-        fitted = world.fit(
-            model,
-            epochs,
-            seed=seed + 1,
-            **setting.of_fit,
-            run_dir=run_dir,
-            resume=True,
-            save_seconds=1e9,
-        )
-        curve.append({"seconds": epochs * pace, "epochs": epochs, **world.score(fitted.model)})
-    shutil.rmtree(run_dir)
+    setting, curve = settings()[name], []
+    for stop in stops(world, name, pace):
+        model: Any = vaes[stop.plain_epochs]
+        if stop.epochs:
+            start = _model(model, setting)
+            model = world.fit(start, stop.epochs, seed=seed + 1, **setting.of_fit).model
+        curve.append({**stop._asdict(), **world.score(model)})
     record = {"setting": name, "seed": seed, "hvax": hvax.__version__, "curve": curve}
-    if isinstance(fitted.model, hvax.HVAE):
-        flow = fitted.model.flow
+    if isinstance(model, hvax.HVAE):
+        flow = model.flow
         record["step_sizes"] = np.asarray(flow.step_sizes).tolist()
         record["bridge"] = flow.bridge and np.asarray(flow.bridge.weights(flow.num_steps)).tolist()
         record["eta"] = flow.eta and float(flow.eta.value)
@@ -197,27 +232,30 @@ def run(
 def run_all(data: str, data_dir: str, seeds: list[int], only: list[str]) -> None:
     world, folder = World(data, data_dir), FLOWS / data
     pace = json.loads((folder / "pace.json").read_text())["seconds"]
-    todo = [
-        (name, setting, seed)
-        for seed in seeds
-        for name, setting in settings().items()
-        if (not only or name in only) and not (folder / f"{name}-{seed}.json").exists()
-    ]
-    if unknown := sorted({name for name, _, _ in todo} - pace.keys()):
+    chosen = only or list(settings())
+    for name in chosen:
+        if name.endswith(", throughout"):
+            pace[name] = pace[name.removesuffix(", throughout")]
+    if unknown := sorted({"vae", *chosen} - pace.keys()):
         raise SystemExit(f"no pace is known of {', '.join(unknown)}: measure it first.")
-    for seed in seeds:
-        if not (folder / f"vae-{seed}").exists():
-            fitted = world.fit(world.start(seed), world.options.before, seed=seed)
-            hvax.save(fitted.model, folder / f"vae-{seed}")
+    todo = [
+        (name, seed)
+        for seed in seeds
+        for name in chosen
+        if not (folder / f"{name}-{seed}.json").exists()
+    ]
+    shares = {1.0, *(1 - setting.share for setting in settings().values())}
+    ages = {round(share * b / pace["vae"]) for share in shares for b in world.options.budgets}
     with tqdm(todo, unit="run") as bar:
-        for name, setting, seed in bar:
+        for name, seed in bar:
             bar.set_description(f"{name}, seed {seed}")
-            record = run(world, name, setting, seed, folder, pace[name])
+            vaes = raise_plain(world, seed, ages, folder)
+            record = run(world, name, seed, vaes, pace)
             write(folder / f"{name}-{seed}.json", record)
             end = record["curve"][-1]
             bar.write(
-                f"{name:16} seed {seed}: ELBO {end['elbo']:.2f}, NLL {end['nll']:.2f} after "
-                f"{end['seconds']:.0f} s, {end['epochs']} epochs"
+                f"{name:18} seed {seed}: ELBO {end['elbo']:.2f}, NLL {end['nll']:.2f} after "
+                f"{end['seconds']:.0f} s, {end['plain_epochs']} + {end['epochs']} epochs"
             )
 
 
