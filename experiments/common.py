@@ -54,3 +54,9 @@ def write(path: Path, record: Any) -> None:
     beside = path.with_suffix(".new")
     beside.write_text(json.dumps(record, indent=1) + "\n")
     os.replace(beside, path)
+
+
+def over(values: list[float]) -> str:
+    """Mean ± standard deviation over seeds."""
+    spread = f" ± {np.std(values, ddof=1):.2f}" if len(values) > 1 else ""
+    return f"{np.mean(values):.2f}{spread}"

@@ -2,13 +2,15 @@
 
     python -m experiments.flows pace --data mnist --data-dir data  # seconds of an epoch of each
     python -m experiments.flows run --data mnist --data-dir data   # a JSON file for each run
+    python -m experiments.flows ais --data mnist --data-dir data   # AIS of what each ended with
     python -m experiments.flows draw --data mnist                  # docs/figures/flows-mnist.png
 
 Every setting has the same seconds in all. It spends three quarters of them as the plain VAE of its
 seed and the rest as itself, but for those called "throughout", which are themselves from the start.
 Seconds are counted by the pace: every setting's seconds of an epoch, measured in turn on an idle
 machine. So the runs themselves may share a machine, and be stopped and started: what is there
-already is not run again.
+already is not run again. What a setting has after its last budget is kept under checkpoints/, and
+`ais` adds its likelihood by annealed importance sampling, which favours no setting's own proposal.
 """
 
 import argparse
@@ -26,7 +28,7 @@ import optax
 from tqdm import tqdm
 
 import hvax
-from experiments.common import BATCH, FIGURES, RESULTS, binary, parts_of, spaced, write
+from experiments.common import BATCH, FIGURES, RESULTS, binary, over, parts_of, spaced, write
 
 FLOWS = RESULTS / "flows"
 
@@ -47,6 +49,7 @@ DATA = {
 }
 
 
+AIS_POINTS = 100
 LONGER = ("vae", "iwae 5", "iwae 5, doubly", "uha 4", "dais 4", "dais 8")
 
 
@@ -211,8 +214,8 @@ def stops(world: World, name: str, pace: dict[str, float]) -> list[Stop]:
 
 def run(
     world: World, name: str, seed: int, vaes: dict[int, hvax.VAE], pace: dict[str, float]
-) -> dict[str, Any]:
-    """The curve of one setting: its scores after each budget of seconds."""
+) -> tuple[dict[str, Any], Any]:
+    """The curve of one setting, its scores after each budget of seconds, and its last model."""
     setting, curve = settings()[name], []
     for stop in stops(world, name, pace):
         model: Any = vaes[stop.plain_epochs]
@@ -226,7 +229,7 @@ def run(
         record["step_sizes"] = np.asarray(flow.step_sizes).tolist()
         record["bridge"] = flow.bridge and np.asarray(flow.bridge.weights(flow.num_steps)).tolist()
         record["eta"] = flow.eta and float(flow.eta.value)
-    return record
+    return record, model
 
 
 def run_all(data: str, data_dir: str, seeds: list[int], only: list[str]) -> None:
@@ -250,13 +253,44 @@ def run_all(data: str, data_dir: str, seeds: list[int], only: list[str]) -> None
         for name, seed in bar:
             bar.set_description(f"{name}, seed {seed}")
             vaes = raise_plain(world, seed, ages, folder)
-            record = run(world, name, seed, vaes, pace)
+            record, model = run(world, name, seed, vaes, pace)
+            hvax.save(model, _ended_with(folder, name, seed))
             write(folder / f"{name}-{seed}.json", record)
             end = record["curve"][-1]
             bar.write(
                 f"{name:18} seed {seed}: ELBO {end['elbo']:.2f}, NLL {end['nll']:.2f} after "
                 f"{end['seconds']:.0f} s, {end['plain_epochs']} + {end['epochs']} epochs"
             )
+
+
+def _ended_with(folder: Path, name: str, seed: int) -> Path:
+    return folder / "checkpoints" / f"{name}-{seed}"
+
+
+def anneal_all(data: str, data_dir: str, seeds: list[int], only: list[str]) -> None:
+    """The likelihood of each last model by AIS, from its encoder, added to its record."""
+    world, folder = World(data, data_dir), FLOWS / data
+    test = spaced(world.test, AIS_POINTS)
+    for record in list(results(data)):
+        name, seed = record["setting"], record["seed"]
+        if seed not in seeds or (only and name not in only) or "ais" in record:
+            continue
+        found = hvax.annealed_importance_sampling(
+            hvax.load(_ended_with(folder, name, seed)),
+            test,
+            key=jax.random.key(0),
+            start="posterior",
+            num_temperatures=500,
+        )
+        nll = -found.lower
+        record["ais"] = {
+            "nll": float(nll.mean()),
+            "points": len(nll),
+            "acceptance": found.acceptance,
+            "each": nll.round(3).tolist(),
+        }
+        write(folder / f"{name}-{seed}.json", record)
+        print(f"{name:18} seed {seed}: NLL {nll.mean():.2f} by AIS", flush=True)
 
 
 def measure_pace(data: str, data_dir: str, only: list[str]) -> None:
@@ -277,25 +311,37 @@ def results(data: str) -> Iterator[dict[str, Any]]:
         yield json.loads(path.read_text())
 
 
-def table(data: str) -> str:
-    """Mean and standard deviation over seeds after the last budget, as Markdown."""
-    by_name: dict[str, list[dict[str, Any]]] = {}
+def by_setting(data: str) -> dict[str, list[dict[str, Any]]]:
+    """The runs of each setting, a seed each, in the order of `settings`."""
+    found: dict[str, list[dict[str, Any]]] = {name: [] for name in settings()}
     for record in results(data):
-        by_name.setdefault(record["setting"], []).append(record)
-    lines = ["| setting | seeds | seconds | epochs | ELBO | NLL |", "|---|---|---|---|---|---|"]
-    for name in [name for name in settings() if name in by_name]:
-        ends = [record["curve"][-1] for record in by_name[name]]
+        found[record["setting"]].append(record)
+    return {name: records for name, records in found.items() if records}
 
-        def over(key: str, ends: list[dict[str, float]] = ends) -> str:
-            values = np.array([end[key] for end in ends])
-            spread = f" ± {values.std(ddof=1):.2f}" if len(values) > 1 else ""
-            return f"{values.mean():.2f}{spread}"
 
-        seconds, epochs = (np.mean([end[key] for end in ends]) for key in ("seconds", "epochs"))
-        lines.append(
-            f"| {name} | {len(ends)} | {seconds:.0f} | {epochs:.0f} | {over('elbo')} | "
-            f"{over('nll')} |"
-        )
+def table(data: str) -> str:
+    """Mean and standard deviation over seeds at the last two budgets, as Markdown."""
+    lines = [
+        "| setting | seeds | seconds | plain epochs + its own | ELBO | NLL | NLL by AIS |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    budgets = DATA[data].budgets
+    for at in (len(budgets) - 2, len(budgets) - 1):
+        for name, records in by_setting(data).items():
+            points = [r["curve"][at] for r in records if at < len(r["curve"])]
+            if not points:
+                continue
+            last = at == len(records[0]["curve"]) - 1
+            ais = [r["ais"]["nll"] for r in records if last and "ais" in r]
+            seconds, plain, own = (
+                np.mean([point[key] for point in points])
+                for key in ("seconds", "plain_epochs", "epochs")
+            )
+            lines.append(
+                f"| {name} | {len(points)} | {seconds:.0f} | {plain:.0f} + {own:.0f} | "
+                f"{over([p['elbo'] for p in points])} | {over([p['nll'] for p in points])} | "
+                f"{over(ais) if ais else '–'} |"
+            )
     return "\n".join(lines)
 
 
@@ -303,15 +349,12 @@ def draw(data: str) -> Path:
     """ELBO and NLL against seconds, a line per setting, seeds averaged, with their range."""
     import matplotlib.pyplot as plt
 
-    by_name: dict[str, list[dict[str, Any]]] = {}
-    for record in results(data):
-        by_name.setdefault(record["setting"], []).append(record)
     colours = {"vae": "0.35", "iwae": "tab:orange", "hvae": "tab:green", "uha": "tab:blue"}
     styles = {"1": ":", "4": "-", "5": "-", "8": "--", "16": "-.", "20": "--"}
     figure, axes = plt.subplots(1, 2, figsize=(11, 4.2), layout="constrained")
-    for name in [name for name in settings() if name in by_name]:
+    for name, records in by_setting(data).items():
         kind, _, size = name.split(",")[0].partition(" ")
-        curves = [record["curve"] for record in by_name[name]]
+        curves = [record["curve"] for record in records]
         seconds = np.mean([[point["seconds"] for point in curve] for curve in curves], axis=0)
         for axis, key in zip(axes, ("elbo", "nll"), strict=True):
             values = np.array([[point[key] for point in curve] for curve in curves])
@@ -320,7 +363,7 @@ def draw(data: str) -> Path:
             axis.plot(seconds, values.mean(0), style, color=colour, label=name, lw=1.5)
             axis.fill_between(seconds, values.min(0), values.max(0), color=colour, alpha=0.1, lw=0)
     for axis, title in zip(axes, ("ELBO", "NLL"), strict=True):
-        axis.set(xlabel="seconds of training after the plain VAE's", ylabel=f"test {title}, nats")
+        axis.set(xlabel="seconds of training in all", ylabel=f"test {title}, nats")
         axis.grid(alpha=0.3)
     axes[1].legend(fontsize=7.5, ncols=2)
     FIGURES.mkdir(exist_ok=True)
@@ -331,7 +374,7 @@ def draw(data: str) -> Path:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
-    parser.add_argument("what", choices=("pace", "run", "draw"))
+    parser.add_argument("what", choices=("pace", "run", "ais", "draw"))
     parser.add_argument("--data", choices=tuple(DATA), default="mnist")
     parser.add_argument("--data-dir", default="data")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
@@ -342,6 +385,8 @@ def main() -> None:
         return
     if options.what == "run":
         run_all(options.data, options.data_dir, options.seeds, options.only)
+    elif options.what == "ais":
+        anneal_all(options.data, options.data_dir, options.seeds, options.only)
     else:
         print(draw(options.data))
     print(table(options.data))

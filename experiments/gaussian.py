@@ -339,6 +339,7 @@ def draw() -> list[Path]:
             place.errorbar(d, mean, error, fmt=style, color=f"C{number}", label=method, lw=1.4)
         for dimension, value in PUBLISHED.get(method, {}).items():
             axis.plot(dimension, value, "x", color=f"C{number}")
+    axis.plot([], [], "x", color="0.3", label="published")
     axis.plot(DIMENSIONS, DIMENSIONS, color="0.6", lw=0.8, label="d: what Δ̂ = x̄ leaves")
     for place, title in (
         (axis, "|Δ̂ − Δ|² + |σ̂ − σ|²"),

@@ -28,7 +28,7 @@ import numpy as np
 import optax
 
 import hvax
-from experiments.common import BATCH, RESULTS, Parts, binary, parts_of, spaced, write
+from experiments.common import BATCH, RESULTS, Parts, binary, over, parts_of, spaced, write
 from hvax.data import Examples
 
 MNIST = RESULTS / "mnist"
@@ -278,12 +278,6 @@ def table() -> str:
 def _order(records: list[dict[str, Any]]) -> tuple[Any, ...]:
     config = Config(**records[0]["config"])
     return config.network, config.recipe, -np.mean([record["nll"] for record in records])
-
-
-def over(values: list[float]) -> str:
-    """Mean ± standard deviation over seeds."""
-    spread = f" ± {np.std(values, ddof=1):.2f}" if len(values) > 1 else ""
-    return f"{np.mean(values):.2f}{spread}"
 
 
 def main() -> None:
