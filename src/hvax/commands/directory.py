@@ -1,7 +1,7 @@
 """A run directory: claimed when a run starts, opened by every later command.
 
 runs/NAME/config.json       format version, every option, what was read, versions
-runs/NAME/metrics.jsonl     one JSON object per epoch
+runs/NAME/metrics.jsonl     one JSON object per epoch (of the flow, where it is turned on later)
 runs/NAME/skipped.jsonl     one JSON object per update that was left out
 runs/NAME/model/            the best model by validation ELBO (hvax.load opens it)
 runs/NAME/checkpoints/      what `hvax train --resume` goes on from
@@ -187,6 +187,17 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
             if i < len(lines) - 1:
                 raise ValueError(f"{path} is damaged in line {i + 1}: {error}.") from error
     return whole
+
+
+def read_history(path: Path) -> list[dict[str, Any]]:
+    """The metrics of all epochs of the run in a directory, those before its flow among them."""
+    before = read_metrics(path / BEFORE_FLOW / METRICS)
+    return followed_by(before, read_metrics(path / METRICS))
+
+
+def followed_by(before: list[dict[str, Any]], after: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Two trainings as one: epochs count on."""
+    return before + [row | {"epoch": row["epoch"] + len(before)} for row in after]
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -15,15 +15,14 @@ from hvax.commands.directory import (
     RESULTS,
     Run,
     open_run,
+    read_history,
     read_json,
-    read_metrics,
 )
 from hvax.commands.select import new_file, run_data
 from hvax.config import WriteReport
 from hvax.data.examples import Examples
 from hvax.evaluation.evaluate import Evaluation
 from hvax.report.report import Report, write_report
-from hvax.training.folder import METRICS
 
 # Runs from before the bridges do not name the last two.
 _NUMBERS = {field.name for field in dataclasses.fields(Evaluation)} - {"per_point", "bridge", "eta"}
@@ -59,11 +58,11 @@ def report_on(run: Run, test: Examples, labels: NDArray[Any] | None, path: Path)
             test=test,
             labels=labels,
             evaluation=_whole({**own, **(again or {})}, run.path),
-            history=read_metrics(run.path / METRICS),
+            history=read_history(run.path),
             baseline=None
             if beside is None
             else _whole({**beside, **(beside_again or {})}, baseline),
-            baseline_history=[] if beside is None else read_metrics(baseline / METRICS),
+            baseline_history=[] if beside is None else read_history(baseline),
             difference=trained.get("difference") if beside is not None and as_trained else None,
             options=run.options,
         ),

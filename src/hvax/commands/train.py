@@ -22,6 +22,7 @@ from hvax.commands.directory import (
     REPORT,
     RESULTS,
     claimed,
+    followed_by,
     open_run,
     write_json,
 )
@@ -104,7 +105,7 @@ def _fitted(config: Train, name: str, model: PyTree, parts: Parts, folder: Path)
     after = _fit(config, name, flowing, parts, folder, epochs - first)
     done = len(before.history)
     return after._replace(
-        history=before.history + [row | {"epoch": row["epoch"] + done} for row in after.history],
+        history=followed_by(before.history, after.history),
         best_epoch=after.best_epoch + done,
         skipped=before.skipped + after.skipped,
         seconds_compiling=before.seconds_compiling + after.seconds_compiling,
