@@ -226,7 +226,7 @@ def test_the_curves_small(elsewhere, monkeypatch):
 
 def test_the_table_of_the_published_setting():
     """An importance weighted bound and a flow's beside the published ones."""
-    record = {"K": 8, "vae_epochs": 200, "epochs": 10, "bound": -90.0, "nll": 88.0}
+    record = {"K": 8, "vae_epochs": 200, "epochs": 10, "rate": 1e-4, "bound": -90.0, "nll": 88.0}
     record |= {"nll_there": 88.1, "nll_by_ais": 88.2}
     lines = uha.table([{"kind": "uha", **record}, {"kind": "iw", **record}]).splitlines()
     assert "-89.8" in lines[2] and "-90.5" in lines[3]
