@@ -9,6 +9,7 @@ import pytest
 
 import hvax
 from hvax.cli import main
+from hvax.commands.directory import read_history
 from hvax.hamiltonian.bridge import FixedBridge, LearnedBridge
 from hvax.hamiltonian.integrator import PositionVerlet
 from hvax.models.vae import VAE
@@ -72,20 +73,25 @@ def test_the_options_of_a_flow(here):
 
 
 def test_a_run_from_before_there_was_a_family(here):
-    """Its config.json names neither flow nor units nor a rate of the flow's: they were the
-    Hamiltonian VAE's, the latent space's and the networks', and it goes on with them."""
-    command = f"{TRAIN} --flow hvae --units latent --flow-rate 1 --no-report --run-dir run"
+    """Its config.json names neither flow nor units nor a rate or a first epoch of the flow's: they
+    were the Hamiltonian VAE's, the latent space's, the networks' and 1, and it goes on with them.
+    """
+    command = f"{TRAIN} --flow hvae --units latent --flow-rate 1 --flow-from-epoch 1 --no-report"
+    command = f"{command} --run-dir run"
     assert program(command)[0] == 0
     file = here / "run" / "config.json"
     record = json.loads(file.read_text())
     for name in ("flow", "units", "leapfrog_steps", "bridge", "eta", "learn_eta"):
         del record["options"]["flow"][name]
-    del record["options"]["train"]["flow_rate"]
+    for name in ("flow_rate", "flow_from_epoch"):
+        del record["options"]["train"][name]
     file.write_text(json.dumps(record))
     assert program("train bits.npy --run-dir run --resume --epochs 3")[0] == 0
     assert hvax.load("run/model").flow.units == "latent"
     options = json.loads(file.read_text())["options"]
     assert options["flow"]["units"] == "latent" and options["train"]["flow_rate"] == 1.0
+    assert options["train"]["flow_from_epoch"] == 1
+    assert len(rows(here / "run" / "metrics.jsonl")) == 3
 
 
 def test_several_draws_in_training(here):
@@ -117,6 +123,26 @@ def test_a_warm_start_from_other_networks_is_refused(here, capfd):
     said = capfd.readouterr().err
     assert "--warm-start first holds other networks" in said and "is (4,), here (5,)" in said
     assert not (here / "run").exists()
+
+
+def test_by_default_a_flow_has_the_last_quarter_of_the_epochs(here):
+    """Of 5, 2 with it. A run that goes on for longer keeps the epoch in which it was turned on, and
+    the report draws all of them."""
+    assert program(f"{TRAIN} --epochs 5 --run-dir run")[0] == 0
+    config = here / "run" / "config.json"
+
+    def numbers():
+        found = [len(rows(here / "run" / f / "metrics.jsonl")) for f in ("before-flow", ".")]
+        return [*found, json.loads(config.read_text())["options"]["train"]["flow_from_epoch"]]
+
+    assert numbers() == [3, 2, 4]
+    history = read_history(here / "run")
+    assert [row["epoch"] for row in history] == [1, 2, 3, 4, 5]
+    assert history[:3] == rows(here / "run" / "before-flow" / "metrics.jsonl")
+    assert program("train bits.npy --run-dir run --resume --epochs 8")[0] == 0
+    assert numbers() == [3, 5, 4]
+    results = json.loads((here / "run" / "results.json").read_text())
+    assert results["hvae"]["epochs"] == results["vae"]["epochs"] == 8
 
 
 def test_a_flow_that_is_turned_on_later(here):

@@ -44,7 +44,10 @@ CONFIG, RESULTS, EVALUATION, REPORT, BASELINE, BEFORE_FLOW = (
     "before-flow",
 )
 # How the first runs were trained, whose config.json does not say so.
-_UNNAMED = {"flow": {"flow": "hvae", "units": "latent"}, "train": {"flow_rate": 1.0}}
+_UNNAMED = {
+    "flow": {"flow": "hvae", "units": "latent"},
+    "train": {"flow_rate": 1.0, "flow_from_epoch": 1},
+}
 # What a resumed run may have otherwise than the run that it goes on with.
 _FREE = {
     "run_dir", "overwrite", "resume", "strict", "progress", "report", "data.data_dir",

@@ -2,6 +2,7 @@
 
 import shlex
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +47,7 @@ def train(config: Train) -> int:
 
     Raises `ValueError`, `TypeError` and `OSError` for bad input, before anything is written.
     """
+    config = _decided(config)
     key = seed_key(config.train.seed)
     jax.config.update("jax_enable_x64", config.train.x64)
     parts = load_parts(config)
@@ -58,17 +60,25 @@ def train(config: Train) -> int:
         models = plain | {"hvae": build_hvae(config, vae)}
     build_optimiser(config)
     check_fit(vae, parts.train, parts.validation, Plan(**_plan(config)))
-    for name in ("num_samples", "test_points", "train_samples", "flow_from_epoch"):
+    for name in ("num_samples", "test_points", "train_samples"):
         count(getattr(config.train, name), f"--{name.replace('_', '-')}")
-    if config.train.flow_from_epoch > config.train.epochs:
-        raise ValueError(
-            f"--flow-from-epoch must be at most --epochs, {config.train.epochs}, got "
-            f"{config.train.flow_from_epoch}."
-        )
 
     with claimed(config, parts) as run_dir:
         print(_describe(config, parts))
         return _train(config, models, parts, run_dir)
+
+
+def _decided(config: Train) -> Train:
+    """The options with the epoch in which the flow is turned on, which a resumed run keeps."""
+    options, first = config.train, config.train.flow_from_epoch
+    epochs = count(options.epochs, "--epochs")
+    if config.model.model == "vae":
+        return config
+    if first is None:
+        first = 1 if options.warm_start is not None else epochs * 3 // 4 + 1
+    if count(first, "--flow-from-epoch") > epochs:
+        raise ValueError(f"--flow-from-epoch must be at most --epochs, {epochs}, got {first}.")
+    return replace(config, train=replace(options, flow_from_epoch=first))
 
 
 def _train(config: Train, models: Mapping[str, PyTree], parts: Parts, run_dir: Path) -> int:
@@ -95,14 +105,14 @@ def _train(config: Train, models: Mapping[str, PyTree], parts: Parts, run_dir: P
 
 def _fitted(config: Train, name: str, model: PyTree, parts: Parts, folder: Path) -> Fit:
     """A trained model: by way of its plain VAE, where the flow is turned on later."""
-    epochs, first = config.train.epochs, config.train.flow_from_epoch - 1
-    if not isinstance(model, HVAE) or first == 0:
+    epochs, first = config.train.epochs, config.train.flow_from_epoch or 1
+    if not isinstance(model, HVAE) or first == 1:
         return _fit(config, name, model, parts, folder, epochs)
-    before = _fit(config, "vae", model.vae, parts, folder / BEFORE_FLOW, first)
+    before = _fit(config, "vae", model.vae, parts, folder / BEFORE_FLOW, first - 1)
     if before.ended in _EXIT:
         return before
     flowing = build_hvae(config, before.model)
-    after = _fit(config, name, flowing, parts, folder, epochs - first)
+    after = _fit(config, name, flowing, parts, folder, epochs - first + 1)
     done = len(before.history)
     return after._replace(
         history=followed_by(before.history, after.history),
