@@ -126,7 +126,7 @@ class World:
             self.train if x is None else x,
             epochs=epochs,
             batch_size=BATCH,
-            optimiser=hvax.faster_flow(optax.adam(1e-3)),
+            optimiser=hvax.faster_flow(hvax.clip_outliers(optax.adam(1e-3))),
             transform=binary,
             seed=seed,
             progress=False,

@@ -150,7 +150,7 @@ def optimiser(config: Config, epochs: int, updates: int) -> optax.GradientTransf
     if config.recipe == "paper":
         return their_adamax(5e-4)
     rate = optax.warmup_cosine_decay_schedule(1e-5, 1e-3, updates, max(epochs, 2) * updates, 1e-5)
-    return hvax.faster_flow(optax.adam(rate))
+    return hvax.faster_flow(hvax.clip_outliers(optax.adam(rate)))
 
 
 class Trained(NamedTuple):

@@ -78,7 +78,9 @@ def _run(options: argparse.Namespace, folder: Path) -> None:
             fitted = fit(
                 model,
                 epochs=options.epochs,
-                optimiser=hvax.faster_flow(optax.adam(_rate(options, len(train)))),
+                optimiser=hvax.faster_flow(
+                    hvax.clip_outliers(optax.adam(_rate(options, len(train))))
+                ),
                 num_samples=K if kind == "iw" else 1,
                 seed=1,
                 run_dir=folder

@@ -384,6 +384,7 @@ BAD = [
     ("reals.npy --num-samples 0", "--num-samples must be >= 1, got 0"),
     ("reals.npy --test-points 0", "--test-points must be >= 1, got 0"),
     ("reals.npy --train-samples 0", "--train-samples must be >= 1, got 0"),
+    ("reals.npy --clip 1", "--clip must be finite and > 1, or 0, got 1.0"),
     ("reals.npy --flow-from-epoch 0", "--flow-from-epoch must be >= 1, got 0"),
     ("reals.npy --flow-from-epoch 4 --epochs 3", "at most --epochs, 3, got 4"),
     ("reals.npy --eta 1.5", r"--eta must be in \[0, 1\], got 1.5"),

@@ -123,6 +123,8 @@ class TrainOptions:
     """Step size of the optimiser."""
     flow_rate: float = 10.0
     """Learning rate of the flow's own numbers, over that of the networks."""
+    clip: float = 4.0
+    """Gradients are at most so many times as long as on average; 0 lets them be."""
     patience: Unset[int] = None
     """Stop after this many epochs without a better validation ELBO."""
     save_seconds: float = 60.0

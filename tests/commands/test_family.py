@@ -76,14 +76,14 @@ def test_a_run_from_before_there_was_a_family(here):
     """Its config.json names neither flow nor units nor a rate or a first epoch of the flow's: they
     were the Hamiltonian VAE's, the latent space's, the networks' and 1, and it goes on with them.
     """
-    command = f"{TRAIN} --flow hvae --units latent --flow-rate 1 --flow-from-epoch 1 --no-report"
-    command = f"{command} --run-dir run"
+    command = f"{TRAIN} --flow hvae --units latent --flow-rate 1 --clip 0 --no-report"
+    command = f"{command} --flow-from-epoch 1 --run-dir run"
     assert program(command)[0] == 0
     file = here / "run" / "config.json"
     record = json.loads(file.read_text())
     for name in ("flow", "units", "leapfrog_steps", "bridge", "eta", "learn_eta"):
         del record["options"]["flow"][name]
-    for name in ("flow_rate", "flow_from_epoch"):
+    for name in ("flow_rate", "flow_from_epoch", "clip"):
         del record["options"]["train"][name]
     file.write_text(json.dumps(record))
     assert program("train bits.npy --run-dir run --resume --epochs 3")[0] == 0

@@ -1,4 +1,4 @@
-"""`faster_flow`."""
+"""`faster_flow` and `clip_outliers`."""
 
 import equinox as eqx
 import jax
@@ -48,12 +48,60 @@ def test_a_model_without_a_flow_is_trained_as_before():
         np.testing.assert_array_equal(a, b)
 
 
+def test_outliers_are_clipped_to_their_running_mean():
+    """Lengths 1 1 100 1 0 and then 50 for good, by the formula in a loop; the direction stays."""
+    optimiser = hvax.clip_outliers(optax.sgd(1.0), 3.0)
+    lengths = [1.0, 1.0, 100.0, 1.0, 0.0, *[50.0] * 200]
+    direction = {"a": np.array([0.6, 0.0]), "b": np.array(-0.8)}
+    state, mean = optimiser.init(direction), None
+    for length in lengths:
+        gradient = jax.tree.map(lambda a, length=length: jnp.asarray(length * a), direction)
+        updates, state = optimiser.update(gradient, state)
+        mean = length if mean is None else mean
+        clipped = min(length, 3 * mean)
+        mean = 0.99 * mean + 0.01 * clipped
+        for name, part in direction.items():
+            np.testing.assert_allclose(updates[name], -clipped * part, rtol=2e-5, atol=1e-6)
+    assert clipped == 50.0  # a gradient that grows for good is followed
+    np.testing.assert_allclose(state.mean_norm, mean, rtol=2e-5)
+
+
+def test_gradients_that_are_no_outliers_are_let_be():
+    """To the last bit, as those of ordinary training are."""
+    plain, clipped = (
+        stepped(hvax.HVAE(linear_gaussian(), hvax.HamiltonianFlow.dais(2)), optimiser, 5)
+        for optimiser in (optax.adam(1e-3), hvax.clip_outliers(optax.adam(1e-3)))
+    )
+    for a, b in zip(jax.tree.leaves(plain.model), jax.tree.leaves(clipped.model), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_one_outlier_does_not_undo_training():
+    """A batch with one example that is 1,000 times as far out, after 200 others: the loss on these
+    rises by 0.09 nats, where it rises by 0.39 without the clipping."""
+    rises = {}
+    for name, optimiser in (
+        ("adam", optax.adam(1e-2)),
+        ("clipped", hvax.clip_outliers(optax.adam(1e-2))),
+    ):
+        state = stepped(linear_gaussian(), optimiser, 200)
+        key = jax.random.key(3)
+        before = hvax.vae_loss(state.model, X, key=key)
+        state, _ = hvax.train_step(state, X.at[0].mul(1e3))
+        for _ in range(10):
+            state, _ = hvax.train_step(state, X)
+        rises[name] = float(hvax.vae_loss(state.model, X, key=jax.random.clone(key)) - before)
+    assert rises["clipped"] < 0.15 and rises["adam"] > 0.3, rises
+
+
 @pytest.mark.parametrize("factor", [0, -1.0, np.nan, np.inf, True])
-def test_a_factor_that_is_none_is_refused(factor):
-    with pytest.raises(ValueError, match="factor must be a finite number > 0, got"):
-        hvax.faster_flow(optax.adam(1e-3), factor)
+@pytest.mark.parametrize("wrapper", [hvax.faster_flow, hvax.clip_outliers])
+def test_a_factor_that_is_none_is_refused(factor, wrapper):
+    with pytest.raises(ValueError, match=r"factor must be a finite number > [01], got"):
+        wrapper(optax.adam(1e-3), factor)
 
 
-def test_what_is_no_optimiser_is_refused():
+@pytest.mark.parametrize("wrapper", [hvax.faster_flow, hvax.clip_outliers])
+def test_what_is_no_optimiser_is_refused(wrapper):
     with pytest.raises(TypeError):
-        hvax.faster_flow(1e-3)
+        wrapper(1e-3)

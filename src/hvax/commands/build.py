@@ -44,7 +44,7 @@ from hvax.models.vae import VAE
 from hvax.parameter import AbstractParameter, Fixed, Learned
 from hvax.structure import load
 from hvax.training.folder import MODEL
-from hvax.training.optimiser import faster_flow
+from hvax.training.optimiser import clip_outliers, faster_flow
 
 
 class Parts(NamedTuple):
@@ -188,7 +188,11 @@ def build_optimiser(config: Train) -> optax.GradientTransformation:
     factor = config.train.flow_rate
     if not (math.isfinite(factor) and factor > 0):
         raise ValueError(f"--flow-rate must be finite and > 0, got {factor}.")
-    return faster_flow(getattr(optax, config.train.optimiser)(rate), factor)
+    clip = config.train.clip
+    if not (clip == 0 or (math.isfinite(clip) and clip > 1)):
+        raise ValueError(f"--clip must be finite and > 1, or 0, got {clip}.")
+    optimiser = getattr(optax, config.train.optimiser)(rate)
+    return faster_flow(clip_outliers(optimiser, clip) if clip else optimiser, factor)
 
 
 def _bridge(options: FlowOptions) -> AbstractBridge | None:

@@ -46,7 +46,7 @@ CONFIG, RESULTS, EVALUATION, REPORT, BASELINE, BEFORE_FLOW = (
 # How the first runs were trained, whose config.json does not say so.
 _UNNAMED = {
     "flow": {"flow": "hvae", "units": "latent"},
-    "train": {"flow_rate": 1.0, "flow_from_epoch": 1},
+    "train": {"flow_rate": 1.0, "flow_from_epoch": 1, "clip": 0.0},
 }
 # What a resumed run may have otherwise than the run that it goes on with.
 _FREE = {

@@ -21,7 +21,7 @@ from hvax.training.feed import feed
 from hvax.training.folder import RunFolder
 from hvax.training.interrupt import on_interrupt
 from hvax.training.loop import Event, Loop, Plan, Position, copied
-from hvax.training.optimiser import faster_flow
+from hvax.training.optimiser import clip_outliers, faster_flow
 from hvax.training.state import LossFunction, TrainState, default_loss, train_state
 from hvax.training.validation import Validation
 
@@ -72,7 +72,7 @@ def fit(
 
     - `data`, `validation`: arrays with the batch axis first, or pairs (x_in, x_out) of them, or
       `Examples`. Data too large for the device stay on the host (memory-mapped, say).
-    - `optimiser`: any of optax's; `faster_flow(optax.adam(1e-3))` by default.
+    - `optimiser`: any of optax's; `faster_flow(clip_outliers(optax.adam(1e-3)))` by default.
     - `num_samples`: draws for each example, of the default loss and in validation: with more than
       one the importance weighted bound is trained and watched. Its gradient may be
       `loss_kwargs={"estimator": "doubly"}`.
@@ -119,7 +119,7 @@ def fit(
     # The loop consumes the state it is given, so it works on copies of the caller's arrays.
     state = train_state(
         copied(model),
-        faster_flow(optax.adam(1e-3)) if optimiser is None else optimiser,
+        faster_flow(clip_outliers(optax.adam(1e-3))) if optimiser is None else optimiser,
         key=jax.random.fold_in(key, 0),
     )
     scales = tuple(part.scale for part in parts)
