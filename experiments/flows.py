@@ -261,6 +261,7 @@ def run_all(data: str, data_dir: str, seeds: list[int], only: list[str]) -> None
                 f"{name:18} seed {seed}: ELBO {end['elbo']:.2f}, NLL {end['nll']:.2f} after "
                 f"{end['seconds']:.0f} s, {end['plain_epochs']} + {end['epochs']} epochs"
             )
+            jax.clear_caches()  # hundreds of programs are more than a process may map
 
 
 def _ended_with(folder: Path, name: str, seed: int) -> Path:

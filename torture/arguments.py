@@ -250,9 +250,11 @@ def cases() -> list[Case]:
              {"initial": POSITIVE, "upper": POSITIVE}),
         Case("hvax.Fixed", hvax.Fixed, {"value": 0.1},
              {"value": [("text", Wrong("a")), ("complex", Wrong(1j)), ("None", Wrong(None))]}),
-        Case("hvax.faster_flow", hvax.faster_flow,
-             {"optimiser": optax.adam(1e-3), "factor": 10.0},
-             {"optimiser": MODELS, "factor": POSITIVE}),
+        *(
+            Case(f"hvax.{f.__name__}", f, {"optimiser": optax.adam(1e-3), "factor": 10.0},
+                 {"optimiser": MODELS, "factor": POSITIVE})
+            for f in (hvax.faster_flow, hvax.clip_outliers)
+        ),
         Case("hvax.Finite", hvax.Finite, {}, {"scheme": CHOICES}),
         Case("hvax.mlp", hvax.mlp, {"x_shape": (5,), "latent_size": 2, "key": key},
              {"x_shape": [("empty", Odd(())), ("0", Wrong((0,))), ("text", Wrong("a")),
