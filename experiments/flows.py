@@ -6,7 +6,8 @@
     python -m experiments.flows draw --data mnist                  # docs/figures/flows-mnist.png
 
 Every setting has the same seconds in all. It spends three quarters of them as the plain VAE of its
-seed and the rest as itself, but for those called "throughout", which are themselves from the start.
+seed and the rest as itself, but for those called "half" and "throughout", which are themselves for
+half of them, and from the start.
 Seconds are counted by the pace: every setting's seconds of an epoch, measured in turn on an idle
 machine. So the runs themselves may share a machine, and be stopped and started: what is there
 already is not run again. What a setting has after its last budget is kept under checkpoints/, and
@@ -79,7 +80,8 @@ def settings() -> dict[str, Setting]:
         found[f"uha {K}"] = Setting(partial(hvax.HamiltonianFlow.uha, K))
         found[f"dais {K}"] = Setting(partial(hvax.HamiltonianFlow.dais, K))
     found["dais 4, 5 draws"] = Setting(partial(hvax.HamiltonianFlow.dais, 4), 5)
-    found["dais 4, throughout"] = Setting(partial(hvax.HamiltonianFlow.dais, 4), share=1.0)
+    for name, share in (("dais 4, half", 0.5), ("dais 4, throughout", 1.0)):
+        found[name] = Setting(partial(hvax.HamiltonianFlow.dais, 4), share=share)
     return found
 
 
@@ -237,8 +239,8 @@ def run_all(data: str, data_dir: str, seeds: list[int], only: list[str]) -> None
     pace = json.loads((folder / "pace.json").read_text())["seconds"]
     chosen = only or list(settings())
     for name in chosen:
-        if name.endswith(", throughout"):
-            pace[name] = pace[name.removesuffix(", throughout")]
+        if name.endswith((", half", ", throughout")):
+            pace[name] = pace[name.split(",")[0]]
     if unknown := sorted({"vae", *chosen} - pace.keys()):
         raise SystemExit(f"no pace is known of {', '.join(unknown)}: measure it first.")
     todo = [
@@ -350,23 +352,36 @@ def draw(data: str) -> Path:
     """ELBO and NLL against seconds, a line per setting, seeds averaged, with their range."""
     import matplotlib.pyplot as plt
 
-    colours = {"vae": "0.35", "iwae": "tab:orange", "hvae": "tab:green", "uha": "tab:blue"}
-    styles = {"1": ":", "4": "-", "5": "-", "8": "--", "16": "-.", "20": "--"}
-    figure, axes = plt.subplots(1, 2, figsize=(11, 4.2), layout="constrained")
+    colours = {
+        "vae": "0.25",
+        "iwae 5": "tab:orange",
+        "iwae 5, doubly": "tab:red",
+        "dais 4, 5 draws": "tab:brown",
+        "dais 4, half": "tab:olive",
+        "dais 4, throughout": "tab:pink",
+        "hvae": "tab:green",
+        "uha": "tab:blue",
+        "dais": "tab:purple",
+    }
+    styles = {"1": ":", "8": "--", "16": "-."}
+    figure, axes = plt.subplots(1, 2, figsize=(12, 4.4), layout="constrained")
     for name, records in by_setting(data).items():
-        kind, _, size = name.split(",")[0].partition(" ")
+        kind, _, size = name.partition(" ")
         curves = [record["curve"] for record in records]
         seconds = np.mean([[point["seconds"] for point in curve] for curve in curves], axis=0)
         for axis, key in zip(axes, ("elbo", "nll"), strict=True):
             values = np.array([[point[key] for point in curve] for curve in curves])
-            colour = colours.get(kind, "tab:purple")
+            colour = colours.get(name) or colours[kind]
             style = styles.get(size, "-")
             axis.plot(seconds, values.mean(0), style, color=colour, label=name, lw=1.5)
             axis.fill_between(seconds, values.min(0), values.max(0), color=colour, alpha=0.1, lw=0)
+    budgets = DATA[data].budgets
     for axis, title in zip(axes, ("ELBO", "NLL"), strict=True):
-        axis.set(xlabel="seconds of training in all", ylabel=f"test {title}, nats")
+        axis.set(xlabel="seconds of training in all", ylabel=f"test {title}, nats", xscale="log")
+        axis.set_xticks(budgets, [f"{budget:g}" for budget in budgets], minor=False)
+        axis.set_xticks([], minor=True)
         axis.grid(alpha=0.3)
-    axes[1].legend(fontsize=7.5, ncols=2)
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside right upper", fontsize=8)
     FIGURES.mkdir(exist_ok=True)
     path = FIGURES / f"flows-{data}.png"
     figure.savefig(path, dpi=130)
