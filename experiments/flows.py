@@ -179,14 +179,13 @@ def raise_plain(world: World, seed: int, ages: set[int], folder: Path) -> dict[i
     for age in sorted(ages - {0}):
         path = folder / f"vae-{seed}" / str(age)
         if not path.exists():
-            fitted = world.fit(
-                found[0],
-                age,
-                seed=seed,
-                run_dir=folder / "checkpoints" / f"vae-{seed}",
-                resume=True,
-                save_seconds=1e9,
-            )
+            older = any(int(other.name) > age for other in path.parent.glob("*"))
+            kept = {
+                "run_dir": folder / "checkpoints" / f"vae-{seed}",
+                "resume": True,
+                "save_seconds": 1e9,
+            }
+            fitted = world.fit(found[0], age, seed=seed, **({} if older else kept))
             hvax.save(fitted.model, path)
         found[age] = hvax.load(path)
     return found
