@@ -19,7 +19,7 @@ _ROOT = Path(__file__).parents[1]
 _HVAX = Path(sys.executable).with_name("hvax")
 _SMALL = (
     "--no-baseline --hidden 16 --latent-size 2 --num-steps 1 --batch-size 16 --no-progress "
-    "--no-report --num-samples 5 --test-points 10"
+    "--no-report --num-samples 5 --test-points 10 --flow-from-epoch 1"
 )
 # What is trained: images, and a table with an outlier, whose updates are not finite.
 SOURCES = {"digits": "digits", "outlier": "outlier.npy --likelihood gaussian --max-skipped 50"}

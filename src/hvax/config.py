@@ -115,8 +115,8 @@ class TrainOptions:
     """Start from the networks of the run in this directory.
     Example: hvax train mnist --warm-start runs/a --epochs 10"""
     flow_from_epoch: Unset[int] = None
-    """Train the plain VAE until then, at a quarter of the cost, and the flow with it from there; by
-    default the last quarter of the epochs, and all of them after --warm-start."""
+    """Train the plain VAE until then, at a quarter of the cost, and the flow with it from there: by
+    default for the last quarter of --epochs, and throughout after --warm-start."""
     optimiser: Literal["adam", "adamw", "adamax", "rmsprop", "sgd"] = "adam"
     """One of optax's."""
     learning_rate: float = 1e-3
