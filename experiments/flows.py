@@ -48,8 +48,6 @@ DATA = {
     "mnist": Data(20, (400,), (40.0, 80.0, 160.0, 320.0), 500, 200),
     "digits": Data(20, (400,), (2.0, 4.0, 8.0, 16.0), 180, 500),
 }
-
-
 AIS_POINTS = 100
 LONGER = ("vae", "iwae 5", "iwae 5, doubly", "uha 4", "dais 4", "dais 8")
 
@@ -173,7 +171,7 @@ def _model(vae: hvax.VAE, setting: Setting) -> hvax.VAE | hvax.HVAE:
     return vae if setting.flow is None else hvax.HVAE(vae, setting.flow())
 
 
-def raise_plain(world: World, seed: int, ages: set[int], folder: Path) -> dict[int, hvax.VAE]:
+def plain_vaes(world: World, seed: int, ages: set[int], folder: Path) -> dict[int, hvax.VAE]:
     """The plain VAE of a seed after so many epochs: one training, looked at on its way."""
     found = {0: world.start(seed)}
     for age in sorted(ages - {0}):
@@ -181,7 +179,7 @@ def raise_plain(world: World, seed: int, ages: set[int], folder: Path) -> dict[i
         if not path.exists():
             older = any(int(other.name) > age for other in path.parent.glob("*"))
             kept = {
-                "run_dir": folder / "checkpoints" / f"vae-{seed}",
+                "run_dir": folder / "checkpoints" / f"plain-{seed}",
                 "resume": True,
                 "save_seconds": 1e9,
             }
@@ -253,7 +251,7 @@ def run_all(data: str, data_dir: str, seeds: list[int], only: list[str]) -> None
     with tqdm(todo, unit="run") as bar:
         for name, seed in bar:
             bar.set_description(f"{name}, seed {seed}")
-            vaes = raise_plain(world, seed, ages, folder)
+            vaes = plain_vaes(world, seed, ages, folder)
             record, model = run(world, name, seed, vaes, pace)
             hvax.save(model, _ended_with(folder, name, seed))
             write(folder / f"{name}-{seed}.json", record)
