@@ -66,6 +66,17 @@ def test_outliers_are_clipped_to_their_running_mean():
     np.testing.assert_allclose(state.mean_norm, mean, rtol=2e-5)
 
 
+def test_a_norm_that_overflows_moves_nothing():
+    """Of a finite gradient, the first or a later one; without the guard the first gave NaN."""
+    optimiser = hvax.clip_outliers(optax.sgd(1.0))
+    huge, usual = jnp.full(2, 1e30, jnp.float32), jnp.ones(2, jnp.float32)
+    state = optimiser.init(usual)
+    for gradient, step, mean in ((huge, 0, 0), (usual, 1, 2**0.5), (huge, 0, 2**0.5)):
+        updates, state = optimiser.update(gradient, state)
+        np.testing.assert_array_equal(updates, -step * usual)
+        np.testing.assert_allclose(state.mean_norm, mean, rtol=1e-6)
+
+
 def test_gradients_that_are_no_outliers_are_let_be():
     """To the last bit, as those of ordinary training are."""
     plain, clipped = (
@@ -78,7 +89,7 @@ def test_gradients_that_are_no_outliers_are_let_be():
 
 def test_one_outlier_does_not_undo_training():
     """A batch with one example that is 1,000 times as far out, after 200 others: the loss on these
-    rises by 0.09 nats, where it rises by 0.39 without the clipping."""
+    rises by 0.09 nats in float32 and 0.07 in float64, by 0.39 and 0.14 without the clipping."""
     rises = {}
     for name, optimiser in (
         ("adam", optax.adam(1e-2)),
@@ -91,7 +102,7 @@ def test_one_outlier_does_not_undo_training():
         for _ in range(10):
             state, _ = hvax.train_step(state, X)
         rises[name] = float(hvax.vae_loss(state.model, X, key=jax.random.clone(key)) - before)
-    assert rises["clipped"] < 0.15 and rises["adam"] > 0.3, rises
+    assert rises["clipped"] < 0.12 and rises["clipped"] < 0.6 * rises["adam"], rises
 
 
 @pytest.mark.parametrize("factor", [0, -1.0, np.nan, np.inf, True])

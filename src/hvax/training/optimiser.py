@@ -61,7 +61,8 @@ def clip_outliers(
     with |g| over all parameters. A leapfrog step that is at the edge of what is stable for most
     examples is beyond it for one in a million, whose gradient is then a thousand times the usual.
     One such gradient undoes epochs of training: Adam's second moment forgets it after a thousand
-    steps. Gradients that grow for good are followed within a few dozen.
+    steps. Gradients that grow for good are followed within a few dozen. One whose norm overflows is
+    taken for 0, and m stays.
 
     Raises `TypeError` for what is no optimiser, `ValueError` for a factor not finite and > 1.
     """
@@ -75,9 +76,11 @@ def clip_outliers(
         norm = optax.tree.norm(gradient).astype(state.mean_norm.dtype)
         mean = jnp.where(state.mean_norm > 0, state.mean_norm, norm)
         scale = jnp.minimum(1.0, factor * mean / jnp.where(norm > 0, norm, 1.0))
+        scale = jnp.where(jnp.isfinite(norm), scale, 0.0)
         gradient = jax.tree.map(lambda g: scale.astype(g.dtype) * g, gradient)
         updates, inner = optimiser.update(gradient, state.inner, params, **more)
         mean = _MEMORY * mean + (1 - _MEMORY) * jnp.minimum(norm, factor * mean)
+        mean = jnp.where(jnp.isfinite(norm), mean, state.mean_norm)
         return updates, Clipped(inner, mean)
 
     return optax.GradientTransformation(init, update)
