@@ -66,13 +66,13 @@ def _run(options: argparse.Namespace, folder: Path) -> None:
         optimiser=optax.adam(rate),
         run_dir=folder / "checkpoints" / f"vae-{options.vae_epochs}",
     ).model
-    if not (path := folder / "vae.json").exists():
+    if not (path := folder / f"vae-{options.vae_epochs}.json").exists():
         told = {"kind": "vae", "K": 0, "epochs": 0, "rate": 1e-3}
         _write(path, told, options, _scores(vae, test, 1, options.ais))
     for K in options.sizes:
         for kind in ("uha", "iw"):
-            path = folder / f"{kind}-{K}-{options.rate:g}.json"
-            if path.exists():
+            name = f"{kind}-{K}-{options.rate:g}-{options.vae_epochs}"
+            if (path := folder / f"{name}.json").exists():
                 continue
             model = vae if kind == "iw" else hvax.HVAE(vae, hvax.HamiltonianFlow.uha(K))
             fitted = fit(
@@ -83,9 +83,7 @@ def _run(options: argparse.Namespace, folder: Path) -> None:
                 ),
                 num_samples=K if kind == "iw" else 1,
                 seed=1,
-                run_dir=folder
-                / "checkpoints"
-                / f"{kind}-{K}-{options.rate:g}-{options.vae_epochs}",
+                run_dir=folder / "checkpoints" / name,
             )
             scores: dict[str, Any] = _scores(
                 fitted.model, test, K if kind == "iw" else 1, options.ais
