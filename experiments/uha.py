@@ -40,6 +40,10 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=10)
     parser.add_argument("--rate", type=float, default=1e-4, help="of Adam, at first")
     parser.add_argument("--sizes", type=int, nargs="+", default=[1, 8], help="K")
+    parser.add_argument("--kinds", nargs="+", choices=tuple(PUBLISHED), default=list(PUBLISHED))
+    parser.add_argument(
+        "--step-size", choices=("shared", "per-layer"), default="shared", help="of UHA"
+    )
     parser.add_argument("--ais", type=int, default=50, help="test images for AIS")
     parser.add_argument("--table", action="store_true", help="the table of what was run")
     options = parser.parse_args()
@@ -70,11 +74,13 @@ def _run(options: argparse.Namespace, folder: Path) -> None:
         told = {"kind": "vae", "K": 0, "epochs": 0, "rate": 1e-3}
         _write(path, told, options, _scores(vae, test, 1, options.ais))
     for K in options.sizes:
-        for kind in ("uha", "iw"):
+        for kind in options.kinds:
             name = f"{kind}-{K}-{options.rate:g}-{options.vae_epochs}"
+            if kind == "uha" and options.step_size != "shared":
+                name += f"-{options.step_size}"
             if (path := folder / f"{name}.json").exists():
                 continue
-            model = vae if kind == "iw" else hvax.HVAE(vae, hvax.HamiltonianFlow.uha(K))
+            model = vae if kind == "iw" else hvax.HVAE(vae, _flow(K, options.step_size))
             fitted = fit(
                 model,
                 epochs=options.epochs,
@@ -91,11 +97,20 @@ def _run(options: argparse.Namespace, folder: Path) -> None:
             if isinstance(fitted.model, hvax.HVAE):
                 flow = fitted.model.flow
                 assert flow.bridge is not None and flow.eta is not None
-                scores["step_size"] = float(flow.step_sizes)
+                scores["step_size"] = np.asarray(flow.step_sizes).tolist()
                 scores["bridge"] = np.asarray(flow.bridge.weights(K)).tolist()
                 scores["eta"] = float(flow.eta.value)
             told = {"kind": kind, "K": K, "epochs": options.epochs, "rate": options.rate}
+            if kind == "uha":
+                told["step_sizes"] = options.step_size
             _write(path, told, options, scores)
+
+
+def _flow(K: int, step_size: str) -> hvax.HamiltonianFlow:
+    """UHA, with one step size, or one for each transition and latent dimension."""
+    if step_size == "shared":
+        return hvax.HamiltonianFlow.uha(K)
+    return hvax.HamiltonianFlow.uha(K, step_size=hvax.Learned(np.full((K, 64), 0.4), upper=1.5))
 
 
 def _rate(options: argparse.Namespace, examples: int) -> optax.Schedule:
@@ -153,6 +168,8 @@ def table(records: list[dict[str, Any]]) -> str:
     for record in records:
         kind, K = record["kind"], record["K"]
         published = PUBLISHED.get(kind, {}).get(K, "–")
+        if (steps := record.get("step_sizes", "shared")) != "shared":
+            kind = f"{kind}, step sizes {steps}"
         lines.append(
             f"| {kind} | {K or '–'} | {record['vae_epochs']}, {record['epochs']} | "
             f"{record['rate']:g} | {record['bound']:.2f} | {published} | {record['nll']:.2f} | "

@@ -94,12 +94,13 @@ def test_mean_field_at_the_posterior_gives_the_likelihood(x64):
 
 
 def test_a_planar_flows_density_is_that_of_its_jacobian(x64):
-    """log q = log N(z_0; 0, I) - log |det dz/dz_0| through five layers, where u'w < -1 as well."""
-    for sign in (1.0, -4.0):
+    """log q = log N(z_0; 0, I) - log |det dz/dz_0| through five layers, where w'u < -1 as well."""
+    for inner in (0.7, -3.0):
         layers = gaussian.Planar.drawn(5, 3, key=jax.random.key(1))
-        layers = gaussian.Planar(sign * 10 * layers.u, layers.w, layers.b + 0.3, 5)
+        across = layers.u - (layers.w @ layers.u) * layers.w / (layers.w @ layers.w)
+        u = across + inner * layers.w / (layers.w @ layers.w)
+        layers = gaussian.Planar(u, layers.w, layers.b, 5)
         z, log_q = layers.sample_and_log_prob(key=jax.random.key(2))
-        inner = layers.w @ layers.u
         u = layers.u + (jax.nn.softplus(inner) - 1 - inner) * layers.w / (layers.w @ layers.w)
 
         def through(z, u=u, layers=layers):
@@ -114,12 +115,40 @@ def test_a_planar_flows_density_is_that_of_its_jacobian(x64):
         np.testing.assert_allclose(log_q, log_start - log_det, rtol=1e-11)
 
 
+def test_their_planar_objective_has_one_optimum(x64):
+    """Of the bound less 1/2 sum |(x_i - Delta) / sigma|^2: its gradient vanishes at Delta = x-bar,
+    z = 0 and sigma^2 = 2 var x, where the bound's own does not, and not with half of Delta in z.
+
+    For the posterior at one z, so narrow that nothing of its spread is left.
+    """
+    n = 1000
+    _, x = points_and_statistics(n)
+    mean, variance = x
+
+    def loss(free, function):
+        delta, log_sigma, at = free
+        decoder = hvax.Decoder(gaussian.Shift(delta, log_sigma), gaussian.ManyPoints(n))
+        vae = hvax.VAE(gaussian.MeanField(at, jnp.full(2, -10.0)), decoder)
+        return function(vae, x[None], key=jax.random.key(0))
+
+    def slope(delta, at, sigma2, function):
+        free = (delta, 0.5 * jnp.log(sigma2), at)
+        found = jax.grad(loss)(free, function)
+        return max(float(jnp.max(jnp.abs(g))) / n for g in found)
+
+    theirs = partial(gaussian.their_planar_loss, num_points=n)
+    assert slope(mean, jnp.zeros(2), 2 * variance, theirs) < 1e-3
+    assert slope(mean / 2, mean / 2, 2 * variance, theirs) > 1e-2
+    assert slope(mean, jnp.zeros(2), variance, hvax.vae_loss) < 1e-3
+    assert slope(mean / 2, mean / 2, variance, hvax.vae_loss) < 2e-3  # the prior's pull alone
+
+
 def test_the_gaussian_experiment_small(x64, elsewhere, monkeypatch):
     """One dimension, five methods, a few steps; a second run reads what is there, and the figures
     and the table come of it."""
     monkeypatch.setattr(gaussian, "DIMENSIONS", (51,))
     kinds = ("HVAE, K = 1", "HVAE, K = 1, no tempering", "planar flow, K = 1", "mean field")
-    kinds += ("mean field, reused",)
+    kinds += ("mean field, reused", "planar flow, K = 30, their objective")
     monkeypatch.setattr(gaussian, "METHODS", {name: gaussian.METHODS[name] for name in kinds})
     monkeypatch.setattr(gaussian, "DATA_SETS", 2)
     monkeypatch.setattr(gaussian, "ITERATIONS", 4)

@@ -53,7 +53,8 @@ class ModelOptions:
     latent_size: int = 20
     """Dimension of z."""
     likelihood: Unset[LikelihoodName] = None
-    """p(x | z); by default bernoulli for images, gaussian (learned sigma) for real numbers."""
+    """p(x | z); by default bernoulli for images and for 0 and 1, gaussian (learned sigma) for other
+    real numbers."""
     sigma: float = 1.0
     """Standard deviation of fixed-gaussian."""
     num_classes: Unset[int] = None
@@ -111,6 +112,9 @@ class TrainOptions:
     """Examples per step."""
     train_samples: int = 1
     """Draws per example in training: with more than one it is the importance weighted bound's."""
+    estimator: Literal["standard", "doubly"] = "standard"
+    """Gradient of the bound: doubly reparameterised has less noise in the encoder of an IWAE
+    (--model vae with several --train-samples), more in that of a flow."""
     warm_start: Unset[Path] = None
     """Start from the networks of the run in this directory.
     Example: hvax train mnist --warm-start runs/a --epochs 10"""

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hvax.data.check import check_examples
+from hvax.data.check import check_examples, holds_bits
 from hvax.data.source import SOURCES, load_source
 
 BESIDE_THE_REPOSITORY = Path(__file__).parents[3] / "shared" / "data"
@@ -132,6 +132,22 @@ def test_a_file_by_its_path(tmp_path, dtype, scale):
     np.testing.assert_array_equal(source.x, x)
     np.testing.assert_array_equal(source.labels, [0, 1, 2])
     assert source.pool.tolist() == [0, 1, 2]
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "int64", "float32", "bool"])
+def test_bits_are_no_grey_levels(tmp_path, monkeypatch, dtype):
+    """Of any type, in one piece or several; one 2 in the last piece, and they are grey."""
+    monkeypatch.setattr("hvax.data.check._CHUNK", 8)
+    bits = np.eye(5, dtype=dtype)
+    assert holds_bits(bits)
+    np.save(tmp_path / "bits.npy", bits)
+    assert load_source(tmp_path / "bits.npy").scale == 1.0
+    if dtype == "bool":
+        return
+    bits[4, 4] = 2
+    assert not holds_bits(bits)
+    np.save(tmp_path / "grey.npy", bits)
+    assert load_source(tmp_path / "grey.npy").scale == (255.0 if dtype == "uint8" else 1.0)
 
 
 def test_a_file_is_checked_at_the_door(tmp_path):

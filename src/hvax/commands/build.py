@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from hvax.config import FlowOptions, Train
 from hvax.data.binarise import binarise_once
+from hvax.data.check import holds_bits
 from hvax.data.examples import Examples
 from hvax.data.source import SOURCES, Source, load_source
 from hvax.data.split import split
@@ -267,7 +268,7 @@ def _likelihood(config: Train, source: Source) -> AbstractLikelihood:
 
 
 def _default_likelihood(source: Source) -> str:
-    if source.name in SOURCES or source.x.dtype in (np.uint8, np.bool_):
+    if source.name in SOURCES or source.x.dtype == np.uint8 or holds_bits(source.x):
         return "bernoulli"
     if np.issubdtype(source.x.dtype, np.floating):
         return "gaussian"

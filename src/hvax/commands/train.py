@@ -131,6 +131,7 @@ def _fit(config: Train, name: str, model: PyTree, parts: Parts, folder: Path, ep
         validation=parts.validation,
         optimiser=build_optimiser(config),
         num_samples=config.train.train_samples,
+        loss_kwargs={"estimator": config.train.estimator},
         transform=parts.transform,
         progress=config.progress,
         run_dir=folder,

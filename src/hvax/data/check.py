@@ -1,6 +1,7 @@
 """What any array of examples must satisfy at the door, wherever it comes from."""
 
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -41,9 +42,8 @@ def check_examples(x: object, name: str = "x") -> None:
         )
     if x.dtype.kind != "f":
         return
-    step = max(1, _CHUNK // (math.prod(x.shape[1:]) * x.dtype.itemsize))
-    for start in range(0, len(x), step):
-        wrong = ~np.isfinite(x[start : start + step])
+    for start, piece in _pieces(x):
+        wrong = ~np.isfinite(piece)
         if wrong.any():
             row, *rest = (int(i) for i in np.argwhere(wrong)[0])
             index = (start + row, *rest)
@@ -51,3 +51,15 @@ def check_examples(x: object, name: str = "x") -> None:
                 f"expected {name} to be finite, got {x[index]} at index {index};"
                 " remove such examples or replace the values"
             )
+
+
+def holds_bits(x: NDArray[Any]) -> bool:
+    """Whether every number is 0 or 1; grey levels are told from bits by the first piece."""
+    return all(np.all((piece == 0) | (piece == 1)) for _, piece in _pieces(x))
+
+
+def _pieces(x: NDArray[Any]) -> Iterator[tuple[int, NDArray[Any]]]:
+    """Where each starts, and its rows."""
+    step = max(1, _CHUNK // (math.prod(x.shape[1:]) * x.dtype.itemsize))
+    for start in range(0, len(x), step):
+        yield start, x[start : start + step]

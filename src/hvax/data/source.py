@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hvax.data.arrays import SUFFIXES, read_array, read_npz
-from hvax.data.check import check_examples
+from hvax.data.check import check_examples, holds_bits
 from hvax.data.idx import read_idx
 
 SOURCES = ("digits", "mnist", "fashion-mnist", "binarized-mnist")
@@ -57,7 +57,8 @@ def load_source(
     - binarized-mnist: (70000, 28, 28) uint8 of {0, 1}, all three parts fixed, from
       binarized_mnist.npz (train, valid and test, as packed bits) in `data_dir`/binarized_mnist or
       `data_dir` itself;
-    - a path to .npy, .npz or .csv: see `read_array`, which explains `array` and `labels`.
+    - a path to .npy, .npz or .csv: see `read_array`, which explains `array` and `labels`; uint8 are
+      grey levels of 0..255, unless all are 0 or 1.
 
     Raises `FileNotFoundError` (what was looked for, and where), `ValueError` for an unknown name, a
     file that does not hold what it should, or `array` and `labels` beside a name, and what
@@ -89,7 +90,8 @@ def _from_file(name: str, *, array: str | None, labels: str | None) -> Source:
         )
     x, y = read_array(path, array=array, labels=labels)
     check_examples(x, name)
-    return Source(name, x, y, scale=255.0 if x.dtype == np.uint8 else 1.0)
+    grey = x.dtype == np.uint8 and not holds_bits(x)
+    return Source(name, x, y, scale=255.0 if grey else 1.0)
 
 
 def _mnist(name: str, data_dir: Path) -> Source:
