@@ -63,6 +63,7 @@ from hvax.models.potential import potential_energy as potential_energy
 from hvax.models.potential import potential_gradient as potential_gradient
 from hvax.models.prior import AbstractPrior as AbstractPrior
 from hvax.models.prior import StandardNormal as StandardNormal
+from hvax.models.smoothed import Smoothed as Smoothed
 from hvax.models.standardise import standardised as standardised
 from hvax.models.vae import VAE as VAE
 from hvax.models.vae import VAEOutputs as VAEOutputs

@@ -22,6 +22,12 @@ class DivergentTrajectories(HvaxWarning):
     name = "divergent-trajectories"
 
 
+class KinkedDecoder(HvaxWarning):
+    """A flow through a decoder with relu or its kin: the gradient of its training is biased."""
+
+    name = "kinked-decoder"
+
+
 class DamagedCheckpoint(HvaxWarning):
     """A checkpoint could not be read, and the one before it was taken."""
 

@@ -12,10 +12,12 @@ import optax
 from jaxtyping import PyTree
 from tqdm import tqdm
 
+from hvax.caution import KinkedDecoder, caution
 from hvax.data.examples import Examples, as_pair
 from hvax.door import check_callable, count
 from hvax.files import held
-from hvax.models.hvae import plain_vae
+from hvax.models.hvae import HVAE, plain_vae
+from hvax.models.smoothed import kinks_of
 from hvax.training.chunk import CompiledSteps, LossKwargs, Transform
 from hvax.training.feed import feed
 from hvax.training.folder import RunFolder
@@ -109,6 +111,7 @@ def fit(
         callback=callback,
     )
     num_samples = count(num_samples, "num_samples")
+    _warn_of_kinks(model)
     parts, held_out = check_fit(model, data, validation, plan)
     for name, function in (("loss_function", loss_function), ("transform", transform)):
         if function is not None:
@@ -186,6 +189,18 @@ def fit(
         seconds_compiling=position.compiling,
         seconds_training=position.seconds - position.compiling,
     )
+
+
+def _warn_of_kinks(model: PyTree) -> None:
+    if not isinstance(model, HVAE) or model.potential is not None or model.flow.num_steps == 0:
+        return
+    if kinks := kinks_of(model.vae.decoder):
+        caution(
+            KinkedDecoder,
+            f"the decoder has {', '.join(sorted(kinks))}, so the force on the flow jumps, and the "
+            "gradient of training is biased: take softplus, silu or gelu; or with relu "
+            "HVAE(vae, flow, potential=hvax.Smoothed()).",
+        )
 
 
 @contextlib.contextmanager
