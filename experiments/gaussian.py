@@ -361,7 +361,12 @@ def draw() -> list[Path]:
             place.errorbar(d, mean, error, fmt=style, color=f"C{number}", label=method, lw=1.4)
         for dimension, value in PUBLISHED.get(method, {}).items():
             axis.plot(dimension, value, "x", color=f"C{number}")
+        for record in results():
+            if record["method"] in (method + REUSED, method + THEIRS):
+                value = np.mean(np.add(record["delta_error"], record["sigma_error"]))
+                axis.plot(record["d"], value, "+", color=f"C{number}", ms=9)
     axis.plot([], [], "x", color="0.3", label="published")
+    axis.plot([], [], "+", color="0.3", ms=9, label="ours, done as the published code does")
     axis.plot(DIMENSIONS, DIMENSIONS, color="0.6", lw=0.8, label="d: what Δ̂ = x̄ leaves")
     for place, title in (
         (axis, "|Δ̂ − Δ|² + |σ̂ − σ|²"),
