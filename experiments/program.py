@@ -1,0 +1,100 @@
+"""The program itself, at equal seconds: `hvax train mnist` with a flow, without one, as an IWAE.
+
+    python -m experiments.program --data-dir data     # real runs of `hvax`, each a JSON file
+    python -m experiments.program --table
+
+The epochs of each are those that its pace allows in the same time (results/flows/mnist/pace.json),
+`--units` times an epoch of the plain VAE; the flow has the program's own share of them. NLLs are by
+importance sampling on 1,000 test images, with ten times as many draws where there is no flow, whose
+draws cost as much less.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from experiments.common import RESULTS, over, write
+
+PROGRAM, PACE = RESULTS / "program", RESULTS / "flows" / "mnist" / "pace.json"
+SETTINGS = {  # options, and draws of the NLL
+    "vae": ("--model vae", 5000),
+    "iwae 5, doubly": ("--model vae --train-samples 5 --estimator doubly", 5000),
+    "uha 4": ("--flow uha --no-baseline", 500),
+    "dais 4": ("--flow dais --no-baseline", 500),
+}
+
+
+def epochs_of(name: str, units: int) -> int:
+    """What takes as long as so many epochs of the plain VAE; a flow is on for a quarter of them."""
+    pace = json.loads(PACE.read_text())["seconds"]
+    flow = name.startswith(("uha", "dais"))
+    each = 0.75 * pace["vae"] + 0.25 * pace[name] if flow else pace[name]
+    return round(units * pace["vae"] / each)
+
+
+def run(name: str, seed: int, units: int, data_dir: str) -> dict[str, Any]:
+    options, draws = SETTINGS[name]
+    folder, epochs = PROGRAM / "checkpoints" / f"{name}-{seed}-{units}", epochs_of(name, units)
+    train = f"train mnist {options} --epochs {epochs} --seed {seed} --no-report --no-progress"
+    resume = ["--resume"] if (folder / "config.json").exists() else []
+    _hvax(*train.split(), "--data-dir", data_dir, "--run-dir", str(folder), *resume)
+    _hvax("evaluate", str(folder), "--num-samples", str(draws), "--no-progress")
+    (row,) = json.loads((folder / "results.json").read_text()).values()
+    scores = json.loads((folder / "evaluation.json").read_text())
+    return {
+        "setting": name,
+        "seed": seed,
+        "units": units,
+        "command": f"hvax {train}",
+        "epochs": epochs,
+        "seconds_training": row["seconds_training"],
+        **{key: scores[key] for key in ("elbo", "nll", "nll_mc_se", "num_samples", "num_points")},
+    }
+
+
+def _hvax(*arguments: str) -> None:
+    subprocess.run([str(Path(sys.executable).with_name("hvax")), *arguments], check=True)
+
+
+def table() -> str:
+    lines = [
+        "| `hvax train mnist` | seeds | epochs | seconds | ELBO | NLL |",
+        "|---|---|---|---|---|---|",
+    ]
+    records = [json.loads(path.read_text()) for path in sorted(PROGRAM.glob("*.json"))]
+    for name in SETTINGS:
+        for units in sorted({r["units"] for r in records if r["setting"] == name}):
+            runs = [r for r in records if (r["setting"], r["units"]) == (name, units)]
+            seconds, elbo, nll = (
+                over([r[key] for r in runs]) for key in ("seconds_training", "elbo", "nll")
+            )
+            lines.append(
+                f"| `{SETTINGS[name][0]}` | {len(runs)} | {runs[0]['epochs']} | {seconds} | {elbo} "
+                f"| {nll} |"
+            )
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n", 1)[0])
+    parser.add_argument("--data-dir", default="data")
+    parser.add_argument("--units", type=int, default=60, help="of time: epochs of the plain VAE")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--only", nargs="+", choices=tuple(SETTINGS), default=list(SETTINGS))
+    parser.add_argument("--table", action="store_true", help="the table of what was run")
+    options = parser.parse_args()
+    todo = [] if options.table else [(n, seed) for seed in options.seeds for n in options.only]
+    for name, seed in tqdm(todo, unit="run", disable=not todo):
+        path = PROGRAM / f"{name}-{seed}-{options.units}.json"
+        if not path.exists():
+            write(path, run(name, seed, options.units, options.data_dir))
+    print(table())
+
+
+if __name__ == "__main__":
+    main()
