@@ -21,6 +21,7 @@ from tqdm import tqdm
 from experiments.common import RESULTS, over, write
 
 PROGRAM, PACE = RESULTS / "program", RESULTS / "flows" / "mnist" / "pace.json"
+SOURCE = "mnist"
 SETTINGS = {  # options, and draws of the NLL
     "vae": ("--model vae", 5000),
     "iwae 5, doubly": ("--model vae --train-samples 5 --estimator doubly", 5000),
@@ -40,7 +41,7 @@ def epochs_of(name: str, units: int) -> int:
 def run(name: str, seed: int, units: int, data_dir: str) -> dict[str, Any]:
     options, draws = SETTINGS[name]
     folder, epochs = PROGRAM / "checkpoints" / f"{name}-{seed}-{units}", epochs_of(name, units)
-    train = f"train mnist {options} --epochs {epochs} --seed {seed} --no-report --no-progress"
+    train = f"train {SOURCE} {options} --epochs {epochs} --seed {seed} --no-report --no-progress"
     resume = ["--resume"] if (folder / "config.json").exists() else []
     _hvax(*train.split(), "--data-dir", data_dir, "--run-dir", str(folder), *resume)
     _hvax("evaluate", str(folder), "--num-samples", str(draws), "--no-progress")

@@ -10,7 +10,7 @@ import numpy as np
 import optax
 import pytest
 import scipy.stats
-from experiments import flows, gaussian, mnist, uha
+from experiments import flows, gaussian, mnist, program, relu, uha
 from experiments.common import Parts, spaced, write
 
 import hvax
@@ -22,7 +22,8 @@ SIGMA, DELTA = np.array([0.7, 1.3]), np.array([-0.4, 0.8])
 @pytest.fixture
 def elsewhere(tmp_path, monkeypatch):
     """Results and figures of the experiments in a folder of the test's."""
-    for module, name in ((flows, "FLOWS"), (gaussian, "GAUSSIAN"), (mnist, "MNIST")):
+    places = ((flows, "FLOWS"), (gaussian, "GAUSSIAN"), (mnist, "MNIST"), (program, "PROGRAM"))
+    for module, name in (*places, (program, "PACE")):
         monkeypatch.setattr(module, name, tmp_path / name.lower())
     for module in (flows, gaussian):
         monkeypatch.setattr(module, "FIGURES", tmp_path)
@@ -183,6 +184,20 @@ def test_their_adamax():
     np.testing.assert_allclose(found, expected, rtol=1e-5)
 
 
+def test_the_mean_of_the_weights():
+    """decay mean + (1 - decay) weights at every step, from the first weights on."""
+    optimiser = mnist.averaged(optax.sgd(1.0), 0.75)
+    weights = {"learned": jnp.asarray(8.0), "held": None}
+    state = optimiser.init(weights)
+    expected = 8.0
+    for g in (1.0, -2.0, 4.0):
+        step, state = optimiser.update({"learned": jnp.asarray(g), "held": None}, state, weights)
+        weights = optax.apply_updates(weights, step)
+        expected = 0.75 * expected + 0.25 * float(weights["learned"])
+    assert float(weights["learned"]) == 5.0
+    np.testing.assert_allclose(state.mean["learned"], expected, rtol=1e-6)
+
+
 def test_a_hash_is_that_of_what_matters():
     """Results keep their names; an option that a flow has no use for changes none."""
     config = mnist.Config()
@@ -190,6 +205,8 @@ def test_a_hash_is_that_of_what_matters():
     assert mnist.Config(flow="dais", tempering="none").hash == mnist.Config(flow="dais").hash
     assert mnist.Config(flow="none", num_steps=3).hash == mnist.Config(flow="none").hash
     assert mnist.Config(num_steps=3).hash != config.hash
+    assert mnist.Config(batch_size=50).hash != config.hash
+    assert mnist.Config(batch_size=50).name == config.name + ", batch size 50"
 
 
 def images(n):
@@ -204,6 +221,9 @@ def images(n):
             network="mlp", flow="dais", num_steps=1, recipe="hvax", epochs=1, plain_epochs=1
         ),
         mnist.Config(network="mlp", flow="none", recipe="hvax", epochs=1, train_samples=2),
+        mnist.Config(
+            network="mlp", num_steps=1, recipe="hvax", epochs=1, schedule="constant", average=0.5
+        ),
     ],
     ids=lambda config: config.name,
 )
@@ -251,6 +271,46 @@ def test_the_curves_small(elsewhere, monkeypatch):
     assert len(plain["ais"]["each"]) == 2 and 10 < plain["ais"]["nll"] < 60
     assert flows.draw("digits").stat().st_size > 10_000
     assert flows.table("digits").count("\n") == 1 + 2 + 1
+
+
+def test_what_relu_does_small(monkeypatch):
+    """The experiment on untrained VAEs: the two derivatives of softplus agree, and each row of the
+    table has both."""
+    monkeypatch.setattr(relu, "trained", lambda activation, parts, epochs: untrained(activation))
+    monkeypatch.setattr(relu, "parts_of", lambda *args, **options: Parts(None, BITS, BITS))
+    for name, value in (("STEP_SIZES", (0.4,)), ("BATCHES", 3), ("BATCH", 4)):
+        monkeypatch.setattr(relu, name, value)
+    rows = relu.measure("", 0)
+    assert [row["activation"] for row in rows] == ["relu"] * 4 + ["softplus"]
+    smooth = rows[-1]
+    assert abs(smooth["autodiff"] - smooth["rise"]) < 0.02 + 0.02 * abs(smooth["rise"])
+    assert relu.table(rows).count("\n") == 1 + len(rows)
+
+
+BITS = np.random.default_rng(0).integers(0, 2, (12, 6)).astype(np.float32)
+
+
+def untrained(activation):
+    sizes = {"hidden": (5,), "activation": relu.ACTIVATIONS[activation]}
+    return hvax.VAE(*hvax.mlp((6,), 3, **sizes, key=jax.random.key(0)))
+
+
+@pytest.mark.parametrize("name", program.SETTINGS)
+def test_equal_seconds_of_the_program(name, elsewhere, monkeypatch):
+    """Epochs by the pace, one run of the real program on digits, and its row in the table."""
+    write(
+        program.PACE, {"seconds": {"vae": 1.0, "uha 4": 5.0, "dais 4": 5.0, "iwae 5, doubly": 2.0}}
+    )
+    epochs = {"vae": 4, "uha 4": 2, "dais 4": 2, "iwae 5, doubly": 2}
+    assert program.epochs_of(name, 4) == epochs[name]
+    options = "--test-points 6 --hidden 4 --latent-size 2 --num-samples 5"
+    monkeypatch.setitem(program.SETTINGS, name, (f"{program.SETTINGS[name][0]} {options}", 5))
+    monkeypatch.setattr(program, "SOURCE", "digits")
+    record = program.run(name, 0, 4, "")
+    write(program.PROGRAM / "one.json", record)
+    assert record["epochs"] == epochs[name] and record["num_samples"] == 5
+    assert 20 < record["nll"] < 60
+    assert program.SETTINGS[name][0] in program.table()
 
 
 def test_the_table_of_the_published_setting():

@@ -84,7 +84,7 @@ def test_the_gradient_is_the_bounds_where_the_force_is_smooth():
 
 def test_the_weights_are_those_of_the_decoder_as_it_is():
     """mean exp(log w) is p(x), by quadrature over z, within 4.5 standard errors; with a sharpness
-    of 1, whose decoder is quite another. Planted error: scored by the smooth one the mean is 0.05."""
+    of 1, whose decoder is quite another. Planted error: scored by the smooth one it is 0.05."""
     model = hvax.HVAE(vae(), potential=hvax.Smoothed(1.0))
     z = np.linspace(-9, 9, 20_001)
     joint = jax.vmap(lambda z: model.vae.log_joint(bits(), z[None]))(jnp.asarray(z))

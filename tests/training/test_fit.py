@@ -135,6 +135,18 @@ def test_the_caller_keeps_the_model():
     assert all(not leaf.is_deleted() for leaf in jax.tree.leaves(eqx.filter(fitted, eqx.is_array)))
 
 
+def test_an_optimiser_may_begin_with_the_weights_themselves():
+    """As one that averages them does; the loop consumes each array once."""
+
+    def update(gradient, first, params=None):
+        return jax.tree.map(lambda g: -0.05 * g, gradient), first
+
+    keeping = optax.GradientTransformation(lambda params: params, update)
+    fitted = train(optimiser=keeping, loss_function=distance)
+    assert fitted.ended == "finished" and fitted.skipped == 0
+    assert numbers_of(fitted.model) != numbers_of(MODEL)
+
+
 def numbers_of(model):
     return [np.asarray(leaf).tobytes() for leaf in jax.tree.leaves(model)]
 

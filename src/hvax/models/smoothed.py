@@ -46,7 +46,7 @@ class Smoothed(eqx.Module):
 
     sharpness: float = eqx.field(static=True)
 
-    def __init__(self, sharpness: float = 10.0):
+    def __init__(self, sharpness: float | int = 10.0):
         value = real_number(sharpness, "sharpness")
         if not 0 < value < float("inf"):
             raise ValueError(f"sharpness must be finite and > 0, got {sharpness!r}.")

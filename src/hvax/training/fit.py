@@ -119,11 +119,14 @@ def fit(
     if resume and run_dir is None:
         raise ValueError("resume needs the run_dir to go on from.")
     key = jax.random.key(seed)
-    # The loop consumes the state it is given, so it works on copies of the caller's arrays.
-    state = train_state(
-        copied(model),
-        faster_flow(clip_outliers(optax.adam(1e-3))) if optimiser is None else optimiser,
-        key=jax.random.fold_in(key, 0),
+    # The loop consumes the state it is given, so no array in it may be the caller's, nor another's:
+    # an optimiser may begin with the weights themselves.
+    state = copied(
+        train_state(
+            model,
+            faster_flow(clip_outliers(optax.adam(1e-3))) if optimiser is None else optimiser,
+            key=jax.random.fold_in(key, 0),
+        )
     )
     scales = tuple(part.scale for part in parts)
     loss_function = loss_function or default_loss(model, num_samples)
