@@ -274,43 +274,40 @@ def test_the_curves_small(elsewhere, monkeypatch):
 
 
 def test_what_relu_does_small(monkeypatch):
-    """The experiment on untrained VAEs: the two derivatives of softplus agree, and each row of the
-    table has both."""
-    monkeypatch.setattr(relu, "trained", lambda activation, parts, epochs: untrained(activation))
-    monkeypatch.setattr(relu, "parts_of", lambda *args, **options: Parts(None, BITS, BITS))
-    for name, value in (("STEP_SIZES", (0.4,)), ("BATCHES", 3), ("BATCH", 4)):
+    """The two derivatives of softplus agree, and each row of the table has both."""
+    bits = np.random.default_rng(0).integers(0, 2, (12, 28, 28)).astype(np.float32)
+    parts = Parts(Examples(images(40), None, 255.0), bits, bits)
+    monkeypatch.setattr(relu, "parts_of", lambda *args, **options: parts)
+    for name, value in (("BATCHES", 3), ("BATCH", 4)):
         monkeypatch.setattr(relu, name, value)
-    rows = relu.measure("", 0)
-    assert [row["activation"] for row in rows] == ["relu"] * 4 + ["softplus"]
-    smooth = rows[-1]
-    assert abs(smooth["autodiff"] - smooth["rise"]) < 0.02 + 0.02 * abs(smooth["rise"])
+    monkeypatch.setitem(relu.SETTINGS, "relu", ("relu", hvax.Smoothed(1.0)))  # no warning
+    rows = relu.measure("", 1, 1)
+    assert [(row["setting"], row["epochs"]) for row in rows[-2:]] == [
+        ("softplus", 0),
+        ("softplus", 1),
+    ]
+    for row in rows[-2:]:
+        assert abs(row["autodiff"] - row["rise"]) < 0.02 + 0.02 * abs(row["rise"])
     assert relu.table(rows).count("\n") == 1 + len(rows)
 
 
-BITS = np.random.default_rng(0).integers(0, 2, (12, 6)).astype(np.float32)
-
-
-def untrained(activation):
-    sizes = {"hidden": (5,), "activation": relu.ACTIVATIONS[activation]}
-    return hvax.VAE(*hvax.mlp((6,), 3, **sizes, key=jax.random.key(0)))
-
-
-@pytest.mark.parametrize("name", program.SETTINGS)
-def test_equal_seconds_of_the_program(name, elsewhere, monkeypatch):
-    """Epochs by the pace, one run of the real program on digits, and its row in the table."""
-    write(
-        program.PACE, {"seconds": {"vae": 1.0, "uha 4": 5.0, "dais 4": 5.0, "iwae 5, doubly": 2.0}}
-    )
-    epochs = {"vae": 4, "uha 4": 2, "dais 4": 2, "iwae 5, doubly": 2}
-    assert program.epochs_of(name, 4) == epochs[name]
-    options = "--test-points 6 --hidden 4 --latent-size 2 --num-samples 5"
-    monkeypatch.setitem(program.SETTINGS, name, (f"{program.SETTINGS[name][0]} {options}", 5))
+def test_equal_seconds_of_the_program(elsewhere, monkeypatch):
+    """Epochs by the pace; a run of the real program on digits, and its row in the table."""
+    write(program.PACE, {"seconds": {"vae": 1.0, "uha 4": 5.0, "iwae 5, doubly": 2.0}})
+    assert {name: program.epochs_of(name, 20) for name in program.SETTINGS} == {
+        "vae": "--epochs 20",
+        "iwae 5, doubly": "--epochs 10",
+        "uha 4": "--epochs 10",
+        "uha 4, late": "--epochs 16 --flow-from-epoch 16",
+    }
+    name = "uha 4, late"
+    small = "--test-points 6 --hidden 4 --latent-size 2 --num-samples 5"
+    monkeypatch.setitem(program.SETTINGS, name, (f"{program.SETTINGS[name][0]} {small}", 5))
     monkeypatch.setattr(program, "SOURCE", "digits")
-    record = program.run(name, 0, 4, "")
+    record = program.run(name, 0, 20, "")
     write(program.PROGRAM / "one.json", record)
-    assert record["epochs"] == epochs[name] and record["num_samples"] == 5
-    assert 20 < record["nll"] < 60
-    assert program.SETTINGS[name][0] in program.table()
+    assert record["epochs"] == 16 and record["num_samples"] == 5 and 20 < record["nll"] < 60
+    assert "--epochs 16 --flow-from-epoch 16` | 1 |" in program.table()
 
 
 def test_the_table_of_the_published_setting():
