@@ -169,6 +169,35 @@ def test_by_default_a_flow_has_the_last_quarter_of_the_epochs(here):
     assert results["hvae"]["epochs"] == results["vae"]["epochs"] == 8
 
 
+@pytest.mark.parametrize("more", ["", "--patience 1 --learning-rate 0.3"])
+def test_a_baseline_goes_on_from_the_epochs_before_the_flow(more, here):
+    """They are trained once; the baseline has the bits of a plain VAE's own run, one that stops
+    early too, and the flow those of a run without a baseline."""
+    command = f"{TRAIN} --epochs 5 --flow-from-epoch 4 --no-report {more}"
+    code, printed = program(f"{command} --run-dir both")
+    assert (
+        code == 0 and printed.count("\nVAE   ") + printed.count("\nDAIS  ") == 5
+    )  # 2 in the table
+    assert program(f"{command} --no-baseline --run-dir flow")[0] == 0
+    assert program(f"{TRAIN} --epochs 5 --model vae --no-report {more} --run-dir plain")[0] == 0
+    results = {
+        name: json.loads((here / name / "results.json").read_text())
+        for name in ("both", "flow", "plain")
+    }
+    for kind, alone in (("vae", "plain"), ("hvae", "flow")):
+        for value in ("weights", "elbo", "nll", "epochs", "best_epoch"):
+            assert results["both"][kind][value] == results[alone][kind][value]
+    history = [
+        [
+            {k: v for k, v in row.items() if k != "seconds"}
+            for row in rows(here / f / "metrics.jsonl")
+        ]
+        for f in ("both/baseline", "plain")
+    ]
+    assert history[0] == history[1] and len(history[0]) == results["plain"]["vae"]["epochs"]
+    assert (len(history[0]) < 5) == bool(more)
+
+
 def test_a_flow_that_is_turned_on_later(here):
     """The plain VAE first, in a folder of its own; the epochs are shared, and a second run, and one
     that goes on, repeat it."""

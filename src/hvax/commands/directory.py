@@ -107,6 +107,17 @@ def claimed(config: Train, parts: Parts) -> Iterator[Path]:
         yield path
 
 
+def begin_as(folder: Path, other: Path) -> None:
+    """A training that goes on from where another has come to, in a folder of its own, if it has not
+    begun."""
+    if folder.exists():
+        return
+    beside = folder.with_name(f"{folder.name}.new")
+    shutil.rmtree(beside, ignore_errors=True)
+    shutil.copytree(other, beside, ignore=shutil.ignore_patterns(LOCK))
+    beside.rename(folder)
+
+
 def _check_replaceable(path: Path, overwrite: bool) -> None:
     if not overwrite:
         raise ValueError(

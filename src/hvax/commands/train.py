@@ -22,6 +22,7 @@ from hvax.commands.directory import (
     BEFORE_FLOW,
     REPORT,
     RESULTS,
+    begin_as,
     claimed,
     followed_by,
     open_run,
@@ -33,7 +34,7 @@ from hvax.config import Train
 from hvax.door import count
 from hvax.evaluation.evaluate import Evaluation, difference, evaluate
 from hvax.evaluation.table import GREY, UNTRUSTED, as_json, note
-from hvax.models.hvae import HVAE
+from hvax.models.hvae import plain_vae
 from hvax.structure import digest
 from hvax.training.fit import Fit, check_fit, fit
 from hvax.training.loop import Plan
@@ -82,17 +83,18 @@ def _decided(config: Train) -> Train:
 
 
 def _train(config: Train, models: Mapping[str, PyTree], parts: Parts, run_dir: Path) -> int:
-    rows, scores = {}, {}
+    rows, scores, before = {}, {}, None
+    first = config.train.flow_from_epoch or 1
+    if first > 1:
+        vae = plain_vae(models["hvae"])
+        before = _fit(config, "vae", vae, parts, run_dir / BEFORE_FLOW, first - 1)
+        if before.ended in _EXIT:
+            return _left(config, before, run_dir)
     for name, model in models.items():
-        own = name == config.model.model
-        fitted = _fitted(config, name, model, parts, run_dir if own else run_dir / BASELINE)
+        folder = run_dir if name == config.model.model else run_dir / BASELINE
+        fitted = _fitted(config, name, model, parts, folder, before)
         if fitted.ended in _EXIT:
-            print(
-                f"\n{fitted.ended}; everything is saved. Go on with\n"
-                f"    hvax train {shlex.quote(config.source)} --run-dir {shlex.quote(str(run_dir))}"
-                " --resume"
-            )
-            return _EXIT[fitted.ended]
+            return _left(config, fitted, run_dir)
         rows[name], scores[name] = _score(config, fitted, parts)
     apart = difference(scores["hvae"], scores["vae"]) if len(scores) == 2 else None
     write_json(run_dir / RESULTS, rows if apart is None else rows | {"difference": apart})
@@ -103,17 +105,29 @@ def _train(config: Train, models: Mapping[str, PyTree], parts: Parts, run_dir: P
     return 0
 
 
-def _fitted(config: Train, name: str, model: PyTree, parts: Parts, folder: Path) -> Fit:
-    """A trained model: by way of its plain VAE, where the flow is turned on later."""
-    epochs, first = config.train.epochs, config.train.flow_from_epoch or 1
-    if not isinstance(model, HVAE) or first == 1:
+def _left(config: Train, fitted: Fit, run_dir: Path) -> int:
+    """Says how to go on with a run that a signal ended; its exit code."""
+    print(
+        f"\n{fitted.ended}; everything is saved. Go on with\n"
+        f"    hvax train {shlex.quote(config.source)} --run-dir {shlex.quote(str(run_dir))}"
+        " --resume"
+    )
+    return _EXIT[fitted.ended]
+
+
+def _fitted(
+    config: Train, name: str, model: PyTree, parts: Parts, folder: Path, before: Fit | None
+) -> Fit:
+    """A trained model, in all epochs: those of `before` its flow, or its baseline, among them."""
+    epochs = config.train.epochs
+    if before is None:
         return _fit(config, name, model, parts, folder, epochs)
-    before = _fit(config, "vae", model.vae, parts, folder / BEFORE_FLOW, first - 1)
-    if before.ended in _EXIT:
-        return before
-    flowing = build_hvae(config, before.model)
+    if name == "vae":
+        begin_as(folder, folder.parent / BEFORE_FLOW)
+        return _fit(replace(config, resume=True), name, model, parts, folder, epochs)
+    done, first = len(before.history), config.train.flow_from_epoch or 1
+    flowing = build_hvae(config, plain_vae(before.model))
     after = _fit(config, name, flowing, parts, folder, epochs - first + 1)
-    done = len(before.history)
     return after._replace(
         history=followed_by(before.history, after.history),
         best_epoch=after.best_epoch + done,
