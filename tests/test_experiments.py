@@ -274,21 +274,14 @@ def test_the_curves_small(elsewhere, monkeypatch):
 
 
 def test_what_relu_does_small(monkeypatch):
-    """The two derivatives of softplus agree, and each row of the table has both."""
-    bits = np.random.default_rng(0).integers(0, 2, (12, 28, 28)).astype(np.float32)
-    parts = Parts(Examples(images(40), None, 255.0), bits, bits)
-    monkeypatch.setattr(relu, "parts_of", lambda *args, **options: parts)
+    """The two derivatives agree through softplus."""
     for name, value in (("BATCHES", 3), ("BATCH", 4)):
         monkeypatch.setattr(relu, name, value)
-    monkeypatch.setitem(relu.SETTINGS, "relu", ("relu", hvax.Smoothed(1.0)))  # no warning
-    rows = relu.measure("", 1, 1)
-    assert [(row["setting"], row["epochs"]) for row in rows[-2:]] == [
-        ("softplus", 0),
-        ("softplus", 1),
-    ]
-    for row in rows[-2:]:
-        assert abs(row["autodiff"] - row["rise"]) < 0.02 + 0.02 * abs(row["rise"])
-    assert relu.table(rows).count("\n") == 1 + len(rows)
+    vae = hvax.VAE(*hvax.mlp((6,), 3, hidden=(5,), key=jax.random.key(0)))
+    bits = np.random.default_rng(0).integers(0, 2, (12, 6)).astype(np.float32)
+    row = relu.slopes(hvax.HVAE(vae, hvax.HamiltonianFlow.uha(2)), bits)
+    assert abs(row["autodiff"] - row["rise"]) < 0.02 + 0.02 * abs(row["rise"])
+    assert relu.table([{"name": "softplus"} | row]).count("\n") == 2
 
 
 def test_equal_seconds_of_the_program(elsewhere, monkeypatch):
