@@ -98,7 +98,8 @@ class HVAE(eqx.Module):
     - `vae`: a `VAE`.
     - `flow`: a `HamiltonianFlow`; the default one where None.
     - `potential`: what the flow follows in place of the model's own U, as a callable
-      `potential(vae, x) -> (z -> U)`, or z -> (U, aux). The weights score the model all the same.
+      `potential(vae, x) -> (z -> U)`, or z -> (U, aux), such as `Smoothed()` where the decoder has
+      relu. The weights score the model all the same.
 
     Caterini, Doucet and Sejdinovic, "Hamiltonian Variational Auto-Encoder", NeurIPS 2018.
     """

@@ -80,7 +80,8 @@ def mlp(
     what `likelihood` (Bernoulli by default) takes: one array of x's shape, a mean and a log sigma
     (`LearnedGaussian`), a log mean and one log dispersion per feature (`NegativeBinomial`), or
     logits (`Categorical`: x's shape where its last axis is the class axis, else one more axis).
-    The default activation is smooth, as leapfrog wants its potentials.
+    The default activation is smooth: through a kink, as relu's, training a flow is biased
+    (`Smoothed`).
     """
     x_shape, hidden = shape(x_shape, "x_shape"), shape(hidden, "hidden")
     latent_size = count(latent_size, "latent_size")
