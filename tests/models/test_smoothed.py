@@ -166,9 +166,10 @@ def test_fit_warns_of_a_kinked_decoder():
         vae(),
         hvax.HVAE(vae(), hvax.HamiltonianFlow(0, 0.1)),
         hvax.HVAE(vae(), hvax.HamiltonianFlow(1, 0.1), hvax.Smoothed()),
+        hvax.HVAE(vae(), hvax.HamiltonianFlow(1, 0.1, gradient="finite")),
         hvax.HVAE(vae(jax.nn.silu), hvax.HamiltonianFlow(1, 0.1)),
     ],
-    ids=["plain", "no steps", "smoothed", "silu"],
+    ids=["plain", "no steps", "smoothed", "finite", "silu"],
 )
 def test_fit_does_not_warn_where_nothing_jumps(model):
     trained(model)
