@@ -48,6 +48,15 @@ def test_exact_gradients_are_exact_in_the_default_dtype(method):
 
 
 @pytest.mark.parametrize("method", METHODS.values(), ids=METHODS)
+def test_a_gradient_has_the_type_of_z(method, x64):
+    """As leapfrog needs it, where the potential's own is wider: data of float64, say."""
+    z = draw(D).astype(jnp.float32)
+    found = method.value_and_grad(lambda z: (jnp.sum(z.astype(jnp.float64) ** 2), None))(z)
+    assert found.gradient.dtype == jnp.float32
+    np.testing.assert_allclose(found.gradient, 2 * z, atol=1e-2)  # one-sided: off by h
+
+
+@pytest.mark.parametrize("method", METHODS.values(), ids=METHODS)
 def test_value_and_aux_are_the_potentials_own(method):
     weight, z = draw(4, D), draw(D, seed=1)
 

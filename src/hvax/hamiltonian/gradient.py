@@ -61,7 +61,8 @@ class Forward(AbstractGradient):
     def value_and_grad(self, potential: Potential) -> ValueAndGrad:
         def evaluate(z: Float[Array, " d"]) -> Evaluation:
             value, along, aux = jax.linearize(potential, z, has_aux=True)
-            return Evaluation(value, jax.vmap(along)(jnp.eye(z.size, dtype=z.dtype)), aux)
+            gradient = jax.vmap(along)(jnp.eye(z.size, dtype=z.dtype))
+            return Evaluation(value, gradient.astype(z.dtype), aux)
 
         return evaluate
 
@@ -94,7 +95,7 @@ class Finite(AbstractGradient):
                 gradient = (ahead - shifted(jnp.diag(-h))) / (2 * h)
             else:
                 gradient = (ahead - value) / h
-            return Evaluation(value, gradient, aux)
+            return Evaluation(value, gradient.astype(z.dtype), aux)
 
         return evaluate
 
