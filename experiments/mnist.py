@@ -95,6 +95,11 @@ class Config:
         )
         return ", ".join([kind, *varied])
 
+    @property
+    def phases(self) -> str:
+        """The epochs, as a plain VAE and then."""
+        return f"{self.plain_epochs} + {self.epochs}" if self.plain_epochs else f"{self.epochs}"
+
 
 _VARIANTS = {"batch_size": BATCH, "schedule": "cosine", "average": 0.0}
 
@@ -283,27 +288,54 @@ def run(config: Config, seed: int, options: argparse.Namespace) -> Path:
 # Tables
 
 
-def table() -> str:
-    """Every setting that was run, with the spread over its seeds, and the paper's table."""
-    runs: dict[str, list[dict[str, Any]]] = {}
+def runs() -> dict[str, list[dict[str, Any]]]:
+    """Those of each hash, by seed; in the order of the table."""
+    found: dict[str, list[dict[str, Any]]] = {}
     for path in sorted(MNIST.glob("*-*.json")):
         record = json.loads(path.read_text())
-        runs.setdefault(record["hash"], []).append(record)
+        found.setdefault(record["hash"], []).append(record)
+    return dict(sorted(found.items(), key=lambda item: _order(item[1])))
+
+
+def against(other: str) -> str:
+    """What every setting of the same network has more than that of this hash, seed by seed."""
+    found = runs()
+    if other not in found:
+        raise SystemExit(f"no run has the hash {other}: these have {', '.join(found)}.")
+    theirs = {record["seed"]: record for record in found[other]}
+    network = found[other][0]["config"]["network"]
+    lines = [
+        f"| less `{other}` | epochs | seeds | ELBO | NLL | hash |",
+        "|---|---|---|---|---|---|",
+    ]
+    for name, records in found.items():
+        pairs = [(r, theirs[r["seed"]]) for r in records if r["seed"] in theirs]
+        if name == other or not pairs or records[0]["config"]["network"] != network:
+            continue
+        config = Config(**records[0]["config"])
+        elbo, nll = (over([a[key] - b[key] for a, b in pairs]) for key in ("elbo", "nll"))
+        lines.append(
+            f"| {config.name}, {config.recipe} | {config.phases} | {len(pairs)} | {elbo} | {nll} | "
+            f"`{name}` |"
+        )
+    return "\n".join(lines)
+
+
+def table() -> str:
+    """Every setting that was run, with the spread over its seeds, and the paper's table."""
     lines = [
         "| setting | network | recipe | epochs | seconds | seeds | validation ELBO | test ELBO | "
         "test NLL | hash |",
         "|---|---|---|---|---|---|---|---|---|---|",
     ]
-    for records in sorted(runs.values(), key=_order):
+    for records in runs().values():
         config = Config(**records[0]["config"])
-        epochs = (
-            f"{config.plain_epochs} + {config.epochs}" if config.plain_epochs else config.epochs
-        )
         seconds = np.mean([record["seconds"] for record in records])
         seeds = ", ".join(str(record["seed"]) for record in records)
         scores = (over([r[key] for r in records]) for key in ("validation", "elbo", "nll"))
         lines.append(
-            f"| {config.name} | {config.network} | {config.recipe} | {epochs} | {seconds:.0f} | "
+            f"| {config.name} | {config.network} | {config.recipe} | {config.phases} | "
+            f"{seconds:.0f} | "
             f"{seeds} | {' | '.join(scores)} | `{records[0]['hash']}` |"
         )
     lines += ["", "Published, test NLL (the plain VAE: 83.20):", ""]
@@ -345,7 +377,11 @@ def main() -> None:
     parser.add_argument("--num-samples", type=int, default=1000, help="of the NLL")
     parser.add_argument("--passes", type=int, default=3, help="of the NLL")
     parser.add_argument("--table", action="store_true", help="the tables alone")
+    parser.add_argument("--against", metavar="HASH", help="only: all others less that setting")
     options = parser.parse_args()
+    if options.against:
+        print(against(options.against))
+        return
     if not options.table:
         told = {field.name: getattr(options, field.name) for field in dataclasses.fields(Config)}
         print(run(Config(**told), options.seed, options).read_text())

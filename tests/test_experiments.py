@@ -242,6 +242,11 @@ def test_the_mnist_experiment_small(config, elsewhere, monkeypatch):
     assert 500 < record["nll"] < 700 and record["nll"] <= -record["elbo"] + 1e-3
     assert mnist.run(config, 1, options) == path
     assert f"`{config.hash}`" in mnist.table() and config.name in mnist.table()
+    other = record | {"hash": "other", "elbo": record["elbo"] - 2, "nll": record["nll"] + 1}
+    write(mnist.MNIST / "other-1.json", other)
+    assert "| 1 | -2.00 | 1.00 | `other` |" in mnist.against(config.hash)
+    with pytest.raises(SystemExit, match="no run has the hash nothing"):
+        mnist.against("nothing")
 
 
 # The curves
