@@ -44,8 +44,7 @@ _MANIFEST = {"weights": str, "sha256": str, "narrow": dict, "model": dict}
 
 _OWN = (
     parameter, bridge, flow, gradient, integrator, step_size, tempering, convolution, decoder,
-    gaussian, heads, hvae, likelihood, network, prior, smoothed,
-    standardise, vae,
+    gaussian, heads, hvae, likelihood, network, prior, smoothed, standardise, vae,
 )  # fmt: skip
 # What a structure.json may name: hvax's own modules, Equinox's layers, and these functions.
 MODULES: dict[str, type] = {

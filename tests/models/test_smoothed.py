@@ -106,10 +106,10 @@ def test_a_sharp_potential_is_the_decoders_own():
 
 
 def test_it_is_saved_with_the_model(tmp_path):
-    model = hvax.HVAE(vae(), hvax.HamiltonianFlow.uha(2), hvax.Smoothed(7.0))
+    model = hvax.HVAE(vae(), hvax.HamiltonianFlow.uha(2), hvax.Smoothed(7.1))
     hvax.save(model, tmp_path)
     found = hvax.load(tmp_path)
-    assert found.potential.sharpness == 7.0
+    assert found.potential.sharpness == 7.1
     first, second = (one.log_weight(bits(), key=jax.random.key(1)) for one in (found, model))
     assert first == second
 

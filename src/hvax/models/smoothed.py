@@ -47,10 +47,9 @@ class Smoothed(eqx.Module):
     sharpness: float = eqx.field(static=True)
 
     def __init__(self, sharpness: float | int = 10.0):
-        value = real_number(sharpness, "sharpness")
-        if not 0 < value < float("inf"):
+        if not 0 < real_number(sharpness, "sharpness") < float("inf"):
             raise ValueError(f"sharpness must be finite and > 0, got {sharpness!r}.")
-        self.sharpness = float(value)
+        self.sharpness = float(sharpness)
 
     def __call__(self, vae: VAE, x: Data) -> Potential:
         kinks = kinks_of(vae.decoder)

@@ -112,8 +112,8 @@ def fit(
         callback=callback,
     )
     num_samples = count(num_samples, "num_samples")
-    _warn_of_kinks(model)
     parts, held_out = check_fit(model, data, validation, plan)
+    _warn_of_kinks(model)
     for name, function in (("loss_function", loss_function), ("transform", transform)):
         if function is not None:
             check_callable(function, name)
