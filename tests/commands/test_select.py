@@ -67,6 +67,27 @@ def test_sources_beside_a_run_on_named_arrays(source, here, ran, monkeypatch):
         np.testing.assert_array_equal(found["mean"], bits(50)[labels])
 
 
+@pytest.mark.parametrize("likelihood", ["bernoulli", "gaussian", "poisson"])
+@pytest.mark.parametrize("binarise", ["", "--binarise static"])
+def test_a_file_counts_in_the_runs_own_grey_levels(likelihood, binarise, here, ran, monkeypatch):
+    """0 to 16 in digits, whose white is not the 255 of other files of bytes."""
+
+    def rows(model, data, **_):
+        x = data[:]
+        return Encoding(x, x, x[:, None], x)
+
+    if binarise and likelihood != "bernoulli":
+        pytest.skip("only bits are drawn")
+    monkeypatch.setattr("hvax.commands.latent.encode", rows)
+    untrained(f"digits --likelihood {likelihood} {binarise} {SMALL}")
+    np.save("same.npy", load_source("digits").x)
+    ran("encode other same.npy --out same.npz --no-progress")
+    ran("encode other digits --out digits.npz --no-progress")
+    found, expected = load_npz("same.npz")["mean"], load_npz("digits.npz")["mean"]
+    np.testing.assert_array_equal(found, expected)
+    assert expected.max() == (16 if likelihood == "poisson" else 1)
+
+
 @pytest.mark.parametrize("command", [*COMMANDS.values(), f"evaluate {{}} {FEW}"])
 @pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt()])
 def test_an_output_is_written_whole_or_not_at_all(command, error, here, monkeypatch, capsys):

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -57,6 +58,7 @@ class Parts(NamedTuple):
     test_labels: NDArray[Any] | None
     transform: Callable[..., Array] | None  # of training batches
     likelihood: AbstractLikelihood
+    scale: float  # of stored numbers, which other data of the same kind have too
 
 
 def load_parts(config: Train) -> Parts:
@@ -65,7 +67,7 @@ def load_parts(config: Train) -> Parts:
     options = config.data
     source = _read(config)
     likelihood = _likelihood(config, source)
-    scale = source.scale if _takes_real_numbers(likelihood) else 1.0
+    scale = _scale(source, likelihood)
     indices = split(source, seed=options.split_seed, fractions=options.fractions)
     train, validation, test = (
         Examples(source.x, index, scale)
@@ -87,15 +89,21 @@ def load_parts(config: Train) -> Parts:
         test_labels=None if source.labels is None else source.labels[indices.test],
         transform=_bits if binarise == "dynamic" else None,
         likelihood=likelihood,
+        scale=scale,
     )
 
 
 def load_whole(
-    config: Train, likelihood: AbstractLikelihood
+    config: Train, likelihood: AbstractLikelihood, scale: float
 ) -> tuple[Examples, NDArray[Any] | None]:
-    """All examples of a source, prepared as a run's test part is, and their labels."""
+    """All examples of a source, prepared as a run's test part is, and their labels.
+
+    Grey levels in a file that go no further than the run's white, its `scale`, count as the run's.
+    """
     source = _read(config)
-    examples = Examples(source.x, None, source.scale if _takes_real_numbers(likelihood) else 1.0)
+    if source.name not in SOURCES and source.x.max() <= scale < source.scale:
+        source = replace(source, scale=scale)
+    examples = Examples(source.x, None, _scale(source, likelihood))
     if _binarise(config, source, likelihood) != "none":
         examples = _binarised(examples, "whole")
     return examples, source.labels
@@ -238,11 +246,12 @@ def _read(config: Train) -> Source:
     )
 
 
-def _takes_real_numbers(likelihood: AbstractLikelihood) -> bool:
-    """Whether stored integers are grey levels to be scaled, rather than counts or classes."""
+def _scale(source: Source, likelihood: AbstractLikelihood) -> float:
+    """What stored numbers are divided by: 1 for counts and classes, which are no grey levels."""
     if isinstance(likelihood, StandardisedLikelihood):
         likelihood = likelihood.inner
-    return isinstance(likelihood, Bernoulli | FixedGaussian | LearnedGaussian)
+    real = isinstance(likelihood, Bernoulli | FixedGaussian | LearnedGaussian)
+    return source.scale if real else 1.0
 
 
 def _likelihood(config: Train, source: Source) -> AbstractLikelihood:

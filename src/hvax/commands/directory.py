@@ -63,7 +63,17 @@ class Run(NamedTuple):
     config: Train
     options: dict[str, Any]  # the same as config, as config.json holds them
     x_shape: tuple[int, ...]
+    scale: float  # of the numbers as its source stores them
     model: PyTree
+
+
+class _Record(NamedTuple):
+    """What config.json says of a run."""
+
+    config: Train
+    options: dict[str, Any]
+    x_shape: tuple[int, ...]
+    scale: float
 
 
 @contextmanager
@@ -96,7 +106,7 @@ def claimed(config: Train, parts: Parts) -> Iterator[Path]:
             "options": options,
             "data": {
                 "x_shape": parts.train.x_shape,
-                "scale": parts.train.scale,
+                "scale": parts.scale,
                 "examples": {
                     part: len(getattr(parts, part)) for part in ("train", "validation", "test")
                 },
@@ -135,12 +145,12 @@ def resumed_options(run_dir: Path | None) -> Train:
         raise ValueError("--resume needs the --run-dir to go on with.")
     if not (run_dir / CONFIG).is_file():
         raise FileNotFoundError(f"{run_dir} is no run directory: it has no {CONFIG}.")
-    config, _, _ = _read_config(run_dir / CONFIG)
+    config = _read_config(run_dir / CONFIG).config
     return dataclasses.replace(config, run_dir=run_dir, resume=True, overwrite=False)
 
 
 def _check_options(file: Path, options: dict[str, Any]) -> None:
-    there, here = _flat(_read_config(file)[1]), _flat(json.loads(dumps(options)))
+    there, here = _flat(_read_config(file).options), _flat(json.loads(dumps(options)))
     for name in sorted(here.keys() - _FREE):
         if there.get(name, here[name]) != here[name]:
             flag = "--" + name.split(".")[-1].replace("_", "-")
@@ -173,7 +183,8 @@ def open_run(path: Path) -> Run:
         raise FileNotFoundError(
             f"{path} is no run directory: it has no {CONFIG}. `hvax train` makes one."
         )
-    config, options, x_shape = _read_config(file)
+    record = _read_config(file)
+    config = record.config
     if baseline:
         config = dataclasses.replace(config, model=dataclasses.replace(config.model, model="vae"))
     if not (path / MODEL / STRUCTURE).is_file():
@@ -187,7 +198,7 @@ def open_run(path: Path) -> Run:
             f"{path / MODEL} holds a {type(model).__name__}, where {CONFIG} says "
             f"{config.model.model}; the files are of two runs."
         )
-    return Run(path, config, options, x_shape, model)
+    return Run(path, config, record.options, record.x_shape, record.scale, model)
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
@@ -243,8 +254,7 @@ def _absolute(config: Train) -> Train:
     return dataclasses.replace(config, source=source, data=data, train=train)
 
 
-def _read_config(file: Path) -> tuple[Train, dict[str, Any], tuple[int, ...]]:
-    """The options of a config.json, the same as they stand there, and the shape of an example."""
+def _read_config(file: Path) -> _Record:
     record = read_json(file)
     version = record.get("format")
     if type(version) is int and version > FORMAT:
@@ -264,7 +274,8 @@ def _read_config(file: Path) -> tuple[Train, dict[str, Any], tuple[int, ...]]:
                     options[group] = values | options[group]
         config = _decode(Train, options, "options")
         data = _decode(dict, record.get("data"), "data")
-        return config, record["options"], _decode(tuple[int, ...], data.get("x_shape"), "x_shape")
+        x_shape = _decode(tuple[int, ...], data.get("x_shape"), "x_shape")
+        return _Record(config, record["options"], x_shape, _decode(float, data.get("scale"), "scale"))
     except (TypeError, ValueError) as error:
         raise ValueError(f"{file} is damaged: {error}.") from error
 

@@ -35,7 +35,8 @@ def run_data(
         data = dataclasses.replace(config.data, array=None, labels=None)
         config = dataclasses.replace(config, data=data)
     config = dataclasses.replace(config, source=source)
-    examples, labels = load_whole(config, plain_vae(run.model).decoder.likelihood)
+    likelihood = plain_vae(run.model).decoder.likelihood
+    examples, labels = load_whole(config, likelihood, run.scale)
     return _of_its_shape(run, examples, source), labels
 
 
