@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -54,6 +55,12 @@ def write(path: Path, record: Any) -> None:
     beside = path.with_suffix(".new")
     beside.write_text(json.dumps(record, indent=1) + "\n")
     os.replace(beside, path)
+
+
+def markdown(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    """A Markdown table."""
+    top, *below = (f"| {' | '.join(map(str, row))} |" for row in (head, *rows))
+    return "\n".join((top, "|" + "---|" * len(head), *below))
 
 
 def over(values: list[float]) -> str:

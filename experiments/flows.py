@@ -29,7 +29,17 @@ import optax
 from tqdm import tqdm
 
 import hvax
-from experiments.common import BATCH, FIGURES, RESULTS, binary, over, parts_of, spaced, write
+from experiments.common import (
+    BATCH,
+    FIGURES,
+    RESULTS,
+    binary,
+    markdown,
+    over,
+    parts_of,
+    spaced,
+    write,
+)
 
 FLOWS = RESULTS / "flows"
 
@@ -87,7 +97,7 @@ def _hvae(K: int) -> hvax.HamiltonianFlow:
     """The program's, with everything learned."""
     return hvax.HamiltonianFlow.hvae(
         K,
-        step_size=hvax.Learned(0.4, upper=1.5),
+        step_size=hvax.Learned(min(0.4, 1.6 / K), upper=1.5),
         tempering=hvax.QuadraticTempering(hvax.Learned(0.8)),
         units="posterior",
     )
@@ -321,10 +331,7 @@ def by_setting(data: str) -> dict[str, list[dict[str, Any]]]:
 
 def table(data: str) -> str:
     """Mean and standard deviation over seeds at the last two budgets, as Markdown."""
-    lines = [
-        "| setting | seeds | seconds | plain epochs + its own | ELBO | NLL | NLL by AIS |",
-        "|---|---|---|---|---|---|---|",
-    ]
+    rows = []
     budgets = DATA[data].budgets
     for at in (len(budgets) - 2, len(budgets) - 1):
         for name, records in by_setting(data).items():
@@ -337,12 +344,11 @@ def table(data: str) -> str:
                 np.mean([point[key] for point in points])
                 for key in ("seconds", "plain_epochs", "epochs")
             )
-            lines.append(
-                f"| {name} | {len(points)} | {seconds:.0f} | {plain:.0f} + {own:.0f} | "
-                f"{over([p['elbo'] for p in points])} | {over([p['nll'] for p in points])} | "
-                f"{over(ais) if ais else '–'} |"
-            )
-    return "\n".join(lines)
+            scores = (over([point[key] for point in points]) for key in ("elbo", "nll"))
+            spent = (f"{seconds:.0f}", f"{plain:.0f} + {own:.0f}")
+            rows.append((name, len(points), *spent, *scores, over(ais) if ais else "–"))
+    head = ("setting", "seeds", "seconds", "plain epochs + its own", "ELBO", "NLL", "NLL by AIS")
+    return markdown(head, rows)
 
 
 def draw(data: str) -> Path:

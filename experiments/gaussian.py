@@ -27,7 +27,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from tqdm import tqdm
 
 import hvax
-from experiments.common import FIGURES, RESULTS, write
+from experiments.common import FIGURES, RESULTS, markdown, write
 
 GAUSSIAN = RESULTS / "gaussian"
 
@@ -385,10 +385,7 @@ def draw() -> list[Path]:
 
 def table() -> str:
     """Means over the data sets, with their standard errors, at the paper's three dimensions."""
-    lines = [
-        "| method | d | sum | published | \\|Δ̂ − x̄\\|² | \\|σ̂ − σ\\|² |",
-        "|---|---|---|---|---|---|",
-    ]
+    rows = []
     for record in results():
         method, d = record["method"], record["d"]
         if d not in OF_TABLE:
@@ -399,8 +396,9 @@ def table() -> str:
             for values in (total, record["delta_from_mean"], record["sigma_error"])
         ]
         published = PUBLISHED.get(method.removesuffix(REUSED).removesuffix(THEIRS), {}).get(d, "–")
-        lines.append(f"| {method} | {d} | {cells[0]} | {published} | {cells[1]} | {cells[2]} |")
-    return "\n".join(lines)
+        rows.append((method, d, cells[0], published, *cells[1:]))
+    head = ("method", "d", "sum", "published", "\\|Δ̂ − x̄\\|²", "\\|σ̂ − σ\\|²")
+    return markdown(head, rows)
 
 
 def main() -> None:

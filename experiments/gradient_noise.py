@@ -22,7 +22,7 @@ import numpy as np
 from tqdm import tqdm
 
 import hvax
-from experiments.common import RESULTS, write
+from experiments.common import RESULTS, markdown, write
 from experiments.flows import World
 
 DRAWS = (1, 5, 20)
@@ -91,17 +91,16 @@ def measure(data_dir: str, repetitions: int) -> list[dict[str, Any]]:
 
 
 def table(rows: list[dict[str, Any]]) -> str:
-    lines = [
-        "| model | epochs of VAE | S | encoder: standard | doubly | flow: standard | doubly |",
-        "|---|---|---|---|---|---|---|",
-    ]
+    head = ["model", "epochs of VAE", "S"]
+    head += ["encoder: standard", "doubly", "flow: standard", "doubly"]
+    lines = []
     by = {(row["model"], row["epochs"], row["num_samples"], row["estimator"]): row for row in rows}
     for model, epochs, draws in dict.fromkeys(key[:3] for key in by):
         standard, doubly = (by[model, epochs, draws, each] for each in ("standard", "doubly"))
         cells = [f"{each['encoder']:.3f}" for each in (standard, doubly)]
         cells += [f"{each['flow']:.3f}" if "flow" in each else "–" for each in (standard, doubly)]
-        lines.append(f"| {model} | {epochs} | {draws} | {' | '.join(cells)} |")
-    return "\n".join(lines)
+        lines.append((model, epochs, draws, *cells))
+    return markdown(head, lines)
 
 
 def main() -> None:

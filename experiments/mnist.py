@@ -31,7 +31,17 @@ import numpy as np
 import optax
 
 import hvax
-from experiments.common import BATCH, RESULTS, Parts, binary, over, parts_of, spaced, write
+from experiments.common import (
+    BATCH,
+    RESULTS,
+    Parts,
+    binary,
+    markdown,
+    over,
+    parts_of,
+    spaced,
+    write,
+)
 from hvax.data import Examples
 
 MNIST = RESULTS / "mnist"
@@ -304,46 +314,43 @@ def against(other: str) -> str:
         raise SystemExit(f"no run has the hash {other}: these have {', '.join(found)}.")
     theirs = {record["seed"]: record for record in found[other]}
     network = found[other][0]["config"]["network"]
-    lines = [
-        f"| less `{other}` | epochs | seeds | ELBO | NLL | hash |",
-        "|---|---|---|---|---|---|",
-    ]
+    rows = []
     for name, records in found.items():
         pairs = [(r, theirs[r["seed"]]) for r in records if r["seed"] in theirs]
         if name == other or not pairs or records[0]["config"]["network"] != network:
             continue
         config = Config(**records[0]["config"])
         elbo, nll = (over([a[key] - b[key] for a, b in pairs]) for key in ("elbo", "nll"))
-        lines.append(
-            f"| {config.name}, {config.recipe} | {config.phases} | {len(pairs)} | {elbo} | {nll} | "
-            f"`{name}` |"
-        )
-    return "\n".join(lines)
+        what = f"{config.name}, {config.recipe}"
+        rows.append((what, config.phases, len(pairs), elbo, nll, f"`{name}`"))
+    return markdown((f"less `{other}`", "epochs", "seeds", "ELBO", "NLL", "hash"), rows)
 
 
 def table() -> str:
     """Every setting that was run, with the spread over its seeds, and the paper's table."""
-    lines = [
-        "| setting | network | recipe | epochs | seconds | seeds | validation ELBO | test ELBO | "
-        "test NLL | hash |",
-        "|---|---|---|---|---|---|---|---|---|---|",
-    ]
+    head = ["setting", "network", "recipe", "epochs", "seconds", "seeds"]
+    head += ["validation ELBO", "test ELBO", "test NLL", "hash"]
+    rows = []
     for records in runs().values():
         config = Config(**records[0]["config"])
         seconds = np.mean([record["seconds"] for record in records])
         seeds = ", ".join(str(record["seed"]) for record in records)
         scores = (over([r[key] for r in records]) for key in ("validation", "elbo", "nll"))
-        lines.append(
-            f"| {config.name} | {config.network} | {config.recipe} | {config.phases} | "
-            f"{seconds:.0f} | "
-            f"{seeds} | {' | '.join(scores)} | `{records[0]['hash']}` |"
+        run = (config.name, config.network, config.recipe, config.phases, f"{seconds:.0f}", seeds)
+        rows.append((*run, *scores, f"`{records[0]['hash']}`"))
+    published = [
+        (*setting, *(f"{value:.2f}" if value else "–" for value in values))
+        for setting, values in PUBLISHED.items()
+    ]
+    return "\n".join(
+        (
+            markdown(head, rows),
+            "",
+            "Published, test NLL (the plain VAE: 83.20):",
+            "",
+            markdown(("K", "step size", *TEMPERINGS), published),
         )
-    lines += ["", "Published, test NLL (the plain VAE: 83.20):", ""]
-    lines += ["| K | step size | " + " | ".join(TEMPERINGS) + " |", "|---|---|---|---|---|"]
-    for (K, step_size), values in PUBLISHED.items():
-        cells = (f"{value:.2f}" if value else "–" for value in values)
-        lines.append(f"| {K} | {step_size} | {' | '.join(cells)} |")
-    return "\n".join(lines)
+    )
 
 
 def _order(records: list[dict[str, Any]]) -> tuple[Any, ...]:

@@ -21,7 +21,7 @@ import numpy as np
 from tqdm import tqdm
 
 import hvax
-from experiments.common import BATCH, RESULTS, parts_of, write
+from experiments.common import BATCH, RESULTS, markdown, parts_of, write
 
 RELU = RESULTS / "relu.json"
 BATCHES, NEAR = 60, 0.02
@@ -77,17 +77,19 @@ def slopes(model: hvax.HVAE, x: np.ndarray) -> dict[str, Any]:
 
 
 def table(rows: list[dict[str, Any]]) -> str:
-    lines = [
-        "| decoder | step size | ELBO | d ELBO / d log step size | by autodiff |",
-        "|---|---|---|---|---|",
-    ]
-    for row in rows:
-        lines.append(
-            f"| {row['name']} | {row['step_size']:.2f} | {row['elbo']:.2f} | "
-            f"{row['rise']:.1f} ± {row['rise_se']:.1f} | "
-            f"{row['autodiff']:.1f} ± {row['autodiff_se']:.1f} |"
-        )
-    return "\n".join(lines)
+    return markdown(
+        ("decoder", "step size", "ELBO", "d ELBO / d log step size", "by autodiff"),
+        [
+            (
+                row["name"],
+                f"{row['step_size']:.2f}",
+                f"{row['elbo']:.2f}",
+                f"{row['rise']:.1f} ± {row['rise_se']:.1f}",
+                f"{row['autodiff']:.1f} ± {row['autodiff_se']:.1f}",
+            )
+            for row in rows
+        ],
+    )
 
 
 def main() -> None:

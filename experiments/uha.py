@@ -29,7 +29,7 @@ import numpy as np
 import optax
 
 import hvax
-from experiments.common import BATCH, RESULTS, binary, parts_of, write
+from experiments.common import BATCH, RESULTS, binary, markdown, parts_of, write
 
 PUBLISHED = {  # test bounds after 100 epochs
     "uha": {1: -93.4, 8: -89.8, 16: -88.8, 32: -88.1, 64: -87.6},
@@ -168,22 +168,19 @@ def _write(
 
 
 def table(records: list[dict[str, Any]]) -> str:
-    lines = [
-        "| | K | epochs of VAE, then of it | first rate | test bound | published | NLL (S = 200) | "
-        "of some | of these by AIS |",
-        "|---|---|---|---|---|---|---|---|---|",
-    ]
+    head = ["", "K", "epochs of VAE, then of it", "first rate", "test bound", "published"]
+    head += ["NLL (S = 200)", "of some", "of these by AIS"]
+    rows = []
     for record in records:
         kind, K = record["kind"], record["K"]
         published = PUBLISHED.get(kind, {}).get(K, "–")
         if record.get("force") == "smoothed":
             kind = f"{kind}, smoothed"
-        lines.append(
-            f"| {kind} | {K or '–'} | {record['vae_epochs']}, {record['epochs']} | "
-            f"{record['rate']:g} | {record['bound']:.2f} | {published} | {record['nll']:.2f} | "
-            f"{record['nll_there']:.2f} | {record['nll_by_ais']:.2f} |"
-        )
-    return "\n".join(lines)
+        epochs = f"{record['vae_epochs']}, {record['epochs']}"
+        scores = [f"{record[key]:.2f}" for key in ("nll", "nll_there", "nll_by_ais")]
+        bound = f"{record['bound']:.2f}"
+        rows.append((kind, K or "–", epochs, f"{record['rate']:g}", bound, published, *scores))
+    return markdown(head, rows)
 
 
 if __name__ == "__main__":

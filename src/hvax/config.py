@@ -71,8 +71,9 @@ class FlowOptions:
     """Transitions K, each of --leapfrog-steps steps."""
     leapfrog_steps: int = 1
     """Leapfrog steps of a transition."""
-    step_size: float = 0.4
-    """Leapfrog step size; its first value when learned."""
+    step_size: Unset[float] = None
+    """Leapfrog step size; its first value when learned. By default 0.4, of hvae at most 1.6/K,
+    a quarter of a turn: nothing else ends its trajectory."""
     units: Literal["posterior", "latent"] = "posterior"
     """What a step size of 1 is: the encoder's sigma of each example and dimension, or 1 in z."""
     step_size_shape: Literal["shared", "per-dimension", "per-step", "per-layer"] = "shared"
@@ -120,7 +121,8 @@ class TrainOptions:
     Example: hvax train mnist --warm-start runs/a --epochs 10"""
     flow_from_epoch: Unset[int] = None
     """Train the plain VAE until then, at a quarter of the cost, and the flow with it from there: by
-    default for the last quarter of --epochs, and throughout after --warm-start."""
+    default for about a quarter of the time, at most a quarter of --epochs; throughout
+    after a warm start."""
     optimiser: Literal["adam", "adamw", "adamax", "rmsprop", "sgd"] = "adam"
     """One of optax's."""
     learning_rate: float = 1e-3

@@ -4,12 +4,17 @@ import contextlib
 import io
 import json
 
+import jax
 import numpy as np
 import pytest
+import tyro
 
 import hvax
 from hvax.cli import main
+from hvax.commands.build import build_hvae
 from hvax.commands.directory import read_history
+from hvax.commands.train import epochs_with_flow
+from hvax.config import Train
 from hvax.hamiltonian.bridge import FixedBridge, LearnedBridge
 from hvax.hamiltonian.integrator import PositionVerlet
 from hvax.models.vae import VAE
@@ -70,6 +75,23 @@ def test_the_options_of_a_flow(here):
     np.testing.assert_allclose(flow.bridge.weights(2), [1 / 3, 2 / 3], rtol=1e-6)
     assert float(flow.eta.value) == 0.5 and flow.leapfrog_steps == 2 and flow.units == "latent"
     assert float(flow.tempering.beta(2)[0]) < 1
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ("--flow hvae --num-steps 4", 0.4),
+        ("--flow hvae --num-steps 8", 0.2),
+        ("--flow hvae --num-steps 2 --leapfrog-steps 8", 0.1),
+        ("--flow hvae --num-steps 8 --step-size 0.3", 0.3),
+        ("--flow hvae --num-steps 0", 0.4),
+        ("--flow uha --num-steps 8", 0.4),
+    ],
+)
+def test_a_trajectory_without_refreshment_begins_as_a_quarter_of_a_turn(options, expected):
+    config = tyro.cli(Train, args=["digits", *options.split()], config=(tyro.conf.OmitArgPrefixes,))
+    flow = build_hvae(config, VAE(*hvax.mlp((4,), 20, hidden=(3,), key=jax.random.key(0)))).flow
+    np.testing.assert_allclose(flow.step_sizes, expected, rtol=1e-6)
 
 
 def test_a_run_from_before_there_was_a_family(here):
@@ -150,8 +172,8 @@ def test_a_warm_start_from_other_networks_is_refused(here, capfd):
 
 
 def test_by_default_a_flow_has_the_last_quarter_of_the_epochs(here):
-    """Of 5, 2 with it. A run that goes on for longer keeps the epoch in which it was turned on, and
-    the report draws all of them."""
+    """Where updates are few: of 5, 2 with it. A run that goes on for longer keeps the epoch in
+    which it was turned on, and the report draws all of them."""
     assert program(f"{TRAIN} --epochs 5 --run-dir run")[0] == 0
     config = here / "run" / "config.json"
 
@@ -167,6 +189,19 @@ def test_by_default_a_flow_has_the_last_quarter_of_the_epochs(here):
     assert numbers() == [3, 5, 4]
     results = json.loads((here / "run" / "results.json").read_text())
     assert results["hvae"]["epochs"] == results["vae"]["epochs"] == 8
+
+
+def test_by_default_a_flow_has_a_quarter_of_the_time():
+    """By what its gradients cost, from a quarter of the epochs at none; for at least 400 updates on
+    smaller data, if they are not more than a quarter of the epochs."""
+    for gradients in (0, 1, 4, 16):
+        last = epochs_with_flow(10_000, gradients, updates=500)
+        own = last * (1 + 3 * gradients / 4)
+        assert abs(own / (own + 10_000 - last) - 0.25) < 1e-3
+    assert [epochs_with_flow(100, 4, updates) for updates in (500, 50, 40, 20, 14)] == [
+        8, 8, 10, 20, 25,
+    ]  # fmt: skip
+    assert [epochs_with_flow(epochs, 16, 500) for epochs in (1, 2, 40, 41)] == [1, 1, 1, 2]
 
 
 @pytest.mark.parametrize("more", ["", "--patience 1 --learning-rate 0.3"])

@@ -151,7 +151,7 @@ def build_hvae(config: Train, vae: VAE) -> HVAE:
         "per-step": (options.num_steps, 1),
         "per-layer": (options.num_steps, config.model.latent_size),
     }[options.step_size_shape]
-    initial = np.full(shape, options.step_size)
+    initial = np.full(shape, _first_step_size(options))
     step_size = (
         Learned(initial, upper=options.max_step) if options.learn_step_size else Fixed(initial)
     )
@@ -202,6 +202,13 @@ def build_optimiser(config: Train) -> optax.GradientTransformation:
         raise ValueError(f"--clip must be finite and > 1, or 0, got {clip}.")
     optimiser = getattr(optax, config.train.optimiser)(rate)
     return faster_flow(clip_outliers(optimiser, clip) if clip else optimiser, factor)
+
+
+def _first_step_size(options: FlowOptions) -> float:
+    if options.step_size is not None:
+        return options.step_size
+    steps = options.num_steps * options.leapfrog_steps
+    return min(0.4, 1.6 / max(1, steps)) if options.flow == "hvae" else 0.4
 
 
 def _bridge(options: FlowOptions) -> AbstractBridge | None:

@@ -275,7 +275,8 @@ def _read_config(file: Path) -> _Record:
         config = _decode(Train, options, "options")
         data = _decode(dict, record.get("data"), "data")
         x_shape = _decode(tuple[int, ...], data.get("x_shape"), "x_shape")
-        return _Record(config, record["options"], x_shape, _decode(float, data.get("scale"), "scale"))
+        scale = _decode(float, data.get("scale"), "scale")
+        return _Record(config, record["options"], x_shape, scale)
     except (TypeError, ValueError) as error:
         raise ValueError(f"{file} is damaged: {error}.") from error
 

@@ -1,5 +1,6 @@
 """`hvax train`: trains a model, and the plain VAE beside it; prints and draws what came of it."""
 
+import math
 import shlex
 from collections.abc import Mapping
 from dataclasses import replace
@@ -41,6 +42,7 @@ from hvax.training.loop import Plan
 
 _PARTS = ("train", "validation", "test")
 _EXIT = {"interrupted": 130, "terminated": 143}
+_UPDATES_WITH_FLOW = 400  # what its own numbers need to settle, and the networks to follow
 
 
 def train(config: Train) -> int:
@@ -48,7 +50,6 @@ def train(config: Train) -> int:
 
     Raises `ValueError`, `TypeError` and `OSError` for bad input, before anything is written.
     """
-    config = _decided(config)
     key = seed_key(config.train.seed)
     jax.config.update("jax_enable_x64", config.train.x64)
     parts = load_parts(config)
@@ -63,23 +64,35 @@ def train(config: Train) -> int:
     check_fit(vae, parts.train, parts.validation, Plan(**_plan(config)))
     for name in ("num_samples", "test_points", "train_samples"):
         count(getattr(config.train, name), f"--{name.replace('_', '-')}")
+    config = _decided(config, len(parts.train))
 
     with claimed(config, parts) as run_dir:
         print(_describe(config, parts))
         return _train(config, models, parts, run_dir)
 
 
-def _decided(config: Train) -> Train:
+def _decided(config: Train, examples: int) -> Train:
     """The options with the epoch in which the flow is turned on, which a resumed run keeps."""
-    options, first = config.train, config.train.flow_from_epoch
-    epochs = count(options.epochs, "--epochs")
+    options, first, epochs = config.train, config.train.flow_from_epoch, config.train.epochs
     if config.model.model == "vae":
         return config
     if first is None:
-        first = 1 if options.warm_start is not None else epochs * 3 // 4 + 1
+        gradients = config.flow.num_steps * config.flow.leapfrog_steps
+        last = epochs_with_flow(epochs, gradients, examples // options.batch_size)
+        first = 1 if options.warm_start is not None else epochs - last + 1
     if count(first, "--flow-from-epoch") > epochs:
         raise ValueError(f"--flow-from-epoch must be at most --epochs, {epochs}, got {first}.")
     return replace(config, train=replace(options, flow_from_epoch=first))
+
+
+def epochs_with_flow(epochs: int, gradients: int, updates: int) -> int:
+    """How many of the epochs, of so many updates each, have the flow by default.
+
+    As many as take about a quarter of the time: an update through n gradients takes 1 + 3n/4 times
+    one of the plain VAE. Where these are few updates, more, up to a quarter of the epochs.
+    """
+    quarter_of_time = epochs / (4 + 9 * gradients / 4)
+    return math.ceil(min(epochs / 4, max(quarter_of_time, _UPDATES_WITH_FLOW / updates)))
 
 
 def _train(config: Train, models: Mapping[str, PyTree], parts: Parts, run_dir: Path) -> int:
