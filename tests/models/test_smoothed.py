@@ -117,12 +117,70 @@ def test_it_is_saved_with_the_model(tmp_path):
 # What it finds
 
 
-def test_kinks_are_found_wherever_a_module_holds_them():
-    linear = eqx.nn.Linear(1, 2, key=jax.random.key(0))
-    layers = [linear, eqx.nn.Lambda(jax.nn.relu), {"last": eqx.nn.Lambda(jax.nn.selu)}]
-    assert kinks_of(layers) == {"relu", "selu"}
-    assert kinks_of(eqx.nn.MLP(1, 2, 3, 1, jax.nn.relu, key=jax.random.key(0))) == {"relu"}
-    assert kinks_of(vae(hvax.softplus).decoder) == set()
+W = jax.random.normal(jax.random.key(0), (4, 4))
+
+
+def squeezed(a):
+    return jnp.tanh(jax.nn.relu(a))
+
+
+@jax.custom_vjp
+def thrice(a):
+    return jnp.sin(a)
+
+
+thrice.defvjp(lambda a: (jnp.sin(a), a), lambda a, g: (3 * g * a,))
+
+# Ways to call relu on the way from z to a number.
+CALLED = {
+    "plain": lambda z: squeezed(W @ z),
+    "jit": lambda z: jax.jit(lambda z: squeezed(W @ z))(z),
+    "checkpoint": lambda z: jax.checkpoint(lambda z: squeezed(W @ z))(z),
+    "scan": lambda z: jax.lax.scan(lambda z, w: (squeezed(w @ z), z), z, jnp.stack([W, W]))[0],
+    "loop": lambda z: jax.lax.fori_loop(0, 3, lambda _, z: squeezed(W @ z), z),
+    "branch": lambda z: jax.lax.cond(z[0] > 0, squeezed, jnp.sin, W @ z),
+    "vmap": lambda z: jax.vmap(lambda w: squeezed(w @ z))(W),
+    "one of two outputs": lambda z: jax.lax.top_k(squeezed(W @ z), 2)[0],
+    "before a gradient of its own": lambda z: thrice(squeezed(W @ z)),
+    "in an equinox module": lambda z: eqx.nn.MLP(4, 4, 3, 2, squeezed, key=jax.random.key(0))(z),
+}
+
+
+class Sums(hvax.Bernoulli):
+    """A likelihood whose log p is the sum of the decoder's output."""
+
+    def log_prob(self, params, x):
+        return jnp.sum(params)
+
+
+@pytest.mark.parametrize("called", CALLED)
+def test_relu_is_replaced_wherever_it_is_called(called, monkeypatch):
+    """As if `jax.nn.relu` had been softplus from the start: value, gradient, batch and what comes
+    with U."""
+
+    def evaluated(potential):
+        return jax.vmap(jax.value_and_grad(potential, has_aux=True))(zs)
+
+    zs, x = jax.random.normal(jax.random.key(1), (5, 4)), bits()
+    model = hvax.VAE(vae(d=4).encoder, hvax.Decoder(CALLED[called], Sums()))
+    assert kinks_of(model.potential(x), zs[0]) == {"relu"}
+    found, own = evaluated(hvax.Smoothed(7.0)(model, x)), evaluated(model.potential(x))
+    monkeypatch.setattr(jax.nn, "relu", lambda a: jax.nn.softplus(7.0 * a) / 7.0)
+    jax.clear_caches()
+    expected = evaluated(model.potential(x))
+    for each, other in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_allclose(each, other, rtol=1e-12)
+    assert not np.allclose(own[0][0], found[0][0]) and not np.allclose(own[1], found[1])
+
+
+@pytest.mark.parametrize("name", ["relu6", "leaky_relu", "selu", "hard_tanh", "hard_silu"])
+def test_other_kinks_have_their_names(name):
+    assert kinks_of(lambda z: jnp.sum(getattr(jax.nn, name)(z)), jnp.ones(3)) == {name}
+
+
+@pytest.mark.parametrize("name", ["softplus", "silu", "gelu", "elu", "celu", "tanh", "sigmoid"])
+def test_smooth_activations_have_none(name):
+    assert kinks_of(lambda z: jnp.sum(getattr(jax.nn, name)(z)), jnp.ones(3)) == set()
 
 
 def test_a_network_of_equinoxs():
@@ -139,7 +197,7 @@ def test_a_network_of_equinoxs():
 )
 def test_a_decoder_without_relu_is_refused(activation, said):
     with pytest.raises(ValueError, match=said):
-        hvax.Smoothed()(vae(activation), bits())
+        hvax.Smoothed()(vae(activation), bits())(jnp.zeros(1))
 
 
 @pytest.mark.parametrize("sharpness", [0.0, -1.0, np.inf, np.nan])
@@ -155,9 +213,44 @@ def trained(model):
     return hvax.fit(model, np.stack([BITS] * 4), epochs=1, batch_size=2, progress=False)
 
 
-def test_fit_warns_of_a_kinked_decoder():
+class Own(eqx.Module):
+    """A network as users write one, with relu in its code."""
+
+    layers: list
+
+    def __call__(self, z):
+        return self.layers[1](jax.nn.relu(self.layers[0](z)))
+
+
+def own_vae():
+    first, second = (eqx.nn.Linear(*size, key=jax.random.key(size[1])) for size in ((1, 5), (5, 3)))
+    return hvax.VAE(vae().encoder, hvax.Decoder(Own([first, second]), hvax.Bernoulli()))
+
+
+@pytest.mark.parametrize("model", [vae(), own_vae()], ids=["hvax's", "a user's"])
+def test_fit_warns_of_a_kinked_decoder(model):
     with pytest.warns(KinkedDecoder, match=r"kinked-decoder: the decoder has relu, .*Smoothed\(\)"):
-        trained(hvax.HVAE(vae(), hvax.HamiltonianFlow(1, 0.1)))
+        trained(hvax.HVAE(model, hvax.HamiltonianFlow(1, 0.1)))
+
+
+def test_the_data_of_the_warning_are_those_of_training():
+    """Separate inputs and targets, of other shapes, scaled and transformed on the way."""
+    x, y = np.full((4, 7), 255, np.uint8), np.stack([BITS] * 4)
+
+    def transform(batch, *, key):
+        seen, target = batch
+        return seen[:, :3], target
+
+    data = (hvax.data.Examples(x, None, 255.0), y)
+    with pytest.warns(KinkedDecoder):
+        hvax.fit(
+            hvax.HVAE(own_vae(), hvax.HamiltonianFlow(1, 0.1)),
+            data,
+            transform=transform,
+            epochs=1,
+            batch_size=2,
+            progress=False,
+        )
 
 
 @pytest.mark.parametrize(

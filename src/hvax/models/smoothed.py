@@ -5,29 +5,21 @@ end of a trajectory. log w is then no continuous function of the parameters, and
 which is blind to jumps, is not in expectation that of the bound.
 """
 
-import dataclasses
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import equinox as eqx
 import jax
-from jaxtyping import Array, Float
+import jax.extend.core as jex
+from jaxtyping import Array, Float, PyTree
 
 from hvax.door import real_number
 from hvax.hamiltonian.gradient import Potential
 from hvax.models.likelihood import Data
 from hvax.models.vae import VAE
 
-_KINKED = (
-    jax.nn.relu,
-    jax.nn.relu6,
-    jax.nn.leaky_relu,
-    jax.nn.selu,
-    jax.nn.hard_tanh,
-    jax.nn.hard_sigmoid,
-    jax.nn.hard_silu,
-)
+# As jax.nn calls them; each is a compiled function of that name in what calls it.
+_KINKED = {"relu", "relu6", "leaky_relu", "selu", "hard_tanh", "hard_sigmoid", "hard_silu"}
 
 
 class Smoothed(eqx.Module):
@@ -40,8 +32,8 @@ class Smoothed(eqx.Module):
     its mean. At s = 10, the default, the flow is as good as one on U itself; a larger s has more
     noise in the gradient. It takes one more value of the decoder than U itself.
 
-    It finds `jax.nn.relu` where a module holds it as its activation, such as `hvax.mlp` and
-    `equinox.nn.MLP` do; `ValueError` where there is none, or an activation with another kink.
+    It is every `jax.nn.relu` on the way from z to U, whoever calls it. `ValueError` where there is
+    none, or another of jax.nn's activations with a kink.
     """
 
     sharpness: float = eqx.field(static=True)
@@ -52,43 +44,97 @@ class Smoothed(eqx.Module):
         self.sharpness = float(sharpness)
 
     def __call__(self, vae: VAE, x: Data) -> Potential:
-        kinks = kinks_of(vae.decoder)
-        if kinks != {"relu"}:
-            raise ValueError(
-                "Smoothed is for decoders with jax.nn.relu and no other kink; this one has "
-                f"{', '.join(sorted(kinks)) or 'none'}."
-            )
-        smooth = partial(_softplus, sharpness=self.sharpness)
-        decoder = _mapped(vae.decoder, lambda f: smooth if f is jax.nn.relu else f)
-        return VAE(vae.encoder, decoder, vae.prior).potential(x)
+        own = vae.potential(x)
+
+        def potential(z: Float[Array, " d"]) -> PyTree:
+            traced, shape = jax.make_jaxpr(own, return_shape=True)(z)
+            kinks = _kinks_of(traced.jaxpr)
+            if kinks != {"relu"}:
+                raise ValueError(
+                    "Smoothed is for decoders with jax.nn.relu and no other kink; this one has "
+                    f"{', '.join(sorted(kinks)) or 'none'}."
+                )
+            values = _evaluated(traced, [z], self._softplus)
+            return jax.tree.unflatten(jax.tree.structure(shape), values)
+
+        return potential
+
+    def _softplus(self, a: Float[Array, "..."]) -> Float[Array, "..."]:
+        return jax.nn.softplus(self.sharpness * a) / self.sharpness
 
 
-def kinks_of(module: Any) -> set[str]:
-    """The names of the activations in a module whose derivative jumps."""
+def kinks_of(potential: Potential, z: Float[Array, " d"] | jax.ShapeDtypeStruct) -> set[str]:
+    """The names of the activations on the way from z to U whose derivative jumps."""
+    return _kinks_of(jax.make_jaxpr(potential)(z).jaxpr)
+
+
+def _kinks_of(jaxpr: jex.Jaxpr) -> set[str]:
     found: set[str] = set()
-
-    def look(function: Callable) -> Callable:
-        found.update(known.__name__ for known in _KINKED if function is known)
-        return function
-
-    _mapped(module, look)
+    for equation in jaxpr.eqns:
+        if (name := _name(equation)) in _KINKED:
+            found.add(name)
+        else:
+            found |= set().union(*map(_kinks_of, _inside(equation)))
     return found
 
 
-def _softplus(a: Float[Array, "..."], *, sharpness: float) -> Float[Array, "..."]:
-    return jax.nn.softplus(sharpness * a) / sharpness
+def _name(equation: jex.JaxprEqn) -> str | None:
+    """Of the compiled function that it calls, which may be all that has a derivative of its own."""
+    if not _has_its_own_derivative(equation):
+        return equation.params.get("name")
+    names = [inner.params.get("name") for inner in equation.params["call_jaxpr"].eqns]
+    return names[0] if len(names) == 1 else None
 
 
-def _mapped(node: Any, change: Callable[[Callable], Callable]) -> Any:
-    """A module with every function in it changed, in whatever field it stands."""
-    if isinstance(node, eqx.Module):
-        module: Any = object.__new__(type(node))  # as a pytree is unflattened, without __init__
-        for field in dataclasses.fields(node):
-            object.__setattr__(module, field.name, _mapped(getattr(node, field.name), change))
-        return module
-    if isinstance(node, tuple | list):
-        items = [_mapped(item, change) for item in node]
-        return getattr(node, "_make", type(node))(items)  # a named tuple, or another
-    if isinstance(node, dict):
-        return {key: _mapped(value, change) for key, value in node.items()}
-    return change(node) if callable(node) and not isinstance(node, jax.Array) else node
+def _inside(equation: jex.JaxprEqn) -> list[jex.Jaxpr]:
+    """What an equation runs, as far as autodiff sees it."""
+    if _has_its_own_derivative(equation):
+        return []
+    return list(jex.jaxprs_in_params(equation.params))
+
+
+def _has_its_own_derivative(equation: jex.JaxprEqn) -> bool:
+    return equation.primitive.name in ("custom_jvp_call", "custom_vjp_call")
+
+
+def _evaluated(
+    traced: jex.ClosedJaxpr, inputs: Sequence[Any], relu: Callable[[Any], Any]
+) -> list[Any]:
+    """The outputs of a traced function with another function in the place of relu."""
+    jaxpr = traced.jaxpr
+    values = dict(zip(jaxpr.constvars + jaxpr.invars, [*traced.consts, *inputs], strict=True))
+
+    def value(atom: Any) -> Any:
+        return atom.val if isinstance(atom, jex.Literal) else values[atom]
+
+    for equation in jaxpr.eqns:
+        if _name(equation) == "relu":
+            outputs = [relu(value(equation.invars[0]))]
+        else:
+            free = [atom for atom in equation.invars if isinstance(atom, jex.Var)]
+            equation = _without_relu(equation, relu)
+            alone = jaxpr.replace(
+                constvars=[], invars=free, outvars=equation.outvars, eqns=[equation]
+            )
+            outputs = jex.jaxpr_as_fun(jex.ClosedJaxpr(alone, ()))(*map(value, free))
+        values |= dict(zip(equation.outvars, outputs, strict=True))
+    return [value(atom) for atom in jaxpr.outvars]
+
+
+def _without_relu(equation: jex.JaxprEqn, relu: Callable[[Any], Any]) -> jex.JaxprEqn:
+    """A call, a loop or a branch with relu replaced in what it runs."""
+
+    def retraced(param: Any) -> Any:
+        if not _is_traced(param):
+            return param
+        closed = param if isinstance(param, jex.ClosedJaxpr) else jex.ClosedJaxpr(param, ())
+        made = jax.make_jaxpr(lambda *inputs: _evaluated(closed, inputs, relu))(*closed.in_avals)
+        return made if closed is param else made.jaxpr
+
+    if not any(map(_kinks_of, _inside(equation))):
+        return equation
+    return equation.replace(params=jax.tree.map(retraced, equation.params, is_leaf=_is_traced))
+
+
+def _is_traced(param: Any) -> bool:
+    return isinstance(param, jex.Jaxpr | jex.ClosedJaxpr)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 from jaxtyping import PyTree
@@ -19,7 +20,7 @@ from hvax.files import held
 from hvax.hamiltonian.gradient import Finite
 from hvax.models.hvae import HVAE, plain_vae
 from hvax.models.smoothed import kinks_of
-from hvax.training.chunk import CompiledSteps, LossKwargs, Transform
+from hvax.training.chunk import Chunk, CompiledSteps, LossKwargs, Transform
 from hvax.training.feed import feed
 from hvax.training.folder import RunFolder
 from hvax.training.interrupt import on_interrupt
@@ -113,7 +114,6 @@ def fit(
     )
     num_samples = count(num_samples, "num_samples")
     parts, held_out = check_fit(model, data, validation, plan)
-    _warn_of_kinks(model)
     for name, function in (("loss_function", loss_function), ("transform", transform)):
         if function is not None:
             check_callable(function, name)
@@ -132,6 +132,7 @@ def fit(
     scales = tuple(part.scale for part in parts)
     loss_function = loss_function or default_loss(model, num_samples)
     steps = CompiledSteps(loss_function, loss_kwargs or {}, transform, scales)
+    _warn_of_kinks(state, parts, steps)
     validate = None
     if held_out is not None:
         held_out_key = jax.random.fold_in(key, 1)
@@ -195,12 +196,18 @@ def fit(
     )
 
 
-def _warn_of_kinks(model: PyTree) -> None:
+def _warn_of_kinks(state: TrainState, parts: tuple[Examples, ...], steps: CompiledSteps) -> None:
+    model = state.model
     if not isinstance(model, HVAE) or model.potential is not None or model.flow.num_steps == 0:
         return
     if isinstance(model.flow.gradient, Finite):  # differences of U, which has no jumps, have none
         return
-    if kinks := kinks_of(model.vae.decoder):
+    rows = tuple(jnp.asarray(part.rows(slice(0, 1))) for part in parts)
+    first = Chunk(rows, jnp.zeros((1, 1), jnp.int32), start=state.step, stop=state.step)
+    x, x_out = steps.batch(first, state.step, key=state.key, step=state.step)
+    target = (x if x_out is None else x_out)[0]
+    z = jax.eval_shape(lambda: model.vae(x[0], target, key=state.key, latent=True).z)
+    if kinks := kinks_of(model.vae.potential(target), z):
         caution(
             KinkedDecoder,
             f"the decoder has {', '.join(sorted(kinks))}, so the force on the flow jumps, and the "
