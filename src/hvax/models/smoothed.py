@@ -111,11 +111,9 @@ def _evaluated(
         if _name(equation) == "relu":
             outputs = [relu(value(equation.invars[0]))]
         else:
-            free = [atom for atom in equation.invars if isinstance(atom, jex.Var)]
-            equation = _without_relu(equation, relu)
-            alone = jaxpr.replace(
-                constvars=[], invars=free, outvars=equation.outvars, eqns=[equation]
-            )
+            free = list(dict.fromkeys(v for v in equation.invars if isinstance(v, jex.Var)))
+            new = _without_relu(equation, relu)
+            alone = jaxpr.replace(constvars=[], invars=free, outvars=new.outvars, eqns=[new])
             outputs = jex.jaxpr_as_fun(jex.ClosedJaxpr(alone, ()))(*map(value, free))
         values |= dict(zip(equation.outvars, outputs, strict=True))
     return [value(atom) for atom in jaxpr.outvars]
