@@ -1,4 +1,8 @@
-"""The options of a run, as frozen dataclasses: the program's flags and config.json alike."""
+"""The options of a run, as frozen dataclasses: the program's flags and config.json alike.
+
+The help keeps the line breaks of what stands below an option, so they are where 80 columns break
+it.
+"""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -53,8 +57,9 @@ class ModelOptions:
     latent_size: int = 20
     """Dimension of z."""
     likelihood: Unset[LikelihoodName] = None
-    """p(x | z); by default bernoulli for images and for 0 and 1, gaussian (learned sigma) for other
-    real numbers."""
+    """p(x | z); by default bernoulli for images and for 0
+    and 1, gaussian (learned sigma) for other real
+    numbers."""
     sigma: float = 1.0
     """Standard deviation of fixed-gaussian."""
     num_classes: Unset[int] = None
@@ -72,8 +77,9 @@ class FlowOptions:
     leapfrog_steps: int = 1
     """Leapfrog steps of a transition."""
     step_size: Unset[float] = None
-    """Leapfrog step size; its first value when learned. By default 0.4, of hvae at most 1.6/K,
-    a quarter of a turn: nothing else ends its trajectory."""
+    """Leapfrog step size; its first value when learned. By
+    default 0.4, of hvae at most 1.6/K, a quarter of a
+    turn: nothing else ends its trajectory."""
     units: Literal["posterior", "latent"] = "posterior"
     """What a step size of 1 is: the encoder's sigma of each example and dimension, or 1 in z."""
     step_size_shape: Literal["shared", "per-dimension", "per-step", "per-layer"] = "shared"
@@ -83,18 +89,21 @@ class FlowOptions:
     max_step: float = 1.5
     """Upper bound of a learned step size."""
     schedule: Unset[Literal["quadratic", "temperature", "free", "none"]] = None
-    """Tempering: quadratic in 1/sqrt(beta) (default of hvae), or in temperature; one free scaling a
-    step; none (default of the others)."""
+    """Tempering: quadratic in 1/sqrt(beta) (default of
+    hvae), or in temperature; one free scaling a step;
+    none (default of the others)."""
     beta0: float = 0.8
     """Inverse temperature at the start of the flow, in (0, 1]; its first value when learned."""
     learn_beta0: bool = True
     """Train beta0, or the scalings of free."""
     bridge: Unset[Literal["learned", "even", "none"]] = None
-    """Weights of the densities on the way: trained (default of uha, dais, ula), k / (K + 1), or
-    none (default of hvae)."""
+    """Weights of the densities on the way: trained (default
+    of uha, dais, ula), k / (K + 1), or none (default of
+    hvae)."""
     eta: Unset[float] = None
-    """Share of the momentum that a transition keeps, in [0, 1]; its first value when learned. By
-    default 1 for hvae, 0.9 for uha and dais, 0 for ula."""
+    """Share of the momentum that a transition keeps, in [0,
+    1]; its first value when learned. By default 1 for
+    hvae, 0.9 for uha and dais, 0 for ula."""
     learn_eta: bool = True
     """Train eta, where it is neither 0 nor 1."""
     gradient: Literal["reverse", "forward", "taylor", "finite"] = "reverse"
@@ -114,15 +123,18 @@ class TrainOptions:
     train_samples: int = 1
     """Draws per example in training: with more than one it is the importance weighted bound's."""
     estimator: Literal["standard", "doubly"] = "standard"
-    """Gradient of the bound: doubly reparameterised has less noise in the encoder of an IWAE
-    (--model vae with several --train-samples), more in that of a flow."""
+    """Gradient of the bound: doubly reparameterised has
+    less noise in the encoder of an IWAE (--model vae
+    with several --train-samples), more in that of a
+    flow."""
     warm_start: Unset[Path] = None
     """Start from the networks of the run in this directory.
     Example: hvax train mnist --warm-start runs/a --epochs 10"""
     flow_from_epoch: Unset[int] = None
-    """Train the plain VAE until then, at a quarter of the cost, and the flow with it from there: by
-    default for about a quarter of the time, at most a quarter of --epochs; throughout
-    after a warm start."""
+    """Train the plain VAE until then, at a quarter of the
+    cost, and the flow with it from there: by default for
+    about a quarter of the time, at most a quarter of
+    --epochs; throughout after a warm start."""
     optimiser: Literal["adam", "adamw", "adamax", "rmsprop", "sgd"] = "adam"
     """One of optax's."""
     learning_rate: float = 1e-3
@@ -161,7 +173,8 @@ class Train:
     """Replace a run that is there.
     Example: hvax train digits --run-dir a --overwrite"""
     resume: bool = False
-    """Go on with the run in --run-dir, with the options it has where none are given.
+    """Go on with the run in --run-dir, with the options it
+    has where none are given.
     Example: hvax train digits --run-dir a --resume"""
     strict: bool = False
     """Exit with 1 where a warning was given (docs/warnings.md)."""
