@@ -133,8 +133,8 @@ class TrainOptions:
     flow_from_epoch: Unset[int] = None
     """Train the plain VAE until then, at a quarter of the
     cost, and the flow with it from there: by default for
-    about a quarter of the time, at most a quarter of
-    --epochs; throughout after a warm start."""
+    about a quarter of the time, at most a quarter of all
+    epochs; throughout after a warm start."""
     optimiser: Literal["adam", "adamw", "adamax", "rmsprop", "sgd"] = "adam"
     """One of optax's."""
     learning_rate: float = 1e-3
