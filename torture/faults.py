@@ -18,11 +18,18 @@ import numpy as np
 _ROOT = Path(__file__).parents[1]
 _HVAX = Path(sys.executable).with_name("hvax")
 _SMALL = (
-    "--no-baseline --hidden 16 --latent-size 2 --num-steps 1 --batch-size 16 --no-progress "
-    "--no-report --num-samples 5 --test-points 10 --flow-from-epoch 1"
+    "--hidden 16 --latent-size 2 --num-steps 1 --batch-size 16 --no-progress --no-report "
+    "--num-samples 5 --test-points 10"
 )
-# What is trained: images, and a table with an outlier, whose updates are not finite.
-SOURCES = {"digits": "digits", "outlier": "outlier.npy --likelihood gaussian --max-skipped 50"}
+_ALONE = "--no-baseline --flow-from-epoch 1"
+# What is trained: images, a table with an outlier, whose updates are not finite, and images in
+# three trainings: until the flow comes, with it, and the plain VAE beside it.
+SOURCES = {
+    "digits": f"digits {_ALONE}",
+    "outlier": f"outlier.npy --likelihood gaussian --max-skipped 50 {_ALONE}",
+    "three trainings": "digits --flow-from-epoch 8",
+}
+_BESIDE = ("before-flow", "baseline")
 _OFTEN, _AT_THE_END = 0.05, 1e6  # seconds between checkpoints
 _CLOCKS = ("seconds", "compiling")
 Row = tuple[str, int, int]
@@ -98,14 +105,18 @@ class Lab:
 
 def wait_for_a_save(run: Path, process: subprocess.Popen) -> None:
     """Until the next save of the process begins, or its end: a new name in checkpoints/."""
-    before = _names(run / "checkpoints")
-    while process.poll() is None and _names(run / "checkpoints") <= before:
+    before = _checkpoints(run)
+    while process.poll() is None and _checkpoints(run) <= before:
         time.sleep(0.0003)
 
 
 def in_a_save(run: Path) -> bool:
     """Whether what a killed run left shows that it was within a save: a file under a temporary
     name, arrays that no record names yet, or a checkpoint too many."""
+    return any(_in_a_save(folder) for folder in _trainings(run))
+
+
+def _in_a_save(run: Path) -> bool:
     folder = run / "checkpoints"
     if any(list(part.glob(".*.*")) for part in (run, run / "model", folder)):
         return True
@@ -114,11 +125,13 @@ def in_a_save(run: Path) -> bool:
     return len(records) > 2 or bool({path.name for path in folder.glob("*.safetensors")} - named)
 
 
-def _names(folder: Path) -> set[str]:
-    try:
-        return set(os.listdir(folder))
-    except FileNotFoundError:
-        return set()
+def _trainings(run: Path) -> list[Path]:
+    """The folder of a run, and those of the trainings before and beside it."""
+    return [run, *(run / name for name in _BESIDE if (run / name).is_dir())]
+
+
+def _checkpoints(run: Path) -> set[Path]:
+    return {path for folder in _trainings(run) for path in (folder / "checkpoints").glob("*")}
 
 
 def _manifest(record: Path) -> dict[str, Any]:
@@ -127,6 +140,11 @@ def _manifest(record: Path) -> dict[str, Any]:
 
 def outcome(run: Path) -> Any:
     """Every number that a run leaves, but for its clocks; arrays by their SHA-256."""
+    own, *beside = _trainings(run)
+    return _outcome(own) | {folder.name: _outcome(folder) for folder in beside}
+
+
+def _outcome(run: Path) -> dict[str, Any]:
     manifest = _manifest(max((run / "checkpoints").glob("*.json")))
     position = manifest["record"]["position"]
     position["history"] = [_timeless(row) for row in position["history"]]
@@ -151,26 +169,33 @@ def _timeless(record: dict[str, Any]) -> dict[str, Any]:
 
 def kills(lab: Lab) -> Iterator[Row]:
     """SIGKILL at random moments: two of three aimed at a save, one anywhere."""
-    runs, each = (1, 3) if lab.short else (6, 9)
-    for source, epochs in (("digits", 150),) if lab.short else (("digits", 400), ("outlier", 800)):
-        injected = within = survived = 0
-        lab.reference(epochs, source=source)
-        for _ in range(runs):
-            run, done = lab.new_run(), 0
-            for i in range(each):
-                process = lab.start(run, epochs, source=source)
-                wait_for_a_save(run, process)
-                time.sleep(lab.chance.uniform(0, 1.0 if i % 3 == 2 else 0.01))
-                process.kill()
-                process.wait()
-                if process.returncode != -signal.SIGKILL:
-                    break  # the run came to its end before
-                done += 1
-                within += in_a_save(run)
-            injected += done
-            survived += done * lab.finish(run, epochs, source=source)
-        yield f"SIGKILL at a random moment, {source}", injected, survived
-        lab.notes.append(f"{source}: {within} of {injected} kills landed inside a save")
+    long = (("digits", 400), ("outlier", 800), ("three trainings", 20))
+    for source, epochs in (("digits", 150),) if lab.short else long:
+        yield _killed(lab, source, epochs, *((1, 3) if lab.short else (6, 9)))
+
+
+def _killed(lab: Lab, source: str, epochs: int, runs: int, each: int) -> Row:
+    injected = within = survived = 0
+    trainings = {1: 0, 2: 0, 3: 0}  # that had begun by then
+    lab.reference(epochs, source=source)
+    for _ in range(runs):
+        run, done = lab.new_run(), 0
+        for i in range(each):
+            process = lab.start(run, epochs, source=source)
+            wait_for_a_save(run, process)
+            time.sleep(lab.chance.uniform(0, 1.0 if i % 3 == 2 else 0.01))
+            process.kill()
+            process.wait()
+            if process.returncode != -signal.SIGKILL:
+                break  # the run came to its end before
+            done += 1
+            within += in_a_save(run)
+            trainings[sum((part / "checkpoints").is_dir() for part in _trainings(run))] += 1
+        injected += done
+        survived += done * lab.finish(run, epochs, source=source)
+    begun = f"; kills by trainings begun: {trainings}" if "trainings" in source else ""
+    lab.notes.append(f"{source}: {within} of {injected} kills landed inside a save{begun}")
+    return f"SIGKILL at a random moment, {source}", injected, survived
 
 
 def signals(lab: Lab) -> Iterator[Row]:

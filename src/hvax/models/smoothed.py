@@ -63,9 +63,9 @@ class Smoothed(eqx.Module):
         return jax.nn.softplus(self.sharpness * a) / self.sharpness
 
 
-def kinks_of(potential: Potential, z: Float[Array, " d"] | jax.ShapeDtypeStruct) -> set[str]:
-    """The names of the activations on the way from z to U whose derivative jumps."""
-    return _kinks_of(jax.make_jaxpr(potential)(z).jaxpr)
+def kinks_of(function: Callable, *arguments: Array | jax.ShapeDtypeStruct) -> set[str]:
+    """The names of the activations in a function of arrays whose derivative jumps."""
+    return _kinks_of(jax.make_jaxpr(function)(*arguments).jaxpr)
 
 
 def _kinks_of(jaxpr: jex.Jaxpr) -> set[str]:

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jaxtyping import PyTree
+from jaxtyping import Array, PyTree
 from tqdm import tqdm
 
 from hvax.caution import KinkedDecoder, caution
@@ -204,10 +204,14 @@ def _warn_of_kinks(state: TrainState, parts: tuple[Examples, ...], steps: Compil
         return
     rows = tuple(jnp.asarray(part.rows(slice(0, 1))) for part in parts)
     first = Chunk(rows, jnp.zeros((1, 1), jnp.int32), start=state.step, stop=state.step)
-    x, x_out = steps.batch(first, state.step, key=state.key, step=state.step)
-    target = (x if x_out is None else x_out)[0]
-    z = jax.eval_shape(lambda: model.vae(x[0], target, key=state.key, latent=True).z)
-    if kinks := kinks_of(model.vae.potential(target), z):
+
+    def one() -> tuple[Array, Array]:
+        x, x_out = steps.batch(first, state.step, key=state.key, step=state.step)
+        target = (x if x_out is None else x_out)[0]
+        return target, model.vae(x[0], target, key=state.key, latent=True).z
+
+    target, z = jax.eval_shape(one)  # shapes alone: a transform does not run before its time
+    if kinks := kinks_of(lambda x, z: model.vae.potential(x)(z), target, z):
         caution(
             KinkedDecoder,
             f"the decoder has {', '.join(sorted(kinks))}, so the force on the flow jumps, and the "
