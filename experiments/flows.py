@@ -351,11 +351,30 @@ def table(data: str) -> str:
     return markdown(head, rows)
 
 
+def apart(data: str) -> str:
+    """How far each setting's NLL by AIS is above another's, point by point.
+
+    Mean over seeds and points, ± standard error over points.
+    """
+    nlls = {
+        name: np.mean([record["ais"]["each"] for record in records], axis=0)
+        for name, records in by_setting(data).items()
+        if all("ais" in record for record in records)
+    }
+    rows = []
+    for name, nll in nlls.items():
+        above = [nll - other for other in nlls.values()]
+        errors = [np.std(each, ddof=1) / len(each) ** 0.5 for each in above]
+        rows.append(
+            (name, *(f"{d.mean():+.2f} ± {e:.2f}" for d, e in zip(above, errors, strict=True)))
+        )
+    return markdown(("above:", *nlls), rows)
+
+
 def draw(data: str) -> Path:
     """ELBO and NLL against seconds, a line per setting: the median of its seeds, with their range.
 
-    What is 20 nats behind the best is off the picture: a test point of which every trajectory
-    diverges costs its setting hundreds.
+    What is 20 nats behind the best is off the picture: trajectories that diverge cost hundreds.
     """
     import matplotlib.pyplot as plt
 
@@ -417,7 +436,7 @@ def main() -> None:
         anneal_all(options.data, options.data_dir, options.seeds, options.only)
     else:
         print(draw(options.data))
-    print(table(options.data))
+    print(table(options.data), apart(options.data), sep="\n\n")
 
 
 if __name__ == "__main__":

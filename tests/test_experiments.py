@@ -280,6 +280,21 @@ def test_the_curves_small(elsewhere, monkeypatch):
     assert flows.table("digits").count("\n") == 1 + 2 + 1
 
 
+def test_settings_are_compared_point_by_point(elsewhere):
+    """Of two seeds: what a point costs both settings is in no error. Those without AIS are left
+    out."""
+    for seed in (0, 1):
+        for name, each in (("vae", [90.0, 10.0, 50.0]), ("dais 4", [88.0, 9.0 + seed, 48.5])):
+            record = {"setting": name, "seed": seed, "ais": {"each": each}}
+            write(flows.FLOWS / "mnist" / f"{name}-{seed}.json", record)
+    write(flows.FLOWS / "mnist" / "uha 4-0.json", {"setting": "uha 4", "seed": 0})
+    # Differences 2, 0.5 (over seeds) and 1.5: mean 4/3, variance 7/12, over 3 points.
+    head, _, vae, dais = flows.apart("mnist").splitlines()
+    assert head == "| above: | vae | dais 4 |"
+    assert vae == "| vae | +0.00 ± 0.00 | +1.33 ± 0.44 |"
+    assert dais == "| dais 4 | -1.33 ± 0.44 | +0.00 ± 0.00 |"
+
+
 def test_what_relu_does_small(monkeypatch):
     """The two derivatives agree through softplus."""
     for name, value in (("BATCHES", 3), ("BATCH", 4)):

@@ -32,8 +32,8 @@ class Smoothed(eqx.Module):
     its mean. At s = 10, the default, the flow is as good as one on U itself; a larger s has more
     noise in the gradient. It takes one more value of the decoder than U itself.
 
-    It is every `jax.nn.relu` on the way from z to U, whoever calls it. `ValueError` where there is
-    none, or another of jax.nn's activations with a kink.
+    It replaces every `jax.nn.relu` on the way from z to U, whoever calls it. `ValueError` where
+    there is none, or another of jax.nn's activations with a kink.
     """
 
     sharpness: float = eqx.field(static=True)
