@@ -76,6 +76,9 @@ def test_k_hat_finds_the_tail_of_a_pareto_distribution(k):
 
 def test_k_hat_needs_a_tail():
     assert np.isnan(pareto_k_hat(np.zeros(10)))
+    with np.errstate(over="raise", invalid="raise", divide="raise"):
+        assert pareto_k_hat(-100.0 * np.arange(200.0)) > 10
+        assert pareto_k_hat(-180.0 * np.arange(200.0)) == np.inf
 
 
 def test_importance_bound_of_groups():

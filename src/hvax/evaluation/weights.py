@@ -56,7 +56,8 @@ def pareto_k_hat(log_weight: Points) -> float:
 
     The tail is the largest min(S/5, 3 sqrt(S)) weights; the estimate is Zhang and Stephens' (2009),
     shrunk towards 1/2 by ten pseudo-draws as in Vehtari et al., "Pareto Smoothed Importance
-    Sampling" (2024). NaN for fewer than five tail weights, -inf where they are all equal.
+    Sampling" (2024). NaN for fewer than five tail weights, -inf where they are all equal, inf where
+    they spread over more than float64 holds.
     """
     samples = len(log_weight)
     size = int(np.ceil(min(0.2 * samples, 3 * np.sqrt(samples))))
@@ -76,6 +77,8 @@ def _generalised_pareto_shape(excess: Points) -> float:
     n = len(excess)
     candidates = 30 + int(np.sqrt(n))
     quartile = excess[int(np.floor(n / 4 + 0.5)) - 1]
+    if quartile < 1e-300:  # its reciprocal, and k with it, overflows
+        return np.inf
     j = np.arange(1, candidates + 1)
     theta = 1 / excess[-1] + (1 - np.sqrt(candidates / (j - 0.5))) / (3 * quartile)
     k = -np.mean(np.log1p(-theta[:, None] * excess), axis=1)
