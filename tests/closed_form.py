@@ -120,7 +120,7 @@ def log_weight(case: Case) -> tuple[complex, np.ndarray, np.ndarray]:
     residual = Affine(-case.W @ z.B / case.s, (case.x - case.b - case.W @ z.v) / case.s)
 
     def normal(at, log_scales):
-        """log N(0, I) at the affine point, less the log-scales that standardised it."""
+        """log N(0, I) at the affine point, less the log-scales that standardized it."""
         B, v = at
         constant = -np.sum(log_scales) - len(v) * LOG_TWO_PI / 2
         return constant - v @ v / 2, -B.T @ v, -B.T @ B

@@ -232,7 +232,7 @@ def write_files(folder: Path) -> None:
 
 
 RUNS = {
-    "gaussian, standardised, x64": "reals.npy --standardise --x64",
+    "gaussian, standardized, x64": "reals.npy --standardize --x64",
     "negative binomial": "two.npz --array a --labels y --likelihood negative-binomial",
     "categorical": "classes.csv --labels label --likelihood categorical",
     "conv, poisson": "images.npy --network conv --likelihood poisson --num-samples 2",
@@ -255,7 +255,7 @@ def test_sources_networks_and_likelihoods(name, tmp_path):
         leaves = jax.tree.leaves(load(run / "model"))
     assert {leaf.dtype for leaf in leaves} == {np.dtype("f8" if wide else "f4")}
     assert ((5, 5, 1, 16) in {leaf.shape for leaf in leaves}) == ("conv" in options)
-    if "--standardise" in options:  # in nats of the raw data: 23 more than of the standardised
+    if "--standardize" in options:  # in nats of the raw data: 23 more than of the standardized
         assert 27 < row["nll"] < 40
 
 
@@ -344,7 +344,7 @@ BAD = [
     ("classes.csv --labels label --likelihood categorical --num-classes 2", "classes 0 to 1"),
     ("reals.npy --likelihood fixed-gaussian --sigma 0", "sigma must be finite and > 0"),
     ("reals.npy --binarise static", "--binarise static is for the bernoulli"),
-    ("images.npy --standardise", "--standardise is for Gaussian"),
+    ("images.npy --standardize", "--standardize is for Gaussian"),
     # The split
     ("reals.npy --fractions 0.5 0.1 0.1", "sum to 1"),
     ("reals.npy --fractions 1.2 -0.1 -0.1", "none negative"),

@@ -40,7 +40,7 @@ from hvax.models.likelihood import (
 )
 from hvax.models.network import MLP, mlp
 from hvax.models.prior import AbstractPrior
-from hvax.models.standardise import standardised
+from hvax.models.standardize import standardized
 from hvax.models.vae import VAE
 from hvax.parameter import Fixed, Learned
 from hvax.structure import FORMAT, MODULES, STRUCTURE, load, save
@@ -79,7 +79,7 @@ def with_moments():
     encoder, decoder = mlp(
         (3,), 2, hidden=(4, 5), likelihood=LearnedGaussian(), key=jax.random.key(0)
     )
-    return VAE(*standardised(encoder, decoder, shift=np.arange(3.0), scale=np.full(3, 2.0)))
+    return VAE(*standardized(encoder, decoder, shift=np.arange(3.0), scale=np.full(3, 2.0)))
 
 
 def flow(tempering=None, step_size=0.1, num_steps=2, gradient="reverse"):
@@ -97,7 +97,7 @@ MODELS = {
     "split": split_vae,
     "equinox": equinox_vae,
     "convolution": lambda: Convolution((4, 4, 2), (2, 2, 1), key=jax.random.key(0)),
-    "standardised": with_moments,
+    "standardized": with_moments,
     "posterior": lambda: DiagonalGaussian(jnp.zeros(3), jnp.ones(3)),
     "hvae": lambda: HVAE(split_vae(), flow()),
     "quadratic": lambda: flow(QuadraticTempering(Learned(0.4))),

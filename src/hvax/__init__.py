@@ -64,7 +64,7 @@ from hvax.models.potential import potential_gradient as potential_gradient
 from hvax.models.prior import AbstractPrior as AbstractPrior
 from hvax.models.prior import StandardNormal as StandardNormal
 from hvax.models.smoothed import Smoothed as Smoothed
-from hvax.models.standardise import standardised as standardised
+from hvax.models.standardize import standardized as standardized
 from hvax.models.vae import VAE as VAE
 from hvax.models.vae import VAEOutputs as VAEOutputs
 from hvax.objective import elbo as elbo

@@ -36,8 +36,9 @@ class DataOptions:
     """Name of the labels in a .npz file, or their column in a .csv file."""
     binarise: Unset[Literal["none", "static", "dynamic"]] = None
     """Grey levels to bits, for training data: once, or afresh at each step (default for images)."""
-    standardise: bool = False
-    """Networks see (x - mean) / sd; the likelihood stays that of the raw data."""
+    standardize: bool = True
+    """Networks see (x - mean) / sd of real numbers; the
+    likelihood stays that of the raw data."""
     fractions: tuple[float, float, float] = (0.8, 0.1, 0.1)
     """Train, validation and test fractions of a source that does not fix its parts."""
     split_seed: int = 0

@@ -34,7 +34,8 @@ from hvax.models import (
     numerics,
     prior,
     smoothed,
-    standardise,
+    standardize,
+    transform,
     vae,
 )
 
@@ -44,7 +45,7 @@ _MANIFEST = {"weights": str, "sha256": str, "narrow": dict, "model": dict}
 
 _OWN = (
     parameter, bridge, flow, gradient, integrator, step_size, tempering, convolution, decoder,
-    gaussian, heads, hvae, likelihood, network, prior, smoothed, standardise, vae,
+    gaussian, heads, hvae, likelihood, network, prior, smoothed, standardize, transform, vae,
 )  # fmt: skip
 # What a structure.json may name: hvax's own modules, Equinox's layers, and these functions.
 MODULES: dict[str, type] = {

@@ -24,7 +24,7 @@ OPTIONS = (
     " --batch-size 4 --learning-rate 0.05 --likelihood fixed-gaussian --sigma 5"
     " --no-progress --no-report"
 )
-TRAIN = f"train reals.npy {OPTIONS} --standardise"
+TRAIN = f"train reals.npy {OPTIONS} --standardize"
 RESUME = "train reals.npy --run-dir run --resume"
 
 
@@ -204,7 +204,7 @@ def refused(here, capsys, monkeypatch):
         ("--learning-rate 0.01", "another value of --learning-rate: 0.05 there, 0.01 here"),
         ("--optimiser sgd", "another value of --optimiser: adam there, sgd here"),
         ("--model hvae", "another value of --model: vae there, hvae here"),
-        ("--no-standardise", "another value of --standardise: True there, False here"),
+        ("--no-standardize", "another value of --standardize: True there, False here"),
         ("--split-seed 1", "another value of --split-seed: 0 there, 1 here"),
         ("--fractions 0.7 0.2 0.1", "another value of --fractions"),
         ("--likelihood gaussian", "another value of --likelihood: fixed-gaussian there, gaussian"),
@@ -335,7 +335,7 @@ def test_skipped_updates_are_told_in_lines_and_counted(option, code, here, capsy
     reals = np.load("reals.npy")
     reals[5] = 1e25
     np.save("outlier.npy", reals)
-    arguments = TRAIN.replace("reals.npy", "outlier.npy").replace(" --standardise", "")
+    arguments = TRAIN.replace("reals.npy", "outlier.npy").replace(" --standardize", "")
     assert program(f"{arguments} --run-dir run --test-points 3{option}") == code
     out, err = capsys.readouterr()
     told = err.splitlines()
@@ -350,7 +350,7 @@ def test_skipped_updates_are_told_in_lines_and_counted(option, code, here, capsy
 
 def test_too_many_skipped_updates_end_the_program(here, capsys):
     np.save("huge.npy", np.full((60, 3), 1e25) * np.arange(1, 61)[:, None])
-    arguments = TRAIN.replace("reals.npy", "huge.npy").replace(" --standardise", "")
+    arguments = TRAIN.replace("reals.npy", "huge.npy").replace(" --standardize", "")
     assert program(f"{arguments} --run-dir run --max-skipped 2") == 1
     err = capsys.readouterr().err
     one, end = err.splitlines()

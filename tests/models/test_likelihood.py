@@ -24,7 +24,7 @@ from hvax.models.likelihood import (
     Poisson,
     ShapeMismatch,
 )
-from hvax.models.standardise import StandardisedLikelihood
+from hvax.models.standardize import StandardizedLikelihood
 from hvax.parameter import Fixed, Learned
 
 FEATURES = np.array([[0.3, -1.2, 2.0], [0.0, 0.9, -0.4]])
@@ -101,8 +101,8 @@ CASES = {
         parameters=lambda a: (a, 0.5 * a),
         pack=DiagonalGaussian,
     ),
-    "StandardisedLikelihood, per feature": Case(
-        lambda: StandardisedLikelihood(LearnedGaussian(), Fixed(SHIFTS), Fixed(SIGMAS)),
+    "StandardizedLikelihood, per feature": Case(
+        lambda: StandardizedLikelihood(LearnedGaussian(), Fixed(SHIFTS), Fixed(SIGMAS)),
         lambda mean, log_sigma: stats.norm(SHIFTS + SIGMAS * mean, SIGMAS * np.exp(log_sigma)),
         LINE,
         NOT_FINITE,

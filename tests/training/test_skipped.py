@@ -272,7 +272,7 @@ def test_too_many_in_a_row_end_the_run(tmp_path):
     message = str(raised.value)
     assert "not finite at step 9 (4 in a row): ELBO" in message
     assert "The run stops here." in message
-    for advice in ("--step-size", "--max-step", "--learning-rate", "--standardise", "--x64"):
+    for advice in ("--step-size", "--max-step", "--learning-rate", "--standardize", "--x64"):
         assert advice in message
     assert len(told) == 3  # the last one is the error
     assert [row["step"] for row in lines(tmp_path / "skipped.jsonl")] == [6, 7, 8, 9]

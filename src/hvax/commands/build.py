@@ -41,7 +41,7 @@ from hvax.models.likelihood import (
     Poisson,
 )
 from hvax.models.network import mlp
-from hvax.models.standardise import StandardisedLikelihood, standardised
+from hvax.models.standardize import StandardizedLikelihood, standardized
 from hvax.models.vae import VAE
 from hvax.parameter import AbstractParameter, Fixed, Learned
 from hvax.structure import load
@@ -136,9 +136,9 @@ def build_vae(config: Train, parts: Parts, *, key: PRNGKeyArray) -> VAE:
             likelihood=parts.likelihood,
             key=key,
         )
-    if config.data.standardise:
+    if config.data.standardize:
         shift, scale = _moments(parts.train)
-        return VAE(*standardised(encoder, decoder, shift=shift, scale=scale))
+        return VAE(*standardized(encoder, decoder, shift=shift, scale=scale))
     return VAE(encoder, decoder)
 
 
@@ -255,7 +255,7 @@ def _read(config: Train) -> Source:
 
 def _scale(source: Source, likelihood: AbstractLikelihood) -> float:
     """What stored numbers are divided by: 1 for counts and classes, which are no grey levels."""
-    if isinstance(likelihood, StandardisedLikelihood):
+    if isinstance(likelihood, StandardizedLikelihood):
         likelihood = likelihood.inner
     real = isinstance(likelihood, Bernoulli | FixedGaussian | LearnedGaussian)
     return source.scale if real else 1.0
@@ -264,8 +264,8 @@ def _scale(source: Source, likelihood: AbstractLikelihood) -> float:
 def _likelihood(config: Train, source: Source) -> AbstractLikelihood:
     options = config.model
     name = options.likelihood or _default_likelihood(source)
-    if config.data.standardise and name not in ("gaussian", "fixed-gaussian"):
-        raise ValueError(f"--standardise is for Gaussian likelihoods, got {name}.")
+    if config.data.standardize and name not in ("gaussian", "fixed-gaussian"):
+        raise ValueError(f"--standardize is for Gaussian likelihoods, got {name}.")
     if name == "categorical":
         if not np.issubdtype(source.x.dtype, np.integer):
             raise ValueError(f"categorical needs integer classes, got {source.x.dtype} data.")

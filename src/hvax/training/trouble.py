@@ -15,7 +15,7 @@ from hvax.objective import forward
 
 ADVICE = (
     "Try a smaller step size of the leapfrog (--step-size, --max-step) or fewer steps, a smaller "
-    "learning rate (--learning-rate), data without outliers (--standardise), or --x64."
+    "learning rate (--learning-rate), data without outliers (--standardize), or --x64."
 )
 
 

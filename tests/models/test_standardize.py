@@ -1,4 +1,4 @@
-"""Standardised networks: the density stays that of the raw data, in nats, exactly."""
+"""Standardized networks: the density stays that of the raw data, in nats, exactly."""
 
 import jax
 import jax.numpy as jnp
@@ -10,7 +10,7 @@ from hvax.models.decoder import Decoder
 from hvax.models.gaussian import DiagonalGaussian
 from hvax.models.likelihood import FixedGaussian, LearnedGaussian, ShapeMismatch
 from hvax.models.network import mlp
-from hvax.models.standardise import StandardisedInput, StandardisedLikelihood, standardised
+from hvax.models.standardize import StandardizedInput, StandardizedLikelihood, standardized
 from hvax.models.vae import VAE
 from hvax.parameter import Fixed, trainable
 from models_for_tests import linear_gaussian
@@ -20,13 +20,13 @@ MEAN, SIGMA = np.array([0.4, -1.0, 2.0]), np.array([0.5, 1.3, 0.8])
 ORACLE = stats.norm(SHIFT + SCALE * MEAN, SCALE * SIGMA)  # of the raw data
 
 
-def learned() -> tuple[StandardisedLikelihood, DiagonalGaussian]:
-    likelihood = StandardisedLikelihood(LearnedGaussian(), Fixed(SHIFT), Fixed(SCALE))
+def learned() -> tuple[StandardizedLikelihood, DiagonalGaussian]:
+    likelihood = StandardizedLikelihood(LearnedGaussian(), Fixed(SHIFT), Fixed(SCALE))
     return likelihood, DiagonalGaussian(jnp.asarray(MEAN), jnp.log(jnp.asarray(SIGMA)))
 
 
-def fixed() -> tuple[StandardisedLikelihood, jax.Array]:
-    return StandardisedLikelihood(FixedGaussian(SIGMA), Fixed(SHIFT), Fixed(SCALE)), jnp.asarray(
+def fixed() -> tuple[StandardizedLikelihood, jax.Array]:
+    return StandardizedLikelihood(FixedGaussian(SIGMA), Fixed(SHIFT), Fixed(SCALE)), jnp.asarray(
         MEAN
     )
 
@@ -44,7 +44,7 @@ def test_log_prob_is_the_density_of_the_raw_data(family, x64):
 
 @pytest.mark.parametrize("i", range(3))
 def test_the_density_integrates_to_one(i, x64):
-    likelihood = StandardisedLikelihood(LearnedGaussian(), Fixed(SHIFT[i]), Fixed(SCALE[i]))
+    likelihood = StandardizedLikelihood(LearnedGaussian(), Fixed(SHIFT[i]), Fixed(SCALE[i]))
     output = DiagonalGaussian(jnp.asarray(MEAN[i]), jnp.log(SIGMA[i]))
     middle, sd = ORACLE.mean()[i], ORACLE.std()[i]
     x = np.linspace(middle - 12 * sd, middle + 12 * sd, 2001)
@@ -73,7 +73,7 @@ def test_numbers_do_not_depend_on_the_unit_but_for_the_jacobian(x64):
 
     def log_weight(unit, key):
         model = VAE(
-            *standardised(inner.encoder, inner.decoder, shift=unit * SHIFT, scale=unit * SCALE)
+            *standardized(inner.encoder, inner.decoder, shift=unit * SHIFT, scale=unit * SCALE)
         )
         return float(model.log_weight(jnp.asarray(unit * x), key=key))
 
@@ -83,21 +83,21 @@ def test_numbers_do_not_depend_on_the_unit_but_for_the_jacobian(x64):
 
 def test_it_is_the_plain_model_where_nothing_is_shifted_or_scaled():
     inner = linear_gaussian(2, 3)
-    same = VAE(*standardised(inner.encoder, inner.decoder, shift=np.zeros(3), scale=np.ones(3)))
+    same = VAE(*standardized(inner.encoder, inner.decoder, shift=np.zeros(3), scale=np.ones(3)))
     x = jnp.asarray([0.7, -1.1, 0.4])
     expected = inner.log_weight(x, key=jax.random.key(0))
     np.testing.assert_array_equal(same.log_weight(x, key=jax.random.key(0)), expected)
 
 
-def test_networks_see_standardised_data():
-    seen = StandardisedInput(lambda x: x, Fixed(SHIFT), Fixed(SCALE))
+def test_networks_see_standardized_data():
+    seen = StandardizedInput(lambda x: x, Fixed(SHIFT), Fixed(SCALE))
     np.testing.assert_allclose(seen(jnp.asarray(SHIFT + 2 * SCALE)), np.full(3, 2.0), rtol=1e-4)
-    integers = StandardisedInput(lambda x: x, Fixed(np.full(2, 10.0)), Fixed(np.full(2, 4.0)))
+    integers = StandardizedInput(lambda x: x, Fixed(np.full(2, 10.0)), Fixed(np.full(2, 4.0)))
     np.testing.assert_allclose(integers(jnp.asarray([2, 250], jnp.uint8)), [-2.0, 60.0])
 
 
 def test_shift_and_scale_are_not_trained():
-    encoder, decoder = standardised(
+    encoder, decoder = standardized(
         *mlp((3,), 2, hidden=(4,), likelihood=LearnedGaussian(), key=jax.random.key(0)),
         shift=SHIFT,
         scale=SCALE,
@@ -110,13 +110,13 @@ def test_shift_and_scale_are_not_trained():
 @pytest.mark.parametrize("scale", [0.0, -1.0, np.nan, np.inf, np.array([1.0, 0.0, 1.0])])
 def test_scale_must_be_finite_and_positive(scale):
     with pytest.raises(ValueError, match=r"scale must be finite and > 0; give 1 for a feature"):
-        standardised(lambda x: x, Decoder(lambda z: z, FixedGaussian()), shift=SHIFT, scale=scale)
+        standardized(lambda x: x, Decoder(lambda z: z, FixedGaussian()), shift=SHIFT, scale=scale)
 
 
 @pytest.mark.parametrize(("shift", "scale"), [(SHIFT, 2.0), (0.0, SCALE), (SHIFT, SCALE[:1])])
 def test_shift_and_scale_have_one_shape(shift, scale):
     with pytest.raises(ValueError, match="shape"):
-        standardised(lambda x: x, Decoder(lambda z: z, FixedGaussian()), shift=shift, scale=scale)
+        standardized(lambda x: x, Decoder(lambda z: z, FixedGaussian()), shift=shift, scale=scale)
 
 
 def test_a_batch_is_refused():
@@ -124,7 +124,7 @@ def test_a_batch_is_refused():
     with pytest.raises(ShapeMismatch, match=r"jax\.vmap"):
         likelihood.log_prob(output, jnp.zeros((5, 3)))
     with pytest.raises(ShapeMismatch, match=r"\(3,\), got \(4,\)"):
-        StandardisedInput(lambda x: x, Fixed(SHIFT), Fixed(SCALE))(jnp.zeros(4))
+        StandardizedInput(lambda x: x, Fixed(SHIFT), Fixed(SCALE))(jnp.zeros(4))
 
 
 def test_raw_data_are_checked():

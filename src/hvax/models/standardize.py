@@ -1,0 +1,163 @@
+"""Models of raw data whose networks work in natural units, whatever the units of the data are.
+
+Real features are standardized, y = (t(x) - shift) / scale with t a monotone transform of each
+(the identity by default), and the density of x is that of y times |dy / dx|: a log-likelihood stays
+in nats of the raw data, comparable with that of any other model of them. Parameters of other
+likelihoods (log rates, logits) are network outputs about an offset, in steps of a gain.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.typing import ArrayLike
+from jaxtyping import Array, Float, Num, PRNGKeyArray, PyTree
+
+from hvax.models.decoder import Decoder
+from hvax.models.gaussian import DiagonalGaussian
+from hvax.models.likelihood import AbstractLikelihood, Data, check_shape
+from hvax.models.transform import Transform
+from hvax.parameter import Fixed
+
+
+class StandardizedInput(eqx.Module):
+    """x -> network((t(x) - shift) / scale)."""
+
+    network: Callable[[Array], Any]
+    shift: Fixed
+    scale: Fixed
+    transform: Transform | None = None
+
+    def __call__(self, x: Data) -> Any:
+        check_shape(x, self.shift.value.shape)
+        return self.network(_standardized(x, self.shift, self.scale, self.transform))
+
+
+class StandardizedLikelihood(AbstractLikelihood):
+    """log p(x | z) = inner log-density of y = (t(x) - shift) / scale, plus sum log |dy / dx|.
+
+    With `floor` an inner Gaussian N(mean, sigma^2) of y is N(mean, sigma^2 + floor^2): recorded
+    numbers are rounded, and a sigma far below that rounding would be rewarded without bound.
+    """
+
+    inner: AbstractLikelihood
+    shift: Fixed
+    scale: Fixed
+    floor: Fixed | None = None
+    transform: Transform | None = None
+
+    def log_prob(self, output: PyTree, x: Data) -> Float[Array, ""]:
+        check_shape(x, self.shift.value.shape)
+        y = _standardized(x, self.shift, self.scale, self.transform)
+        log_p = self.inner.log_prob(self._floored(output), y)
+        log_slope = -jnp.sum(jnp.log(self.scale.value))
+        if self.transform is not None:
+            log_slope = log_slope + jnp.sum(self.transform.log_derivative(x.astype(y.dtype)))
+        return log_p + log_slope.astype(log_p.dtype)
+
+    def mean(self, output: PyTree) -> Float[Array, "..."]:
+        """E[x | z] in x's units: of a transformed feature in closed form."""
+        inner = self._floored(output)
+        location = self._raw(self.inner.mean(inner))
+        if self.transform is None:
+            return location
+        sigma = inner.sigma if isinstance(inner, DiagonalGaussian) else self._inner_sigma()
+        return self.transform.mean(location, self.scale.value.astype(location.dtype) * sigma)
+
+    def sample(self, output: PyTree, *, key: PRNGKeyArray) -> Num[Array, "..."]:
+        y = self._raw(self.inner.sample(self._floored(output), key=key))
+        return y if self.transform is None else self.transform.inverse(y)
+
+    def check(self, x: np.ndarray) -> None:
+        self.inner.check(x)
+        if self.transform is None:
+            return
+        outside = ~self.transform.supports(x)
+        if np.any(outside):
+            row, *feature = (int(i) for i in np.argwhere(outside)[0])
+            raise ValueError(
+                f"feature {', '.join(map(str, feature))} must be positive, as in the training data "
+                f"(its logarithm is modeled); got {x[row, *feature]} at index {row}. Train with "
+                'transform="none" (--transform none) to allow such values.'
+            )
+
+    def _floored(self, output: PyTree) -> PyTree:
+        if self.floor is None or not isinstance(output, DiagonalGaussian):
+            return output
+        log_floor = jnp.log(self.floor.value).astype(output.log_sigma.dtype)
+        log_sigma = 0.5 * jnp.logaddexp(2 * output.log_sigma, 2 * log_floor)
+        return DiagonalGaussian(output.mean, log_sigma)
+
+    def _inner_sigma(self) -> Float[Array, "..."]:
+        sigma = getattr(self.inner, "sigma", None)
+        if sigma is None:
+            raise ValueError(
+                f"{type(self.inner).__name__} has no sigma, which the mean of a transformed "
+                "feature needs: use LearnedGaussian or FixedGaussian."
+            )
+        return sigma.value
+
+    def _raw(self, standardized: Float[Array, "..."]) -> Float[Array, "..."]:
+        """Back to the units of t(x), in the dtype at hand."""
+        dtype = standardized.dtype
+        return self.shift.value.astype(dtype) + self.scale.value.astype(dtype) * standardized
+
+
+class ScaledOutput(eqx.Module):
+    """z -> offset + gain * network(z): a decoder's parameters in their natural units.
+
+    `offset` and `gain` have one entry for each array of the network's output, in the order of
+    `jax.tree.leaves`, of its shape: one for logits, two for a `CountRate`.
+    """
+
+    network: Callable[[Array], PyTree]
+    offset: tuple[Fixed, ...]
+    gain: tuple[Fixed, ...]
+
+    def __call__(self, z: Float[Array, " d"]) -> PyTree:
+        leaves, structure = jax.tree.flatten(self.network(z))
+        scaled = []
+        for y, offset, gain in zip(leaves, self.offset, self.gain, strict=True):
+            check_shape(y, offset.value.shape, name="the decoder's output")
+            scaled.append(offset.value.astype(y.dtype) + gain.value.astype(y.dtype) * y)
+        return jax.tree.unflatten(structure, scaled)
+
+
+def standardized(
+    encoder: Callable[[Array], Any],
+    decoder: Decoder,
+    *,
+    shift: ArrayLike,
+    scale: ArrayLike,
+    floor: ArrayLike | None = None,
+    transform: Transform | None = None,
+) -> tuple[StandardizedInput, Decoder]:
+    """An encoder and a decoder of raw data from a pair for standardized data.
+
+    `shift` and `scale` > 0 have x's shape: mean and standard deviation of t(x) over the training
+    data, with 1 for a feature that does not vary. For Gaussian likelihoods.
+    """
+    if not np.all(np.isfinite(scale) & (np.asarray(scale) > 0)):
+        raise ValueError("scale must be finite and > 0; give 1 for a feature that does not vary.")
+    if jnp.shape(shift) != jnp.shape(scale):
+        raise ValueError(
+            "shift and scale must both have the shape of x, got the shapes "
+            f"{jnp.shape(shift)} and {jnp.shape(scale)}."
+        )
+    held = Fixed(shift), Fixed(scale)
+    likelihood = StandardizedLikelihood(
+        decoder.likelihood, *held, None if floor is None else Fixed(floor), transform
+    )
+    return StandardizedInput(encoder, *held, transform), Decoder(decoder.network, likelihood)
+
+
+def _standardized(x: Data, shift: Fixed, scale: Fixed, transform: Transform | None) -> Array:
+    """(t(x) - shift) / scale, in x's precision, at least that of float32."""
+    own = x.dtype if jnp.issubdtype(x.dtype, jnp.floating) else shift.value.dtype
+    dtype = jnp.promote_types(own, jnp.float32)
+    x = x.astype(dtype)
+    y = x if transform is None else transform(x)
+    return (y - shift.value.astype(dtype)) / scale.value.astype(dtype)

@@ -1,0 +1,141 @@
+"""Monotone maps of features, y = t(x): the identity, log, log1p, or asinh about a center.
+
+A feature with heavy tails is modeled as t(x), and the density is that of the raw x all the same:
+
+    log p(x) = log p_y(t(x)) + log t'(x)
+
+    none     t(x) = x
+    log      t(x) = log x, x > 0
+    log1p    t(x) = log(1 + x), x > -1
+    asinh    t(x) = asinh((x - center) / width): linear near the center, a logarithm on both sides
+"""
+
+from collections.abc import Sequence
+from typing import Literal, get_args
+
+import equinox as eqx
+import jax.numpy as jnp
+import numpy as np
+from jax.typing import ArrayLike
+from jaxtyping import Array, Bool, Float, Num
+from numpy.typing import NDArray
+
+from hvax.parameter import Fixed
+
+Kind = Literal["none", "log", "log1p", "asinh"]
+
+
+class Transform(eqx.Module):
+    """One monotone map for each feature of an example.
+
+    **Arguments:**
+
+    - `kinds`: the map of each feature, in row-major order, or one for all of them.
+    - `center`, `width` > 0: of asinh; any finite numbers elsewhere. Their shape is that of x.
+
+    Raises `ValueError` for an unknown kind, and where the numbers do not fit each other.
+    """
+
+    kinds: tuple[Kind, ...] = eqx.field(static=True)
+    center: Fixed
+    width: Fixed
+
+    def __init__(self, kinds: Kind | Sequence[Kind], center: ArrayLike, width: ArrayLike):
+        kinds = (kinds,) if isinstance(kinds, str) else tuple(kinds)
+        for kind in kinds:
+            if kind not in get_args(Kind):
+                raise ValueError(f"kinds must be among {get_args(Kind)}, got {kind!r}.")
+        if jnp.shape(center) != jnp.shape(width) or len(kinds) not in (1, np.size(center)):
+            raise ValueError(
+                "kinds, center and width must describe the same features, got "
+                f"{len(kinds)} kinds and the shapes {jnp.shape(center)} and {jnp.shape(width)}."
+            )
+        if not np.all(np.asarray(width) > 0):
+            raise ValueError("width must be > 0 everywhere; give 1 where it has no part.")
+        self.kinds = kinds[:1] if len(set(kinds)) == 1 else kinds
+        self.center, self.width = Fixed(center), Fixed(width)
+
+    def __call__(self, x: Num[Array, "..."]) -> Float[Array, "..."]:
+        """t(x), feature by feature; NaN outside the support."""
+        y = x
+        if "log" in self.kinds:
+            y = self._where("log", jnp.log, y, x, otherwise=1.0)
+        if "log1p" in self.kinds:
+            y = self._where("log1p", jnp.log1p, y, x, otherwise=0.0)
+        if "asinh" in self.kinds:
+            y = jnp.where(self._are("asinh"), jnp.arcsinh(self._relative(x)), y)
+        return y
+
+    def inverse(self, y: Float[Array, "..."]) -> Float[Array, "..."]:
+        """x with t(x) = y."""
+        x = y
+        if "log" in self.kinds:
+            x = self._where("log", jnp.exp, x, y, otherwise=0.0)
+        if "log1p" in self.kinds:
+            x = self._where("log1p", jnp.expm1, x, y, otherwise=0.0)
+        if "asinh" in self.kinds:
+            center, width = self._constants(y)
+            safe = jnp.where(self._are("asinh"), y, 0.0)
+            x = jnp.where(self._are("asinh"), center + width * jnp.sinh(safe), x)
+        return x
+
+    def mean(
+        self, location: Float[Array, "..."], sigma: Float[Array, "..."]
+    ) -> Float[Array, "..."]:
+        """E[x] where t(x) is N(location, sigma^2), in closed form.
+
+        exp(m + s^2 / 2) for log, center + width exp(s^2 / 2) sinh(m) for asinh.
+        """
+        spread = jnp.where(self._are("none"), 0.0, 0.5 * sigma**2)
+        x = location
+        if "log" in self.kinds:
+            x = self._where("log", jnp.exp, x, location + spread, otherwise=0.0)
+        if "log1p" in self.kinds:
+            x = self._where("log1p", jnp.expm1, x, location + spread, otherwise=0.0)
+        if "asinh" in self.kinds:
+            center, width = self._constants(location)
+            safe = jnp.where(self._are("asinh"), location, 0.0)
+            # sinh(m) exp(s^2 / 2) as two exponentials, so that neither factor overflows alone.
+            wide = 0.5 * (jnp.exp(spread + safe) - jnp.exp(spread - safe))
+            x = jnp.where(self._are("asinh"), center + width * wide, x)
+        return x
+
+    def log_derivative(self, x: Num[Array, "..."]) -> Float[Array, "..."]:
+        """log t'(x) of each feature, in nats."""
+        slope = jnp.zeros_like(x)
+        if "log" in self.kinds:
+            slope = self._where("log", lambda x: -jnp.log(x), slope, x, otherwise=1.0)
+        if "log1p" in self.kinds:
+            slope = self._where("log1p", lambda x: -jnp.log1p(x), slope, x, otherwise=0.0)
+        if "asinh" in self.kinds:
+            width = self._constants(x)[1]
+            bent = -jnp.log(width) - jnp.log(jnp.hypot(1.0, self._relative(x)))
+            slope = jnp.where(self._are("asinh"), bent, slope)
+        return slope
+
+    def supports(self, x: NDArray) -> NDArray[np.bool_]:
+        """Where x (batch axis first) lies inside each feature's support."""
+        least = {"log": 0.0, "log1p": -1.0}
+        bounds = np.array([least.get(kind, -np.inf) for kind in self.kinds])
+        shape = self.center.value.shape if len(bounds) > 1 else ()
+        return np.asarray(x) > bounds.reshape(shape)
+
+    def _where(self, kind: Kind, function, old: Array, x: Array, *, otherwise: float) -> Array:
+        """`function(x)` in the features of this kind; what the others hold does not enter it, so
+        that no NaN of theirs enters a gradient."""
+        chosen = self._are(kind)
+        return jnp.where(chosen, function(jnp.where(chosen, x, otherwise)), old)
+
+    def _are(self, kind: Kind) -> Bool[np.ndarray, "..."]:
+        chosen = np.array([each == kind for each in self.kinds])
+        return np.broadcast_to(
+            chosen if len(chosen) == 1 else chosen.reshape(self.center.value.shape),
+            self.center.value.shape,
+        )
+
+    def _constants(self, x: Array) -> tuple[Array, Array]:
+        return self.center.value.astype(x.dtype), self.width.value.astype(x.dtype)
+
+    def _relative(self, x: Array) -> Array:
+        center, width = self._constants(x)
+        return jnp.where(self._are("asinh"), (x - center) / width, 0.0)
