@@ -49,7 +49,7 @@ def refuses(match: str):
 
 @pytest.mark.parametrize("x", [X, np.asfortranarray(X), X.astype("uint8"), X > 3])
 def test_npy_is_memory_mapped(write, x):
-    read, labels = read_array(write("user.npy", npy(x)))
+    read, labels, *_ = read_array(write("user.npy", npy(x)))
     assert labels is None
     assert isinstance(read, np.memmap) and not read.flags.writeable
     assert read.dtype == x.dtype
@@ -57,7 +57,7 @@ def test_npy_is_memory_mapped(write, x):
 
 
 def test_npy_of_foreign_byte_order_comes_native(write):
-    read, _ = read_array(str(write("user.NPY", npy(X.astype(">f4")))))
+    read, *_ = read_array(str(write("user.NPY", npy(X.astype(">f4")))))
     assert read.dtype.isnative
     np.testing.assert_array_equal(read, X)
 
@@ -109,7 +109,7 @@ def test_pickles_are_refused_unopened(write, tmp_path, name, bare):
 
 
 def test_npz_with_one_array_needs_no_name(write):
-    read, labels = read_array(write("user.npz", npz(x=X)))
+    read, labels, *_ = read_array(write("user.npz", npz(x=X)))
     assert labels is None
     np.testing.assert_array_equal(read, X)
 
@@ -117,7 +117,7 @@ def test_npz_with_one_array_needs_no_name(write):
 @pytest.mark.parametrize("y", [np.array([2, 0, 1]), np.array(["a", "b", "c"])])
 def test_npz_with_labels(write, y):
     path = write("user.npz", npz(x=X, y=y, other=X))
-    read, labels = read_array(path, array="x", labels="y")
+    read, labels, *_ = read_array(path, array="x", labels="y")
     np.testing.assert_array_equal(read, X)
     np.testing.assert_array_equal(labels, y)
     two = write("user.npz", npz(x=X, y=y))  # beside the labels only one array is left
@@ -172,7 +172,7 @@ def test_npz_refusals(write):
     ],
 )
 def test_csv_with_and_without_header(write, text):
-    x, labels = read_array(write("user.csv", text))
+    x, labels, *_ = read_array(write("user.csv", text))
     assert labels is None and x.dtype == np.int64
     np.testing.assert_array_equal(x, [[1, 2], [3, 4]])
 
@@ -188,20 +188,20 @@ def test_csv_with_and_without_header(write, text):
     ],
 )
 def test_csv_labels_by_name_or_index(write, text, labels):
-    x, y = read_array(write("user.csv", text), labels=labels)
+    x, y, *_ = read_array(write("user.csv", text), labels=labels)
     np.testing.assert_array_equal(x, [[1, 2], [3, 4]])
     np.testing.assert_array_equal(y, [7, 8])
     assert y.dtype == np.int64
 
 
 def test_csv_labels_that_are_words(write):
-    x, y = read_array(write("user.csv", "0.5,cat\n1,dog\n"), labels="-1")
+    x, y, *_ = read_array(write("user.csv", "0.5,cat\n1,dog\n"), labels="-1")
     assert x.dtype == np.float64 and y.dtype.kind == "U"
     assert x.tolist() == [[0.5], [1.0]] and y.tolist() == ["cat", "dog"]
 
 
 def test_csv_numbers_too_large_for_int64_stay_floats(write):
-    x, _ = read_array(write("user.csv", f"{2**70}\n1\n"))
+    x, *_ = read_array(write("user.csv", f"{2**70}\n1\n"))
     assert x.dtype == np.float64 and x[0, 0] == 2.0**70
 
 
@@ -210,18 +210,16 @@ def test_csv_numbers_too_large_for_int64_stay_floats(write):
     [
         ("", None, "user.csv: expected a table of numbers, got an empty file"),
         ("\n\n", None, "user.csv: expected a table of numbers, got an empty file"),
-        ("a,b\n", None, "at least one example .* got 0 lines of 2 columns"),
-        ("y\n1\n", "y", "at least one example .* got 1 lines of 0 columns"),
+        ("a,b\n", None, "at least one example .* got 0 lines with 0 columns"),
+        ("y\n1\n", "y", "at least one example .* got 0 lines with 0 columns"),
         ("a,b\n1,2\n3\n", None, "user.csv, line 3: expected 2 cells, .* got 1"),
         ("1,2\n\n3,4,5\n", None, "user.csv, line 3: expected 2 cells, .* got 3"),
-        ("1,2\n3,x\n", None, "line 2, column 2: expected a finite number, got 'x'"),
-        ("1,2\n3,\n", None, "line 2, column 2: expected a finite number, got ''"),
-        ("1,2\nnan,4\n", None, "line 2, column 1: expected a finite number, got 'nan'"),
-        ("1,2\n3,1_0\n", None, "line 2, column 2: expected a finite number, got '1_0'"),
-        ("1;2\n3;4\n", None, "line 2, column 1: expected a finite number, got '3;4'"),
-        ("1,2.o\n3,4\n", None, "line 1, column 2: expected .* header .* got '2.o' among numbers"),
-        ("a,7,x\n1,8,2\n,9,4\n", "1", "line 3, column 1: expected a finite number"),
-        ("a,y\n1,2\n3, \n", "y", "line 3, column 2: expected a label, got an empty cell"),
+        ("1,2\n3,x\n", None, r"line 2, column 1 \(1\): expected a finite number, got 'x'"),
+        ("1,2\n3,1_0\n", None, r"line 2, column 1 \(1\): expected a finite number, got '1_0'"),
+        ("1,2.o\n3,4\n", None, "line 1, column 1: expected .* header .* got '2.o' among numbers"),
+        ("a,7,x\n1,8,2\n!,9,4\n", "1", r"line 3, column 0 \(a\): expected a finite number"),
+        ("a,y\n1,2\n3, \n", "y", "line 3, column 1: expected a label, got an empty cell"),
+        ("a,b\n1,2\n3,\n,\n", None, r"numbers, got 2 of 3 rows with missing cells, most in b \(2"),
         ("a,b\n1,2\n", "c", "one column of the header, got 'c' and the header a, b"),
         ("a,a\n1,2\n", "a", "one column of the header, got 'a'"),
         (
@@ -295,7 +293,7 @@ def test_any_bytes_are_read_or_refused(fuzzed, suffix, data):
     path = fuzzed / f"user{suffix}"
     path.write_bytes(content)
     try:
-        x, labels = read_array(path, labels="1" if suffix == ".csv" else None)
+        x, labels, *_ = read_array(path, labels="1" if suffix == ".csv" else None)
     except ValueError as error:
         assert str(path) in str(error)
     else:
@@ -315,5 +313,5 @@ rows = st.lists(
 def test_csv_round_trip(fuzzed, rows):
     path = fuzzed / "numbers.csv"
     path.write_text("\n".join(",".join(map(repr, row)) for row in rows))
-    x, _ = read_array(path)
+    x, *_ = read_array(path)
     np.testing.assert_array_equal(x, np.array(rows))

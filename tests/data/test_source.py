@@ -171,7 +171,7 @@ def test_paths_that_are_no_file(tmp_path):
 
 def test_known_sources_take_no_choice():
     with pytest.raises(
-        ValueError, match=r"only with a file, got None and 'y' .* 'digits'.*; leave"
+        ValueError, match=r"only with a file, got None, 'y' and None .* 'digits'.*; leave"
     ):
         load_source("digits", labels="y")
 

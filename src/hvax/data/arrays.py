@@ -5,6 +5,7 @@ Nothing is unpickled, ever. A missing file raises `FileNotFoundError`, a directo
 is a `ValueError` that names the file.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,18 +13,22 @@ import numpy as np
 from numpy.lib.npyio import NpzFile
 from numpy.typing import NDArray
 
-from hvax.data.table import read_csv
+from hvax.data.table import Table, read_csv
 
 SUFFIXES = (".npy", ".npz", ".csv")
 _ZIP_MAGIC = (b"PK\3\4", b"PK\5\6")  # the second is an archive without members
 
 
 def read_array(
-    path: str | Path, *, array: str | None = None, labels: str | None = None
-) -> tuple[NDArray[Any], NDArray[Any] | None]:
+    path: str | Path,
+    *,
+    array: str | None = None,
+    labels: str | None = None,
+    columns: Sequence[str] | None = None,
+) -> Table:
     """Examples (n, ...) and labels (n,), or None, of a file that ends in .npy, .npz or .csv.
 
-    `array` and `labels` choose inside the file: see `read_npz` and `read_csv`.
+    `array`, `labels` and `columns` choose inside the file: see `read_npz` and `read_csv`.
 
     Raises `OSError` when the file cannot be opened, and `ValueError` for what is wrong inside it,
     for another suffix and for a choice that the format does not offer.
@@ -41,16 +46,21 @@ def read_array(
             f"{path}: expected `array` only with a .npz file, in which it names an array, got"
             f" {array!r}; leave it out"
         )
-    if suffix == ".npz":
-        return read_npz(path, array=array, labels=labels)
     if suffix == ".csv":
-        return read_csv(_require_file(path), labels=labels)
+        return read_csv(_require_file(path), labels=labels, columns=columns)
+    if columns is not None:
+        raise ValueError(
+            f"{path}: expected `columns` only with a .csv file, got {', '.join(columns)}; leave"
+            " them out"
+        )
+    if suffix == ".npz":
+        return Table(*read_npz(path, array=array, labels=labels))
     if labels is not None:
         raise ValueError(
             f"{path}: expected no `labels` with a .npy file, which holds one array, got {labels!r};"
             " save both arrays with numpy.savez and give the .npz file"
         )
-    return read_npy(path), None
+    return Table(read_npy(path), None)
 
 
 def read_npy(path: str | Path) -> NDArray[Any]:

@@ -1,6 +1,6 @@
 """Where examples come from: four data sets known by name, or a user's file."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,8 @@ class Source:
     scale: float
     fixed: Mapping[str, NDArray[np.int64]] = field(default_factory=dict)
     num_validation: int = 0
+    feature_names: tuple[str, ...] | None = None  # of a table with a header
+    notes: tuple[str, ...] = ()  # what was left out of the file
 
     @property
     def pool(self) -> NDArray[np.int64]:
@@ -48,6 +50,7 @@ def load_source(
     data_dir: str | Path = "data",
     array: str | None = None,
     labels: str | None = None,
+    columns: Sequence[str] | None = None,
 ) -> Source:
     """The source of that name (one of `SOURCES`), or else the file at that path.
 
@@ -57,8 +60,8 @@ def load_source(
     - binarized-mnist: (70000, 28, 28) uint8 of {0, 1}, all three parts fixed, from
       binarized_mnist.npz (train, valid and test, as packed bits) in `data_dir`/binarized_mnist or
       `data_dir` itself;
-    - a path to .npy, .npz or .csv: see `read_array`, which explains `array` and `labels`; uint8 are
-      grey levels of 0..255, unless all are 0 or 1.
+    - a path to .npy, .npz or .csv: see `read_array`, which explains `array`, `labels` and
+      `columns`; uint8 are grey levels of 0..255, unless all are 0 or 1.
 
     Raises `FileNotFoundError` (what was looked for, and where), `ValueError` for an unknown name, a
     file that does not hold what it should, or `array` and `labels` beside a name, and what
@@ -66,11 +69,11 @@ def load_source(
     """
     name = str(source)
     if name not in SOURCES:
-        return _from_file(name, array=array, labels=labels)
-    if array is not None or labels is not None:
+        return _from_file(name, array=array, labels=labels, columns=columns)
+    if array is not None or labels is not None or columns is not None:
         raise ValueError(
-            f"expected `array` and `labels` only with a file, got {array!r} and {labels!r} with the"
-            f" source {name!r}, which knows its own; leave them out"
+            f"expected `array`, `labels` and `columns` only with a file, got {array!r}, {labels!r}"
+            f" and {columns!r} with the source {name!r}, which knows its own; leave them out"
         )
     if name == "digits":
         here = Path(__file__).with_name("digits.npz")
@@ -81,17 +84,19 @@ def load_source(
     return _mnist(name, Path(data_dir))
 
 
-def _from_file(name: str, *, array: str | None, labels: str | None) -> Source:
+def _from_file(
+    name: str, *, array: str | None, labels: str | None, columns: Sequence[str] | None
+) -> Source:
     path = Path(name)
     if path.suffix.lower() not in SUFFIXES and not path.exists():
         raise ValueError(
             f"expected a source ({', '.join(SOURCES)}) or the path of a file that ends in"
             f" {', '.join(SUFFIXES)}, got {name!r}, which is neither; check its spelling"
         )
-    x, y = read_array(path, array=array, labels=labels)
+    x, y, names, notes = read_array(path, array=array, labels=labels, columns=columns)
     check_examples(x, name)
     grey = x.dtype == np.uint8 and not holds_bits(x)
-    return Source(name, x, y, scale=255.0 if grey else 1.0)
+    return Source(name, x, y, 255.0 if grey else 1.0, feature_names=names, notes=notes)
 
 
 def _mnist(name: str, data_dir: Path) -> Source:
