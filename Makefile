@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint torture bench torch paper-gaussian wheel clean
+.PHONY: demo test lint torture bench torch paper-gaussian first-try wheel clean
 
 demo: $(VENV)/installed
 	$(BIN)/hvax train digits
@@ -45,6 +45,10 @@ torch:
 # The paper's Gaussian experiment: half an hour; docs/paper.md shows what comes of it.
 paper-gaussian: $(VENV)/installed
 	$(BIN)/python -m experiments.gaussian
+
+# Real tables, by the defaults of program and library, beside simpler densities: docs/first-try.md.
+first-try: $(VENV)/installed-test
+	$(BIN)/python -m tests.first_try --table --check
 
 # The wheel, built, installed on its own, and tried outside the source tree.
 wheel: $(VENV)/installed-test
