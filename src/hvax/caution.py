@@ -17,9 +17,27 @@ class SkippedUpdate(HvaxWarning):
 
 
 class DivergentTrajectories(HvaxWarning):
-    """More than a tenth of an epoch's trajectories diverged."""
+    """More than a hundredth of an epoch's trajectories diverged."""
 
     name = "divergent-trajectories"
+
+
+class FlowFailed(HvaxWarning):
+    """A flow failed, or made the bound worse, and was switched off: what is left is the VAE."""
+
+    name = "flow-failed"
+
+
+class WorseThanIndependent(HvaxWarning):
+    """A trained model is worse on test data than independent features."""
+
+    name = "worse-than-independent"
+
+
+class StillImproving(HvaxWarning):
+    """The validation bound still rose at the last epoch."""
+
+    name = "still-improving"
 
 
 class KinkedDecoder(HvaxWarning):
@@ -38,6 +56,12 @@ class UntrustedNLL(HvaxWarning):
     """Too few importance samples for the posterior: the NLL is not to be trusted."""
 
     name = "untrusted-nll"
+
+
+class FailedDraws(HvaxWarning):
+    """Draws of an evaluation were not finite: how many, where, and what was scored instead."""
+
+    name = "failed-draws"
 
 
 class GreyLevels(HvaxWarning):

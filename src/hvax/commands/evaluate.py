@@ -1,10 +1,16 @@
 """`hvax evaluate`: the numbers of a run, on its test part or on other data."""
 
-from typing import Any
+import os
+import shlex
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 from jaxtyping import PRNGKeyArray
+from numpy.typing import NDArray
 
 from hvax.commands.directory import EVALUATION, Run, open_run, write_json
 from hvax.commands.select import (
@@ -17,10 +23,27 @@ from hvax.commands.select import (
     write_whole,
 )
 from hvax.config import Evaluate
-from hvax.data.examples import Examples
-from hvax.evaluation.ais import AIS, annealed_importance_sampling, simulate
+from hvax.data.examples import Examples, as_pair
+from hvax.evaluation.advice import duration
+from hvax.evaluation.ais import AIS, annealed_importance_sampling, simulate, transitions
 from hvax.evaluation.evaluate import evaluate
 from hvax.evaluation.table import as_json, as_table, note
+from hvax.models.hvae import plain_vae
+
+FINISHED = "ais"
+"""In a run directory, the finished batches of annealed importance sampling."""
+
+_ROUGH = 10  # so many times fewer temperatures come first, where as many are left
+
+
+class _Sweep(NamedTuple):
+    """One of the runs of annealed importance sampling."""
+
+    name: str
+    data: Examples
+    start: Any
+    posterior_draws: Any
+    key: PRNGKeyArray
 
 
 def evaluate_run(config: Evaluate) -> int:
@@ -42,53 +65,136 @@ def evaluate_run(config: Evaluate) -> int:
     scores = evaluate(
         run.model, chosen, key=key, num_samples=config.num_samples, progress=config.progress
     )
-    print(as_table(scores))
-    note(scores)
+    again = _again(config)
+    print(as_table(scores, again, ais_follows=config.ais), flush=True)
+    note(scores, again)
     record: dict[str, Any] = {"source": config.source or "test", **as_json(scores)}
-    if config.per_point is not None:
-        table = np.stack(scores.per_point, axis=1)
-        write_whole(config.per_point, lambda file: np.save(file, table))
-    if config.source is None:
-        write_json(run.path / EVALUATION, record)  # before AIS, which may take an hour
+    columns = list(scores.per_point)
+    _write(config, run, record, columns)  # before AIS, which may take an hour
     if config.ais:
-        some = evenly(chosen, config.ais_points)
-        record["ais"] = _ais(config, run, some, scores.latent_size, key=ais_key)
-        if config.source is None:
-            write_json(run.path / EVALUATION, record)
+        order = Examples(np.arange(len(chosen)))
+        some = evenly(order, config.ais_points)[:]
+        part = chosen[some]
+        record["ais"], lower = _ais(config, run, part, scores.latent_size, key=ais_key)
+        for bounds in lower:
+            columns.append(np.full(len(chosen), np.nan))
+            columns[-1][some] = bounds
+        _write(config, run, record, columns)
     return 0
 
 
+def _write(config: Evaluate, run: Run, record: dict[str, Any], columns: list[NDArray[Any]]) -> None:
+    """The numbers of the points, and of all where they are of the run's own test part."""
+    table = np.stack([np.asarray(column, np.float64) for column in columns], axis=1)
+    if config.per_point is not None:
+        write_whole(config.per_point, lambda file: np.save(file, table))
+    if config.source is None:
+        write_json(run.path / EVALUATION, record)
+
+
+def _again(config: Evaluate) -> str:
+    """What stands behind `hvax evaluate` to score the same points, as a shell takes it."""
+    default = Evaluate(config.run)
+    words = [str(config.run)] + ([] if config.source is None else [config.source])
+    for name in ("points", "seed", "data_dir"):
+        value = getattr(config, name)
+        if value != getattr(default, name):
+            words += [f"--{name.replace('_', '-')}", str(value)]
+    return shlex.join(words)
+
+
 def _ais(
-    config: Evaluate, run: Run, data: Examples, latent_size: int, *, key: PRNGKeyArray
-) -> dict[str, Any]:
-    """AIS from both starts on real data (lower bounds) and on simulated data (both bounds)."""
+    config: Evaluate, run: Run, data: NDArray[Any], latent_size: int, *, key: PRNGKeyArray
+) -> tuple[dict[str, Any], list[NDArray[np.float64]]]:
+    """AIS from both starts on real data (lower bounds) and on simulated data (both bounds): what
+    is recorded, and the bounds of each real point."""
+    sweeps = _sweeps(run, data, latent_size, key)
+    temperatures, rough = config.ais_temperatures, config.ais_temperatures // _ROUGH
+    print(
+        f"\nAIS: {len(data)} points, {config.ais_chains} chains, {temperatures} "
+        f"temperatures, {config.ais_leapfrog} leapfrog steps; log p(x), nats",
+        flush=True,
+    )
+    if rough >= _ROUGH:
+        seconds = _first(config, run, sweeps, rough)
+        print(f"with {temperatures} temperatures, in about {duration(seconds)}:", flush=True)
+    record: dict[str, Any] = {}
+    lower = []
+    folder = _folder(config, run)
+    for sweep, result in _run(config, run, sweeps, temperatures, folder):
+        record[sweep.name] = _summary(result)
+        if sweep.posterior_draws is None:
+            lower.append(result.lower)
+        print(f"{sweep.name:32}{_line(result)}", flush=True)
+    print("on real data there is no exact posterior draw, so AIS gives a lower bound alone")
+    return record, lower
+
+
+def _sweeps(run: Run, data: NDArray[Any], latent_size: int, key: PRNGKeyArray) -> list[_Sweep]:
     data_key, *keys = jax.random.split(key, 5)
     drawn, latents = simulate(run.model, len(data), latent_size, key=data_key)
     made = as_data(run, np.asarray(drawn))
     # Of one dtype, so that both are swept by the same compiled program.
-    real, simulated = Examples(data[:].astype(made.dtype)), Examples(made)
-    record: dict[str, Any] = {}
-    print(
-        f"\nAIS: {len(data)} points, {config.ais_chains} chains, {config.ais_temperatures} "
-        f"temperatures, {config.ais_leapfrog} leapfrog steps; log p(x), nats"
-    )
-    for which, examples, draws in (("real", real, None), ("simulated", simulated, latents)):
-        for start in ("prior", "posterior"):
-            result = annealed_importance_sampling(
+    kinds = [
+        ("real", Examples(data.astype(made.dtype)), None),
+        ("simulated", Examples(made), latents),
+    ]
+    try:
+        as_pair(made, "simulated data", check=plain_vae(run.model).decoder.likelihood.check)
+    except ValueError as error:
+        print(f"\nno AIS on simulated data, since what the model draws are no data: {error}")
+        del kinds[1]
+    return [
+        _Sweep(f"{which} data, from {start}", examples, start, draws, keys.pop())
+        for which, examples, draws in kinds
+        for start in ("prior", "posterior")
+    ]
+
+
+def _first(config: Evaluate, run: Run, sweeps: list[_Sweep], temperatures: int) -> float:
+    """Prints the bounds with fewer temperatures; about how many seconds all of them will take."""
+    print(f"first with {temperatures} temperatures, whose bounds are looser:", flush=True)
+    early = [sweep._replace(key=jax.random.fold_in(sweep.key, 1)) for sweep in sweeps]
+    seconds = steps = 0.0
+    begun = time.perf_counter()
+    for sweep, result in _run(config, run, early, temperatures, None):
+        # The last alone is timed: those before it compile.
+        seconds, begun = time.perf_counter() - begun, time.perf_counter()
+        steps = transitions(temperatures, both=sweep.posterior_draws is not None)
+        print(f"  {sweep.name:30}{_line(result)}", flush=True)
+    whole = [
+        transitions(config.ais_temperatures, both=sweep.posterior_draws is not None)
+        for sweep in sweeps
+    ]
+    return seconds / steps * sum(whole)
+
+
+def _run(
+    config: Evaluate, run: Run, sweeps: list[_Sweep], temperatures: int, folder: Path | None
+) -> Iterator[tuple[_Sweep, AIS]]:
+    for sweep in sweeps:
+        yield (
+            sweep,
+            annealed_importance_sampling(
                 run.model,
-                examples,
-                key=keys.pop(),
-                start=start,
-                num_temperatures=config.ais_temperatures,
+                sweep.data,
+                key=sweep.key,
+                start=sweep.start,
+                num_temperatures=temperatures,
                 num_chains=config.ais_chains,
                 num_leapfrog=config.ais_leapfrog,
-                posterior_draws=draws,
+                posterior_draws=sweep.posterior_draws,
+                checkpoint=folder,
                 progress=config.progress,
-            )
-            record[f"{which} data, from {start}"] = _summary(result)
-            print(f"{which + ' data, from ' + start:32}{_line(result)}")
-    print("on real data there is no exact posterior draw, so AIS gives a lower bound alone")
-    return record
+            ),
+        )
+
+
+def _folder(config: Evaluate, run: Run) -> Path | None:
+    """Where finished batches are kept; nowhere for other data and a run that is read-only."""
+    if config.source is not None and not os.access(run.path, os.W_OK):
+        return None
+    return run.path / FINISHED
 
 
 def _summary(result: AIS) -> dict[str, Any]:
@@ -98,12 +204,14 @@ def _summary(result: AIS) -> dict[str, Any]:
         "upper": upper,
         "acceptance": result.acceptance,
         "points": len(result.lower),
+        "lost_chains": result.lost,
     }
 
 
 def _line(result: AIS) -> str:
     lower = result.lower.mean()
+    lost = f" ({result.lost} chains failed)" if result.lost else ""
     if result.upper is None:
-        return f">= {lower:.3f}"
+        return f">= {lower:.3f}{lost}"
     upper = result.upper.mean()
-    return f"{lower:.3f} to {upper:.3f}, gap {upper - lower:.3f}"
+    return f"{lower:.3f} to {upper:.3f}, gap {upper - lower:.3f}{lost}"

@@ -25,7 +25,9 @@ from hvax.evaluation.evaluate import Evaluation
 from hvax.report.report import Report, write_report
 
 # Runs from before the bridges do not name the last two.
-_NUMBERS = {field.name for field in dataclasses.fields(Evaluation)} - {"per_point", "bridge", "eta"}
+_NUMBERS = {field.name for field in dataclasses.fields(Evaluation)} - {
+    "per_point", "seconds_per_gradient", "bridge", "eta",
+}  # fmt: skip
 
 
 def report_run(config: WriteReport) -> int:

@@ -11,6 +11,8 @@ which data simulated from the model come with, E[1 / w] = 1 / p(x): an upper bou
 between. Neal (2001); Grosse, Ghahramani and Adams, "Sandwiching the marginal likelihood" (2015).
 """
 
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import equinox as eqx
@@ -21,10 +23,16 @@ from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from hvax.caution import FailedDraws, caution
+from hvax.data.batches import PaddedBatch, padded_batches
 from hvax.data.examples import as_pair
 from hvax.door import check_key, count
 from hvax.evaluation.annealing import Start, Sweep
+from hvax.evaluation.finished import Bounds, Finished, fingerprint
 from hvax.models.hvae import plain_vae
+
+TEMPERATURES, CHAINS, LEAPFROG = 1000, 16, 10
+"""What is taken by default."""
 
 _POINTS = 25  # data points of one compiled call
 _SETTLE = 100  # transitions of the pilot at b_1, before it moves
@@ -33,9 +41,20 @@ _SETTLE = 100  # transitions of the pilot at b_1, before it moves
 class AIS(NamedTuple):
     """Per data point: bounds on log p(x) in nats, and how the chains did."""
 
-    lower: NDArray[np.float64]  # log (1/C) sum w over chains
+    lower: NDArray[np.float64]  # log (1/C) sum w over chains; -inf where every w is 0
     upper: NDArray[np.float64] | None  # -log (1/C) sum 1/w of the reverse chains
     acceptance: float  # mean over chains and temperatures of the forward run
+    lost: int = 0  # chains of all points whose draw failed: their weight counts as 0
+
+
+class _Plan(NamedTuple):
+    """What is done for each batch of data points."""
+
+    sweep: Sweep
+    b: NDArray[np.float64]
+    num_chains: int
+    key: PRNGKeyArray
+    posterior_draws: NDArray[np.floating] | None
 
 
 def annealed_importance_sampling(
@@ -44,10 +63,11 @@ def annealed_importance_sampling(
     *,
     key: PRNGKeyArray,
     start: Start = "prior",
-    num_temperatures: int = 1000,
-    num_chains: int = 16,
-    num_leapfrog: int = 10,
-    posterior_draws: Float[Array, "n d"] | None = None,
+    num_temperatures: int = TEMPERATURES,
+    num_chains: int = CHAINS,
+    num_leapfrog: int = LEAPFROG,
+    posterior_draws: Float[Array, "n d"] | Float[np.ndarray, "n d"] | None = None,
+    checkpoint: str | Path | None = None,
     progress: bool = True,
 ) -> AIS:
     """Stochastic bounds on log p(x) of each data point, for the decoder and prior of a model.
@@ -55,7 +75,12 @@ def annealed_importance_sampling(
     `start` is p_0: the prior or the encoder's q(z | x). Step sizes, one per point and temperature,
     are adapted in a pilot run to an acceptance of 0.65 and then frozen. The upper bound is there
     where `posterior_draws` gives an exact draw from p(z | x) for each point, as `simulate` does.
-    Raises `ValueError` for numbers < 1 and an unknown start.
+    A chain whose draw overflows the decoder has w = 0 (1/w = 0 in the upper bound): both stay
+    bounds, and a point without a chain left has a lower bound of -inf, with a warning.
+
+    `checkpoint` is a folder for finished batches of 25 points; the same call with the same model,
+    data and key goes on from them after a kill, to the same numbers. Raises `ValueError` for
+    numbers < 1, an unknown start and another number of `posterior_draws` than of points.
     """
     for name, number in (
         ("num_temperatures", num_temperatures),
@@ -70,37 +95,89 @@ def annealed_importance_sampling(
     examples, *rest = as_pair(data, "data", check=vae.decoder.likelihood.check)
     if rest:
         raise ValueError("AIS takes one array of data, the x that is scored, not a pair.")
-    b = temperatures(num_temperatures)
-    sweep = Sweep(vae, start, num_leapfrog)
-    passes = (2 if posterior_draws is None else 3) * num_temperatures + _SETTLE
-    batches = -(-len(examples) // _POINTS)
-    lower, upper, acceptance = [], [], []
+    n = len(examples)
+    latents = None if posterior_draws is None else np.asarray(posterior_draws)
+    if latents is not None and len(latents) != n:
+        raise ValueError(f"posterior_draws must be one for each of {n} points, got {len(latents)}.")
+
+    plan = _Plan(Sweep(vae, start, num_leapfrog), temperatures(num_temperatures), num_chains, key,
+                 latents)  # fmt: skip
+    finished = Finished(None, {})
+    if checkpoint is not None:
+        settings = {"start": start, "temperatures": num_temperatures, "chains": num_chains,
+                    "leapfrog": num_leapfrog, "batch": _POINTS}  # fmt: skip
+        finished = Finished(Path(checkpoint), fingerprint(vae, examples, latents, key, **settings))
+    passes = transitions(num_temperatures, both=latents is not None)
+    batches = list(padded_batches(n, min(_POINTS, n)))
     with tqdm(
-        total=batches * passes, disable=not progress, unit="temperature", desc="AIS", leave=False
-    ) as bar:
-        for begin in range(0, len(examples), _POINTS):
-            rows = slice(begin, begin + _POINTS)
-            x, x_key = jnp.asarray(examples[rows]), jax.random.fold_in(key, begin)
-            keys = jax.random.split(x_key, 6)
-            # The pilot stays at b_1 until its step size has settled, and then moves.
-            slow = np.concatenate([np.full(_SETTLE, b[1]), b[1:]])
-            chains = sweep.started(x, num_chains, key=keys[0])
-            pilot = sweep(
-                x, chains, slow, np.diff(slow, prepend=b[1]), 0 * slow, None, keys[1], bar
-            )
-            steps = pilot.steps[:, _SETTLE:]
-            chains = sweep.started(x, num_chains, key=keys[2])
-            done = sweep(x, chains, b[1:], np.diff(b), 0 * b[1:], steps, keys[3], bar)
-            lower.append(_log_mean_exp(done.log_weight))
-            acceptance.append(done.acceptance)
-            if posterior_draws is not None:
-                chains = sweep.repeated(x, posterior_draws[rows], num_chains)
-                back = (b[:0:-1], 0 * b[1:], np.diff(b)[::-1], steps[:, ::-1])
-                upper.append(-_log_mean_exp(-sweep(x, chains, *back, keys[5], bar).log_weight))
-    return AIS(
+        total=len(batches) * passes, disable=not progress, unit="temperature", desc="AIS",
+        leave=False,
+    ) as bar:  # fmt: skip
+        found = list(_each(plan, examples, batches, finished, passes, bar))
+    lower, upper, acceptance, lost = zip(*found, strict=True)
+    result = AIS(
         lower=np.concatenate(lower),
-        upper=np.concatenate(upper) if upper else None,
+        upper=None if latents is None else np.concatenate(upper),
         acceptance=float(np.mean(np.concatenate(acceptance))),
+        lost=int(np.sum(np.concatenate(lost))),
+    )
+    hopeless = np.flatnonzero(result.lower == -np.inf)
+    if len(hopeless):
+        caution(
+            FailedDraws,
+            f"every chain fails at {len(hopeless)} of {n} points, the first of them "
+            f"{hopeless[0]}: the lower bound is -inf there.",
+        )
+    return result
+
+
+def transitions(num_temperatures: int, *, both: bool) -> int:
+    """HMC transitions of each chain: of the pilot and the forward run, and the reverse if both."""
+    return (3 if both else 2) * num_temperatures + _SETTLE
+
+
+def _each(
+    plan: _Plan,
+    examples: Any,
+    batches: list[PaddedBatch],
+    finished: Finished,
+    passes: int,
+    bar: Any,
+) -> Iterator[Bounds]:
+    """The bounds of each batch in turn; those that are finished are not done again."""
+    for indices, mask in batches:
+        begin = int(indices[0])
+        known = finished.get(begin)
+        if known is not None:
+            bar.update(passes)
+            yield known
+            continue
+        bounds = _batch(plan, jnp.asarray(examples[indices]), indices, bar).only(mask)
+        finished.add(begin, bounds)
+        yield bounds
+
+
+def _batch(plan: _Plan, x: Array, indices: NDArray[np.int64], bar: Any) -> Bounds:
+    """Both bounds for some data points."""
+    sweep, b = plan.sweep, plan.b
+    keys = jax.random.split(jax.random.fold_in(plan.key, int(indices[0])), 6)
+    # The pilot stays at b_1 until its step size has settled, and then moves.
+    slow = np.concatenate([np.full(_SETTLE, b[1]), b[1:]])
+    chains = sweep.started(x, plan.num_chains, key=keys[0])
+    pilot = sweep(x, chains, slow, np.diff(slow, prepend=b[1]), 0 * slow, None, keys[1], bar)
+    steps = pilot.steps[:, _SETTLE:]
+    chains = sweep.started(x, plan.num_chains, key=keys[2])
+    done = sweep(x, chains, b[1:], np.diff(b), 0 * b[1:], steps, keys[3], bar)
+    upper = None
+    if plan.posterior_draws is not None:
+        chains = sweep.repeated(x, jnp.asarray(plan.posterior_draws[indices]), plan.num_chains)
+        back = (b[:0:-1], 0 * b[1:], np.diff(b)[::-1], steps[:, ::-1])
+        upper = -_log_mean_exp(-sweep(x, chains, *back, keys[5], bar).log_weight)
+    return Bounds(
+        lower=_log_mean_exp(done.log_weight),
+        upper=upper,
+        acceptance=done.acceptance.mean(axis=0),
+        lost=np.sum(~np.isfinite(done.log_weight), axis=1),
     )
 
 
@@ -125,4 +202,6 @@ def temperatures(count: int) -> NDArray[np.float64]:
 
 
 def _log_mean_exp(log_w: NDArray[np.float64]) -> NDArray[np.float64]:
+    """log (1/C) sum w; a draw that is not finite counts as w = 0."""
+    log_w = np.where(np.isfinite(log_w), log_w, -np.inf)
     return np.logaddexp.reduce(log_w, axis=1) - np.log(log_w.shape[1])

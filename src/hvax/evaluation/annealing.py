@@ -134,9 +134,9 @@ def _block(
         moved = move_all(x, chains, _per_row(step, rows), b, jax.random.split(key, rows))
         chains, accepted = moved
         chains = _weighted(chains, after)
-        acceptance = jnp.mean(accepted.reshape(len(log_step), -1), axis=1)
-        log_step = log_step + _GAIN * (acceptance - TARGET_ACCEPTANCE)
-        return (chains, log_step), (acceptance, step)
+        acceptance, some = _mean_of_alive(accepted, chains, len(log_step))
+        change = jnp.where(some, acceptance - TARGET_ACCEPTANCE, 0.0)
+        return (chains, log_step + _GAIN * change), (acceptance, step)
 
     (chains, log_step), report = jax.lax.scan(one, (chains, log_step), (plan, steps, keys))
     return chains, log_step, report
@@ -148,8 +148,22 @@ def _per_row(a: Array, rows: int) -> Array:
 
 
 def _weighted(chains: Chains, weight: Array) -> Chains:
+    """Where the decoder overflows, log p(x, z) and log w are not finite, and log w stays so: a
+    failed draw. A weight of zero is no product with that infinity."""
     ratio = chains.ends.start.potential - chains.ends.target.potential
-    return chains._replace(log_weight=chains.log_weight + weight * ratio)
+    change = jnp.where(weight == 0, 0.0, weight * ratio)
+    return chains._replace(log_weight=chains.log_weight + change)
+
+
+def _mean_of_alive(accepted: Array, chains: Chains, points: int) -> tuple[Array, Array]:
+    """Each point's mean over the chains that can move, 0 without any; and whether there are some.
+
+    A chain that began where the decoder overflows stays there: it says nothing of the step size.
+    """
+    alive = jnp.isfinite(chains.ends.target.potential).reshape(points, -1)
+    number = jnp.sum(alive, axis=1)
+    total = jnp.sum(accepted.reshape(points, -1) * alive, axis=1)
+    return total / jnp.maximum(number, 1), number > 0
 
 
 def _transition(

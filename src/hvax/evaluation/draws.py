@@ -2,10 +2,16 @@
 
 Draw s of data point i uses the key fold_in(fold_in(key, i), s): how the work is cut into calls
 changes no draw. The encoder runs once per point, the flow once per draw.
+
+At an outlier a flow may run away, and every log w with it. Eight further draws of each point, with
+keys of their own, are a pilot: where at least half of them fail, the point is scored by the draws
+of the same model's plain VAE. The scored draws have no say in that, so that given the pilot each
+point's mean weight has the expectation p(x) as before, and every bound made of it holds.
 """
 
 import math
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any, NamedTuple
 
 import equinox as eqx
@@ -17,11 +23,12 @@ from numpy.typing import NDArray
 
 from hvax.data.batches import padded_batches
 from hvax.data.examples import Examples
-from hvax.models.hvae import HVAEOutputs, plain_vae
+from hvax.models.hvae import HVAE, HVAEOutputs, plain_vae
 from hvax.models.posterior import Posterior
 
 _POINTS = 32  # data points of one compiled call
 _ROWS, _ROWS_CPU = 16_384, 512  # its draws in all; on a CPU what fits its caches is fastest
+_PILOT, _FIRST_OF_PILOT = 8, 1 << 30  # draws of a pilot, whose number no scored draw has
 
 
 class PerDraw(NamedTuple):
@@ -30,6 +37,7 @@ class PerDraw(NamedTuple):
     log_weight: Float[np.ndarray, "points samples"]  # nats
     log_likelihood: Float[np.ndarray, "points samples"]  # log p(x | z_K), nats
     square_error: Float[np.ndarray, "points samples"]  # of E[x | z_K], mean over features
+    # Of the flow; the first two are NaN where plain draws are scored in its place.
     distance: Float[np.ndarray, "points samples"]  # rms |z_K - z_0| / sigma of q(z_0 | x)
     energy_error: Float[np.ndarray, "points samples"]  # largest |H_k - H_{k-1}|, nats
     divergent: Bool[np.ndarray, "points samples"]
@@ -42,6 +50,16 @@ class Draws(NamedTuple):
     posterior_mean: Float[np.ndarray, "points d"]
     posterior_sigma: Float[np.ndarray, "points d"]
     per_draw: PerDraw
+    plain: Bool[np.ndarray, " points"]  # whether the plain VAE's draws were scored
+
+
+class _Batch(NamedTuple):
+    """What the draws of some data points need."""
+
+    posterior: Posterior
+    x: Array
+    key: PRNGKeyArray
+    indices: Int[Array, " points"]
 
 
 def draws(
@@ -61,21 +79,63 @@ def draws(
     rows = _ROWS_CPU if jax.default_backend() == "cpu" else _ROWS
     calls = math.ceil(num_samples * points / rows)
     width = math.ceil(num_samples / calls)
+    # The pilot is cut as the draws are, if that costs little: then it compiles nothing.
+    pilot = width if points * width <= _ROWS_CPU else _PILOT
     for indices, mask in padded_batches(len(parts[0]), points):
-        batch = tuple(jnp.asarray(part[indices]) for part in parts)
-        posterior = _posteriors(model, batch[0])
-        where = jnp.asarray(indices, jnp.int32)
-        pieces = []
-        for s in range(0, num_samples, width):
-            drawn = _draw(model, posterior, batch[-1], key, where, jnp.arange(s, s + width))
-            pieces.append(jax.device_get(drawn))
-            done(mask.sum() * min(width, num_samples - s) / num_samples)
-        joined = (
-            np.concatenate(arrays, axis=1)[mask, :num_samples]
-            for arrays in zip(*pieces, strict=True)
-        )
+        x = [jnp.asarray(part[indices]) for part in parts]
+        posterior = _posteriors(model, x[0])
+        batch = _Batch(posterior, x[-1], key, jnp.asarray(indices, jnp.int32))
+        plain = mask & _flow_fails(model, batch, pilot)
+        told = partial(_tell, done, mask.sum() / num_samples)
+        all_draws = _in_pieces(model, batch, range(num_samples), width, told)
+        if plain.any():
+            of_vae = _in_pieces(plain_vae(model), batch, range(num_samples), width)
+            all_draws = _where(plain, of_vae, all_draws)
         mean, sigma = np.asarray(posterior.mean)[mask], np.asarray(posterior.sigma)[mask]
-        yield Draws(indices[mask], mean, sigma, PerDraw(*joined))
+        per_draw = PerDraw(*(column[mask] for column in all_draws))
+        yield Draws(indices[mask], mean, sigma, per_draw, plain[mask])
+
+
+def _tell(done: Callable[[float], object], points_per_draw: float, count: int) -> None:
+    done(count * points_per_draw)
+
+
+def has_flow(model: PyTree) -> bool:
+    """Whether a model's draws are moved behind its encoder."""
+    return isinstance(model, HVAE) and model.flow.num_steps > 0
+
+
+def _flow_fails(model: PyTree, batch: _Batch, width: int) -> NDArray[np.bool_]:
+    """Of which points at least half of the pilot's log w are not finite."""
+    if not has_flow(model):
+        return np.zeros(len(batch.indices), bool)
+    samples = range(_FIRST_OF_PILOT, _FIRST_OF_PILOT + _PILOT)
+    log_weight = _in_pieces(model, batch, samples, width).log_weight
+    return 2 * np.sum(~np.isfinite(log_weight), axis=1) >= _PILOT
+
+
+def _in_pieces(
+    model: PyTree,
+    batch: _Batch,
+    samples: range,
+    width: int,
+    done: Callable[[int], None] | None = None,
+) -> PerDraw:
+    """These draws of some points, `width` of them a call; the last call's surplus is dropped."""
+    pieces = []
+    for s in range(samples.start, samples.stop, width):
+        pieces.append(jax.device_get(_draw(model, *batch, jnp.arange(s, s + width))))
+        if done is not None:
+            done(min(width, samples.stop - s))
+    whole = (np.concatenate(arrays, axis=1) for arrays in zip(*pieces, strict=True))
+    return PerDraw(*(column[:, : len(samples)] for column in whole))
+
+
+def _where(plain: NDArray[np.bool_], of_vae: PerDraw, of_flow: PerDraw) -> PerDraw:
+    """The VAE's draws where `plain`; how far the flow moves, it then does not say."""
+    unknown = np.full_like(of_flow.distance, np.nan)
+    of_vae = of_vae._replace(distance=unknown, energy_error=unknown, divergent=of_flow.divergent)
+    return PerDraw(*(np.where(plain[:, None], *both) for both in zip(of_vae, of_flow, strict=True)))
 
 
 @eqx.filter_jit

@@ -1,8 +1,8 @@
 """The numbers of a trained model on held-out data, with their errors, and whether to trust them."""
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+import time
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,76 +10,22 @@ from jaxtyping import PRNGKeyArray, PyTree
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from hvax.caution import FailedDraws, caution
 from hvax.data.examples import Examples, as_pair
 from hvax.door import check_key, count
-from hvax.evaluation.draws import Draws, draws
-from hvax.evaluation.weights import Points, WeightStatistics, importance_bound, weight_statistics
+from hvax.evaluation.diagnosis import ESS as ESS
+from hvax.evaluation.diagnosis import K_HAT as K_HAT
+from hvax.evaluation.diagnosis import diagnose
+from hvax.evaluation.draws import Draws, draws, has_flow
+from hvax.evaluation.result import Evaluation, standard_error
+from hvax.evaluation.result import difference as difference
+from hvax.evaluation.weights import WeightStatistics, importance_bound, weight_statistics
 from hvax.hamiltonian.flow import HamiltonianFlow
 from hvax.models.hvae import HVAE, plain_vae
 from hvax.models.likelihood import Bernoulli
 
-K_HAT, ESS, UNTRUSTED = 0.7, 10.0, 0.05
-"""An NLL is not to be trusted where more than 5% of the points have k-hat > 0.7 or ESS < 10."""
-
 ACTIVE = 0.01
 """A latent unit is active where the variance over x of its posterior mean exceeds this."""
-
-
-@dataclass(frozen=True, eq=False)
-class Evaluation:
-    """Means over data points, in nats.
-
-    - `elbo`: mean log w, -inf where a draw is not finite; `elbo_se`: its standard error over data.
-    - `nll`: -log (1/S) sum w, in which a draw that is not finite counts as w = 0; `nll_se`: its
-      standard error over data points; `nll_mc_se`: over draws (delta method); `nll_bias`: by how
-      much it is too high on average, to first order, var(w/p) / 2S.
-    - `bounds`: S -> importance-weighted bound with S samples, from the same draws.
-    - `ess_median`, `ess_5`: effective sample size per point, median and 5th percentile;
-      `untrusted`: the fraction of points with k-hat > 0.7 or ESS < 10.
-    - `kl`: KL(q(z_0 | x) || N(0, I)); `active_units`: latent units whose posterior mean varies.
-    - `reconstruction_nll`: -log p(x | z_K); `reconstruction_rmse`: of E[x | z_K], per feature.
-    - `distance`: rms |z_K - z_0| in standard deviations of q(z_0 | x); `energy_error`: median over
-      draws of the largest |H_k - H_{k-1}|; `divergent`: fraction of diverged trajectories.
-    - `non_finite`: how many log w were not finite.
-    - `grey`: whether a Bernoulli scored grey levels, so that these are cross-entropies, not
-      likelihoods.
-    - `step_size`, `beta`, `bridge`, `eta`: the flow's, as learned; None is no flow, no bridge, no
-      refreshment.
-    - `per_point`: log p, ELBO, ESS, k-hat and var(w/p) of each point.
-    """
-
-    num_points: int
-    num_samples: int
-    elbo: float
-    elbo_se: float
-    nll: float
-    nll_se: float
-    nll_mc_se: float
-    nll_bias: float
-    bounds: dict[int, float]
-    ess_median: float
-    ess_5: float
-    untrusted: float
-    kl: float
-    active_units: int
-    latent_size: int
-    reconstruction_nll: float
-    reconstruction_rmse: float
-    distance: float
-    energy_error: float
-    divergent: float
-    non_finite: int
-    grey: bool
-    step_size: list[Any] | float | None
-    beta: list[float] | None
-    bridge: list[float] | None
-    eta: float | None
-    per_point: WeightStatistics
-
-    @property
-    def trusted(self) -> bool:
-        """Whether the weights let the NLL be believed."""
-        return self.untrusted <= UNTRUSTED
 
 
 def evaluate(
@@ -95,6 +41,11 @@ def evaluate(
     `data` is an array with the batch axis first, a pair (x_in, x_out) of them, or `Examples`. The
     draws of point i depend on `key` and i alone. Raises `ValueError` for data outside the
     likelihood's support and for num_samples < 1.
+
+    A point at which the flow runs away is scored by the encoder's draws of the same model, without
+    the flow. Which points these are, eight draws say that are not scored: so the choice is no part
+    of the estimate, and every bound stays one. Warns (`FailedDraws`) where there are such points,
+    and where draws are not finite.
     """
     num_samples = count(num_samples, "num_samples")
     check_key(key)
@@ -106,31 +57,50 @@ def evaluate(
         bar_format="{desc}: {percentage:3.0f}%|{bar}| {n:.0f}/{total_fmt} points "
         "[{elapsed}<{remaining}]",
     ) as bar:  # fmt: skip
-        for some in draws(model, parts, num_samples=num_samples, key=key, done=bar.update):
+        clock = _Clock(bar.update)
+        for some in draws(model, parts, num_samples=num_samples, key=key, done=clock.done):
             collected.add(some)
-    return collected.evaluation(model, num_samples, grey=_is_grey(model, parts[-1]))
+    scores = collected.evaluation(
+        model,
+        num_samples,
+        grey=_is_grey(model, parts[-1]),
+        seconds_per_gradient=clock.seconds_per_point() / (num_samples * _gradients(model)),
+    )
+    failed = scores.failed()
+    if failed is not None:
+        caution(FailedDraws, failed)
+    return scores
 
 
-def difference(first: Evaluation, second: Evaluation) -> dict[str, float]:
-    """ELBO and NLL of the first less those of the second, paired over the same data points.
+class _Clock:
+    """How long a point's draws take, without the first call, which compiles."""
 
-    `elbo_se` and `nll_se` are standard errors of the mean difference; they hold what the points
-    have in common, and so are smaller than those of either mean. Raises `ValueError` for
-    evaluations of different numbers of points.
-    """
-    if first.num_points != second.num_points:
-        raise ValueError(
-            "a paired difference needs the same data points, got "
-            f"{first.num_points} and {second.num_points}."
-        )
-    elbo = first.per_point.elbo - second.per_point.elbo
-    nll = second.per_point.log_p - first.per_point.log_p
-    return {
-        "elbo": float(elbo.mean()),
-        "elbo_se": _standard_error(elbo),
-        "nll": float(nll.mean()),
-        "nll_se": _standard_error(nll),
-    }
+    def __init__(self, then: Callable[[float], object]):
+        self._then, self._points = then, 0.0
+        self._first: float | None = None
+        self._last = math.nan
+
+    def done(self, points: float) -> None:
+        """Draws for so many more points are there."""
+        self._last = time.perf_counter()
+        if self._first is None:
+            self._first = self._last
+        else:
+            self._points += points
+        self._then(points)
+
+    def seconds_per_point(self) -> float:
+        """NaN where there was one call only."""
+        if self._first is None or self._points == 0:
+            return math.nan
+        return (self._last - self._first) / self._points
+
+
+def _gradients(model: PyTree) -> float:
+    """What a draw costs, in gradients of log p(x, z): a run of the decoder is a third of one."""
+    if not has_flow(model):
+        return 1 / 3
+    return float(model.flow.num_steps * model.flow.leapfrog_steps + 1)
 
 
 class _Collected:
@@ -145,52 +115,79 @@ class _Collected:
 
     def add(self, some: Draws) -> None:
         each = some.per_draw
-        self._weights.append(weight_statistics(each.log_weight))
+        self._weights.append(weight_statistics(each.log_weight, some.plain))
         self._bounds.append(
             np.stack([importance_bound(each.log_weight, size) for size in self._sizes])
         )
         self._posterior.append((some.posterior_mean, some.posterior_sigma))
-        columns = (each.log_likelihood, each.square_error, each.distance, each.divergent)
-        means = [column.mean(axis=1, dtype=np.float64) for column in columns]
-        self._means.append(np.stack([*means, np.median(each.energy_error, axis=1)]))
+        finite = np.isfinite(each.log_weight)
+        self._means.append(
+            np.stack([
+                _over_draws(np.nanmean, each.log_likelihood, finite),
+                _over_draws(np.nanmean, each.square_error, finite),
+                _over_draws(np.nanmean, each.distance, finite),
+                _over_draws(np.nanmedian, each.energy_error, finite),
+                each.divergent.mean(axis=1, dtype=np.float64),
+            ])
+        )  # fmt: skip
 
-    def evaluation(self, model: PyTree, num_samples: int, *, grey: bool) -> Evaluation:
+    def evaluation(
+        self, model: PyTree, num_samples: int, *, grey: bool, seconds_per_gradient: float
+    ) -> Evaluation:
         weights = WeightStatistics(*(np.concatenate(a) for a in zip(*self._weights, strict=True)))
         mean, sigma = (np.concatenate(a) for a in zip(*self._posterior, strict=True))
-        log_likelihood, square_error, distance, divergent, energy = np.concatenate(
-            self._means, axis=1
+        log_likelihood, square_error, distance, energy, divergent = (
+            row[~np.isnan(row)] for row in np.concatenate(self._means, axis=1)
         )
         bounds = np.concatenate(self._bounds, axis=1).mean(axis=1)
         points = len(weights.log_p)
-        bad = ~(weights.k_hat <= K_HAT) & ~np.isnan(weights.k_hat) | (weights.ess < ESS)
         kl = np.sum(0.5 * (mean**2 + sigma**2 - 1) - np.log(sigma), axis=1)
         flow = model.flow if isinstance(model, HVAE) else None
         return Evaluation(
             num_points=points,
             num_samples=num_samples,
             elbo=float(weights.elbo.mean()),
-            elbo_se=_standard_error(weights.elbo),
+            elbo_se=standard_error(weights.elbo),
             nll=float(-weights.log_p.mean()),
-            nll_se=_standard_error(weights.log_p),
+            nll_se=standard_error(weights.log_p),
             nll_mc_se=float(np.sqrt(weights.variance.sum() / num_samples) / points),
             nll_bias=float(weights.variance.mean() / (2 * num_samples)),
             bounds=dict(zip(self._sizes, map(float, bounds), strict=True)),
             ess_median=float(np.median(weights.ess)),
             ess_5=float(np.percentile(weights.ess, 5)),
-            untrusted=float(bad.mean()),
+            untrusted=diagnose(weights, num_samples).untrusted,
             kl=float(kl.mean()),
             active_units=int((mean.var(axis=0) > ACTIVE).sum()),
             latent_size=mean.shape[1],
-            reconstruction_nll=float(-log_likelihood.mean()),
-            reconstruction_rmse=float(np.sqrt(square_error.mean())),
-            distance=float(distance.mean()),
-            energy_error=float(np.median(energy)),
-            divergent=float(divergent.mean()),
+            reconstruction_nll=-_mean(log_likelihood),
+            reconstruction_rmse=math.sqrt(_mean(square_error)),
+            distance=_mean(distance),
+            energy_error=float(np.median(energy)) if len(energy) else math.nan,
+            divergent=_mean(divergent),
             non_finite=int(weights.non_finite.sum()),
             grey=grey,
             **_learned(flow),
             per_point=weights,
+            seconds_per_gradient=seconds_per_gradient,
         )
+
+
+def _over_draws(
+    statistic: Callable[..., NDArray[np.float64]],
+    column: NDArray[np.floating],
+    finite: NDArray[np.bool_],
+) -> NDArray[np.float64]:
+    """Of each point's draws that did not fail; NaN where none is left."""
+    kept = np.where(finite & np.isfinite(column), column.astype(np.float64), np.nan)
+    found = np.full(len(kept), np.nan)
+    some = ~np.isnan(kept).all(axis=1)  # of nothing, NumPy warns
+    found[some] = statistic(kept[some], axis=1)
+    return found
+
+
+def _mean(values: NDArray[np.float64]) -> float:
+    """NaN of nothing."""
+    return float(values.mean()) if len(values) else math.nan
 
 
 def _learned(flow: HamiltonianFlow | None) -> dict[str, Any]:
@@ -212,10 +209,3 @@ def _is_grey(model: PyTree, scored: Examples) -> bool:
         return False
     pieces = (scored[start : start + 4096] for start in range(0, len(scored), 4096))
     return any(bool(np.any((x > 0) & (x < 1))) for x in pieces)
-
-
-def _standard_error(values: Points) -> float:
-    """NaN for one point, which says nothing of its spread."""
-    if len(values) < 2 or not np.all(np.isfinite(values)):
-        return math.nan
-    return float(values.std(ddof=1) / math.sqrt(len(values)))

@@ -1,37 +1,50 @@
 """An evaluation as a table on the screen, and as JSON."""
 
-import dataclasses
+import math
+import shlex
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from hvax.caution import GreyLevels, UntrustedNLL, caution
-from hvax.evaluation.evaluate import Evaluation
+from hvax.evaluation.result import Evaluation, with_error
 
 GREY = (
     "WARNING grey-levels: the data are grey levels under a Bernoulli: ELBO and NLL are\n"
     "cross-entropies, not likelihoods. Binarise the data to compare with others."
 )
 
-UNTRUSTED = "WARNING untrusted-nll: the estimate is not to be trusted; use more samples."
+UNTRUSTED = "WARNING untrusted-nll"
+"""With this begins the warning in a table; `untrusted_advice` says the rest."""
 
 
 def as_json(evaluation: Evaluation) -> dict[str, Any]:
     """Every number but those of single points, with the verdict on the NLL."""
-    record = {
-        field.name: getattr(evaluation, field.name)
-        for field in dataclasses.fields(evaluation)
-        if field.name != "per_point"
-    }
-    return record | {"trusted": evaluation.trusted}
+    return evaluation.to_dict()
 
 
-def as_table(evaluation: Evaluation) -> str:
-    """The evaluation in lines of at most 80 columns."""
+def untrusted_advice(
+    evaluation: Evaluation, run: str | Path | None = None, *, ais_follows: bool = False
+) -> str:
+    """The warning untrusted-nll, from its name on: the cause, the cure and the command that works.
+
+    `run` is the run directory, for the program's words, or whatever stands behind `hvax evaluate`
+    as one string for a shell; without it the words are Python's. `ais_follows` where annealed
+    importance sampling is what comes next.
+    """
+    words = shlex.quote(str(run)) if isinstance(run, Path) else run
+    return evaluation.untrusted_because(words, ais_follows=ais_follows)
+
+
+def as_table(
+    evaluation: Evaluation, run: str | Path | None = None, *, ais_follows: bool = False
+) -> str:
+    """The evaluation in lines of at most 80 columns, but for the names of files."""
     e = evaluation
     rows: list[tuple[str, str]] = [
         ("points, samples each", f"{e.num_points}, {e.num_samples}"),
-        ("ELBO", f"{e.elbo:.3f} +- {e.elbo_se:.3f} (data)"),
+        ("ELBO", _over_data(e.elbo, e.elbo_se)),
         *(
             (f"bound, {size} samples", f"{value:.3f}")
             for size, value in e.bounds.items()
@@ -39,22 +52,32 @@ def as_table(evaluation: Evaluation) -> str:
         ),
         (
             "NLL",
-            f"{e.nll:.3f} +- {e.nll_se:.3f} (data) +- {e.nll_mc_se:.3f} (draws)",
+            _over_data(e.nll, e.nll_se) + _known(f" +- {e.nll_mc_se:.3f} (draws)", e.nll_mc_se),
         ),
-        ("NLL, first-order bias", f"{e.nll_bias:+.4f}"),
-        ("gap: NLL below -ELBO by", f"{-e.elbo - e.nll:.3f}"),
+        ("NLL, first-order bias", _known(f"{e.nll_bias:+.4f}", e.nll_bias) or "not known"),
+        ("gap: NLL below -ELBO by", _gap(e)),
         ("effective samples", f"median {e.ess_median:.1f}, 5th percentile {e.ess_5:.1f}"),
         ("points with k-hat > 0.7 or ESS < 10", f"{e.untrusted:.1%}"),
         ("KL(q(z0|x) || N(0, I))", f"{e.kl:.3f}"),
         ("active units", f"{e.active_units} of {e.latent_size}"),
-        ("-log p(x|zK)", f"{e.reconstruction_nll:.3f}"),
-        ("reconstruction error (rms)", f"{e.reconstruction_rmse:.4f}"),
+        ("-log p(x|zK)", _or_none(f"{e.reconstruction_nll:.3f}", e.reconstruction_nll)),
+        (
+            "reconstruction error (rms)",
+            _or_none(f"{e.reconstruction_rmse:.4f}", e.reconstruction_rmse),
+        ),
         ("log w not finite", f"{e.non_finite} of {e.num_points * e.num_samples}"),
     ]
+    if e.plain_points:
+        rows.append(("points scored without the flow", f"{e.plain_points} of {e.num_points}"))
+    if e.lost_points:
+        rows.append(("points with log p = -inf", f"{e.lost_points} of {e.num_points}"))
     if e.beta is not None:
         rows += [
-            ("flow moves z by", f"{e.distance:.3f} posterior sd"),
-            ("energy error (median of largest)", f"{e.energy_error:.4f}"),
+            ("flow moves z by", _or_none(f"{e.distance:.3f} posterior sd", e.distance)),
+            (
+                "energy error (median of largest)",
+                _or_none(f"{e.energy_error:.4f}", e.energy_error),
+            ),
             ("divergent trajectories", f"{e.divergent:.2%}"),
             ("step size", _range(e.step_size)),
             ("inverse temperatures", _row(e.beta)),
@@ -67,7 +90,7 @@ def as_table(evaluation: Evaluation) -> str:
     if e.grey:
         lines.append(GREY)
     if not e.trusted:
-        lines.append(UNTRUSTED)
+        lines.append(f"WARNING {untrusted_advice(e, run, ais_follows=ais_follows)}")
     return "\n".join(lines)
 
 
@@ -83,9 +106,32 @@ def _range(value: Any) -> str:
     return f"{array.min():.4f} to {array.max():.4f}, median {np.median(array):.4f}"
 
 
-def note(evaluation: Evaluation) -> None:
-    """Gives the warnings that the table shows, for those who count them."""
+def _over_data(value: float, error: float) -> str:
+    shown = with_error(value, error)
+    return f"{shown} (data)" if math.isfinite(error) else shown
+
+
+def _gap(e: Evaluation) -> str:
+    gap = -e.elbo - e.nll
+    return f"{gap:.3f}" if math.isfinite(gap) else "not known (draws failed)"
+
+
+def _known(shown: str, value: float) -> str:
+    return shown if math.isfinite(value) else ""
+
+
+def _or_none(shown: str, value: float) -> str:
+    """NaN is a number that there is none of: no draw is left, or classes have no mean."""
+    return "none" if math.isnan(value) else shown
+
+
+def note(evaluation: Evaluation, run: str | Path | None = None) -> None:
+    """Gives the warnings that the table shows, for those who count them.
+
+    Not failed-draws, of which `evaluate` warns.
+    """
     if evaluation.grey:
         caution(GreyLevels, "the data are grey levels under a Bernoulli.")
     if not evaluation.trusted:
-        caution(UntrustedNLL, "the NLL is not to be trusted; use more samples.")
+        words = " ".join(untrusted_advice(evaluation, run).split())
+        caution(UntrustedNLL, words.removeprefix(f"{UntrustedNLL.name}: "))

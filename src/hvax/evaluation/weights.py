@@ -18,28 +18,40 @@ class WeightStatistics(NamedTuple):
     elbo: Points  # mean log w; -inf where a draw is not finite
     log_p: Points  # log (1/S) sum w, in which a draw that is not finite counts as w = 0
     variance: Points  # of w / p; the Monte Carlo variance of log_p is this over S
-    ess: Points  # effective sample size, (sum w)^2 / sum w^2
+    ess: Points  # effective sample size, (sum w)^2 / sum w^2, in [1, S]; 0 where every w is 0
     k_hat: Points  # shape of the weights' tail; above 0.7 the variance is not to be believed
     non_finite: NDArray[np.int64]  # how many log w were not finite
+    plain_draws: NDArray[np.bool_]  # whether the encoder's draws were scored, for a flow that fails
+    rounding: (
+        Points  # spacing of the log w's own floats at the largest of them; 0 where all w are 0
+    )
 
 
-def weight_statistics(log_weight: NDArray[np.floating]) -> WeightStatistics:
+def weight_statistics(
+    log_weight: NDArray[np.floating], plain_draws: NDArray[np.bool_] | None = None
+) -> WeightStatistics:
     """The statistics of log-weights of shape (points, S)."""
     finite = np.isfinite(log_weight)
     log_w = np.where(finite, log_weight.astype(np.float64), -np.inf)
-    samples = log_w.shape[1]
+    points, samples = log_w.shape
+    lost = ~finite.any(axis=1)
+    # Relative to the largest weight, not to p: at |log w| = 1e19, log p + log S is log p again.
+    largest = np.where(lost, 0.0, log_w.max(axis=1))
+    relative = np.exp(log_w - largest[:, None])
     with np.errstate(invalid="ignore", divide="ignore"):
-        log_p = np.logaddexp.reduce(log_w, axis=1) - np.log(samples)
-        relative = np.exp(log_w - log_p[:, None])  # w / p, NaN where every weight is zero
-        spread = relative.var(axis=1, ddof=1) if samples > 1 else np.full(len(log_w), np.nan)
-        ess = samples / np.mean(relative**2, axis=1)
+        ess = relative.sum(axis=1) ** 2 / np.sum(relative**2, axis=1)
+        relative = relative / relative.mean(axis=1)[:, None]  # w / p, NaN where every w is 0
+        spread = relative.var(axis=1, ddof=1) if samples > 1 else np.full(points, np.nan)
+    spacing = np.spacing(np.abs(largest).astype(log_weight.dtype))
     return WeightStatistics(
         elbo=log_w.mean(axis=1),
-        log_p=log_p,
+        log_p=np.logaddexp.reduce(log_w, axis=1) - np.log(samples),
         variance=spread,
-        ess=np.nan_to_num(ess, nan=0.0),
+        ess=np.where(lost, 0.0, np.clip(ess, 1.0, samples)),
         k_hat=np.array([pareto_k_hat(row) for row in log_w]),
         non_finite=(~finite).sum(axis=1),
+        plain_draws=np.zeros(points, bool) if plain_draws is None else plain_draws,
+        rounding=np.where(lost, 0.0, spacing.astype(np.float64)),
     )
 
 

@@ -1,0 +1,138 @@
+"""Batches of annealed importance sampling that are done, kept in a file that a kill cannot half
+write: JSON with a checksum, under a name made of everything that the numbers depend on."""
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import equinox as eqx
+import jax
+import numpy as np
+from jaxtyping import PRNGKeyArray
+from numpy.typing import NDArray
+
+from hvax.caution import DamagedCheckpoint, caution
+from hvax.data.examples import Examples
+from hvax.files import sealed, unsealed, write_atomically
+from hvax.models.vae import VAE
+from hvax.structure import digest
+
+FORMAT = 1
+_ROWS = 4096  # hashed at a time
+
+
+class Bounds(NamedTuple):
+    """What AIS says of some data points."""
+
+    lower: NDArray[np.float64]  # (points,)
+    upper: NDArray[np.float64] | None
+    acceptance: NDArray[np.float64]  # (points,)
+    lost: NDArray[np.int64]  # (points,): chains whose weight counts as 0
+
+    def only(self, mask: NDArray[np.bool_]) -> "Bounds":
+        """Those of some of the points."""
+        upper = None if self.upper is None else self.upper[mask]
+        return Bounds(self.lower[mask], upper, self.acceptance[mask], self.lost[mask])
+
+
+class Finished:
+    """The finished batches of one piece of work, by where they begin.
+
+    With a folder they are kept in a file there, and those of an earlier process are found again.
+    A damaged file is said to be so, and done again.
+    """
+
+    def __init__(self, folder: Path | None, work: Mapping[str, Any]):
+        self._work = dict(work)
+        plain = json.dumps(self._work, sort_keys=True).encode()
+        name = f"ais-{hashlib.sha256(plain).hexdigest()[:16]}.json"
+        self._path = None if folder is None else folder / name
+        self._records: dict[str, Any] = {}
+        if self._path is not None and self._path.is_file():
+            self._records = self._read(self._path)
+
+    def get(self, begin: int) -> Bounds | None:
+        """The batch that begins there, if it is done."""
+        record = self._records.get(str(begin))
+        return None if record is None else _bounds(record)
+
+    def add(self, begin: int, bounds: Bounds) -> None:
+        """Keeps a batch; when this returns, it survives a kill."""
+        self._records[str(begin)] = _record(bounds)
+        if self._path is not None:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            content = {"format": FORMAT, "work": self._work, "batches": self._records}
+            write_atomically(self._path, sealed(content))
+
+    def _read(self, path: Path) -> dict[str, Any]:
+        try:
+            record = unsealed(path.read_bytes())
+            if record.get("format") != FORMAT or record.get("work") != self._work:
+                raise ValueError("it is of other work")
+            for batch in record["batches"].values():
+                _bounds(batch)
+            return record["batches"]
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            caution(DamagedCheckpoint, f"{path} is damaged ({error}); its batches are done again.")
+            return {}
+
+
+def fingerprint(
+    vae: VAE,
+    data: Examples,
+    latents: NDArray[np.floating] | None,
+    key: PRNGKeyArray,
+    **settings: Any,
+) -> dict[str, Any]:
+    """Everything that the numbers of AIS depend on, in JSON's types."""
+    rows = hashlib.sha256()
+    for start in range(0, len(data), _ROWS):
+        rows.update(np.ascontiguousarray(data[start : start + _ROWS]).tobytes())
+    structure = eqx.tree_pformat(vae).encode()
+    return {
+        "model": digest(vae),
+        "structure": hashlib.sha256(structure).hexdigest(),
+        "data": rows.hexdigest(),
+        "shape": [len(data), *data.x_shape],
+        "latents": None if latents is None else _sha256(latents),
+        "key": np.asarray(jax.random.key_data(key)).tolist(),
+        "jax": jax.__version__,
+        "x64": bool(jax.config.read("jax_enable_x64")),
+        **settings,
+    }
+
+
+def _sha256(array: NDArray[Any]) -> str:
+    return hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest()
+
+
+def _record(bounds: Bounds) -> dict[str, Any]:
+    """JSON has no infinity: null is a bound that says nothing."""
+
+    def known(values: NDArray[np.float64] | None) -> list[float | None] | None:
+        if values is None:
+            return None
+        return [value if math.isfinite(value) else None for value in values.tolist()]
+
+    return {
+        "lower": known(bounds.lower),
+        "upper": known(bounds.upper),
+        "acceptance": bounds.acceptance.tolist(),
+        "lost": bounds.lost.tolist(),
+    }
+
+
+def _bounds(record: Mapping[str, Any]) -> Bounds:
+    def known(values: list[float | None], unknown: float) -> NDArray[np.float64]:
+        return np.array([unknown if v is None else v for v in values], np.float64)
+
+    upper = record["upper"]
+    return Bounds(
+        lower=known(record["lower"], -math.inf),
+        upper=None if upper is None else known(upper, math.inf),
+        acceptance=np.array(record["acceptance"], np.float64),
+        lost=np.array(record["lost"], np.int64),
+    )
