@@ -6,10 +6,8 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
-import jax
 import tyro
 from tqdm import tqdm
 
@@ -20,6 +18,7 @@ from hvax.commands.evaluate import evaluate_run
 from hvax.commands.latent import encode_run, reconstruct_run, sample_run
 from hvax.commands.report import report_run
 from hvax.commands.train import train
+from hvax.compile_cache import keep_compiled_programs
 from hvax.config import Encode, Evaluate, Reconstruct, Sample, Train, WriteReport
 
 COMMANDS: dict[str, tuple[type, Callable[[Any], int]]] = {
@@ -98,7 +97,7 @@ def _warnings() -> Iterator[list[str]]:
 
 def run() -> None:
     """The console script."""
-    _keep_compiled_programs()
+    keep_compiled_programs()
     try:
         try:
             code = main()
@@ -109,12 +108,3 @@ def run() -> None:
             os.dup2(nobody.fileno(), sys.stdout.fileno())
         code = 128 + signal.SIGPIPE
     sys.exit(code)
-
-
-def _keep_compiled_programs() -> None:
-    """In the user's cache folder, so that the next run starts quickly; unless JAX has been told of
-    another folder, with JAX_COMPILATION_CACHE_DIR."""
-    if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
-        cache = os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser()
-        jax.config.update("jax_compilation_cache_dir", str(Path(cache, "hvax")))
-        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)

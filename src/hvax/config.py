@@ -34,11 +34,20 @@ class DataOptions:
     """Name of the examples' array in a .npz file."""
     labels: Unset[str] = None
     """Name of the labels in a .npz file, or their column in a .csv file."""
+    columns: Unset[tuple[str, ...]] = None
+    """Columns of a .csv file to take, by name or index from
+    0; by default all numbers that vary."""
     binarise: Unset[Literal["none", "static", "dynamic"]] = None
     """Grey levels to bits, for training data: once, or afresh at each step (default for images)."""
     standardize: bool = True
-    """Networks see (x - mean) / sd of real numbers; the
+    """Networks work in the data's units: they see
+    (x - mean) / sd of real numbers and log(1 + x) of
+    counts, and start at the data's marginals. The
     likelihood stays that of the raw data."""
+    transform: Literal["auto", "none", "log", "asinh"] = "auto"
+    """Heavy tails of real numbers: model log x or asinh of a
+    column. By default where it fits the training data
+    better."""
     fractions: tuple[float, float, float] = (0.8, 0.1, 0.1)
     """Train, validation and test fractions of a source that does not fix its parts."""
     split_seed: int = 0
@@ -53,16 +62,20 @@ class ModelOptions:
     """What to train."""
     network: Literal["mlp", "conv"] = "mlp"
     """Dense layers, or the paper's convolutional net for 28 x 28 images."""
-    hidden: tuple[int, ...] = (400,)
-    """Sizes of the hidden layers of the mlp encoder; the decoder mirrors them."""
-    latent_size: int = 20
-    """Dimension of z."""
+    hidden: Unset[tuple[int, ...]] = None
+    """Sizes of the hidden layers of the mlp encoder; the
+    decoder mirrors them. By default 400, or 100 where there
+    are fewer than 1,000 examples for it."""
+    latent_size: Unset[int] = None
+    """Dimension of z; by default 20, or half the features of
+    an example where those are fewer."""
     likelihood: Unset[LikelihoodName] = None
     """p(x | z); by default bernoulli for images and for 0
-    and 1, gaussian (learned sigma) for other real
-    numbers."""
+    and 1; gaussian (learned sigma) for other numbers, but
+    for whole ones negative-binomial if it fits better."""
     sigma: float = 1.0
-    """Standard deviation of fixed-gaussian."""
+    """Standard deviation of fixed-gaussian, in those of each
+    feature; with --no-standardize in the data's units."""
     num_classes: Unset[int] = None
     """Classes of categorical; by default one more than the largest in the data."""
 
@@ -117,10 +130,12 @@ class FlowOptions:
 class TrainOptions:
     """How it is trained, and scored at the end."""
 
-    epochs: int = 100
-    """Passes over the training data."""
-    batch_size: int = 100
-    """Examples per step."""
+    epochs: Unset[int] = None
+    """Passes over the training data, at most; by default
+    about 20,000 updates, 1,000 epochs at most."""
+    batch_size: Unset[int] = None
+    """Examples per step; by default 100, fewer where there
+    are fewer than 1,000 examples."""
     train_samples: int = 1
     """Draws per example in training: with more than one it is the importance weighted bound's."""
     estimator: Literal["standard", "doubly"] = "standard"
@@ -145,7 +160,9 @@ class TrainOptions:
     clip: float = 4.0
     """Gradients are at most so many times as long as on average; 0 lets them be."""
     patience: Unset[int] = None
-    """Stop after this many epochs without a better validation ELBO."""
+    """Stop after this many epochs without a better
+    validation ELBO; 0 never does. By default those of about
+    1,000 updates, 10 at least."""
     save_seconds: float = 60.0
     """Seconds between checkpoints; there is one at the end too."""
     max_skipped: int = 10
@@ -204,9 +221,14 @@ class Evaluate:
     seed: int = 0
     """Of the draws."""
     per_point: Unset[Path] = None
-    """ELBO, log p, var(w/p), ESS, k-hat and lost draws of each point, as rows of a .npy file."""
+    """A .npy file of a row for each point: ELBO, log p,
+    var(w/p), ESS, k-hat, lost draws, 1 where plain draws
+    were scored, rounding of log w; with --ais the lower
+    bounds from prior and posterior (NaN: not taken)."""
     ais: bool = False
-    """Also bound log p(x) by annealed importance sampling, on these and on simulated data."""
+    """Also bound log p(x) by annealed importance sampling,
+    on these and on simulated data. Finished batches are
+    kept in RUN/ais: the same command goes on from them."""
     ais_points: int = 100
     """Data points for AIS."""
     ais_temperatures: int = 1000

@@ -75,6 +75,12 @@ class Learned(AbstractParameter):
     def value(self) -> Float[Array, "..."]:
         return self.upper * (FLOOR + (1 - FLOOR) * jax.nn.sigmoid(self.raw))
 
+    def scaled(self, factor: float) -> "Learned":
+        """The parameter at `factor` < 1 times its value, no lower than just above its bound."""
+        start = np.asarray(self.value, np.float64) * factor / self.upper
+        smaller = Learned(np.maximum(start, 1.01 * FLOOR) * self.upper, upper=self.upper)
+        return eqx.tree_at(lambda p: p.raw, smaller, smaller.raw.astype(self.raw.dtype))
+
 
 def as_parameter(value: AbstractParameter | ArrayLike, name: str) -> AbstractParameter:
     """A parameter as it is; a plain number or array held fixed. `name` is the argument's."""

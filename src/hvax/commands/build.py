@@ -14,6 +14,7 @@ import optax
 from jaxtyping import Array, PRNGKeyArray
 from numpy.typing import NDArray
 
+from hvax.commands.columns import varying_columns
 from hvax.config import FlowOptions, Train
 from hvax.data.binarise import binarise_once
 from hvax.data.check import holds_bits
@@ -41,12 +42,18 @@ from hvax.models.likelihood import (
     Poisson,
 )
 from hvax.models.network import mlp
-from hvax.models.standardize import StandardizedLikelihood, standardized
+from hvax.models.standardize import StandardizedLikelihood
 from hvax.models.vae import VAE
 from hvax.parameter import AbstractParameter, Fixed, Learned
 from hvax.structure import load
 from hvax.training.folder import MODEL
+from hvax.training.marginals import Marginals, marginals, real_units, smallest, some_rows
 from hvax.training.optimiser import clip_outliers, faster_flow
+from hvax.training.prepare import prepared_vae
+from hvax.training.schedule import schedule
+
+_LARGE = 1000  # training examples from which on the networks are wide
+_LARGEST_COUNT = 1_000_000  # whole numbers beyond are taken for measurements, not for counts
 
 
 class Parts(NamedTuple):
@@ -59,6 +66,9 @@ class Parts(NamedTuple):
     transform: Callable[..., Array] | None  # of training batches
     likelihood: AbstractLikelihood
     scale: float  # of stored numbers, which other data of the same kind have too
+    feature_names: tuple[str, ...] | None  # of a table with a header
+    independent: Marginals  # the model of independent features of the training data
+    notes: tuple[str, ...]  # what was left out, and what looks odd
 
 
 def load_parts(config: Train) -> Parts:
@@ -66,9 +76,10 @@ def load_parts(config: Train) -> Parts:
     that do not suit them."""
     options = config.data
     source = _read(config)
-    likelihood = _likelihood(config, source)
-    scale = _scale(source, likelihood)
     indices = split(source, seed=options.split_seed, fractions=options.fractions)
+    source, notes = varying_columns(source, indices.train, options.columns is not None)
+    likelihood = _likelihood(config, source, indices.train)
+    scale = _scale(source, likelihood)
     train, validation, test = (
         Examples(source.x, index, scale)
         for index in (indices.train, indices.validation, indices.test)
@@ -82,6 +93,13 @@ def load_parts(config: Train) -> Parts:
         test = _binarised(test, "test")
     if binarise == "static":
         train = _binarised(train, "train")
+    rows = some_rows(train)
+    likelihood.check(rows)
+    if isinstance(likelihood, FixedGaussian) and options.standardize:
+        likelihood = FixedGaussian(config.model.sigma * real_units(rows, "none").scale)
+    least = smallest(train, validation, test)
+    independent = marginals(likelihood, rows, transform=options.transform, least=least)
+    assert independent is not None
     return Parts(
         train=train,
         validation=validation,
@@ -90,7 +108,42 @@ def load_parts(config: Train) -> Parts:
         transform=_bits if binarise == "dynamic" else None,
         likelihood=likelihood,
         scale=scale,
+        feature_names=source.feature_names,
+        independent=independent,
+        notes=(*source.notes, *notes),
     )
+
+
+def decided(config: Train, parts: Parts) -> Train:
+    """The options with what depends on the data filled in, so that later commands and a resumed run
+    do not choose anew."""
+    data, model, options = config.data, config.model, config.train
+    features = math.prod(parts.train.x_shape)
+    if data.columns is None and parts.feature_names is not None:
+        names = parts.feature_names
+        data = replace(data, columns=names if len(set(names)) == len(names) else None)
+    large = len(parts.train) >= _LARGE
+    model = replace(
+        model,
+        hidden=model.hidden or ((400,) if large else (100,)),
+        latent_size=min(20, max(2, -(-features // 2)))
+        if model.latent_size is None
+        else model.latent_size,
+        likelihood=model.likelihood or _name_of(parts.likelihood),
+    )
+    chosen = schedule(
+        len(parts.train),
+        epochs=options.epochs,
+        batch_size=options.batch_size,
+        patience=options.patience,
+    )
+    options = replace(
+        options,
+        epochs=chosen.epochs,
+        batch_size=chosen.batch_size,
+        patience=chosen.patience or 0,
+    )
+    return replace(config, data=data, model=model, train=options)
 
 
 def load_whole(
@@ -100,7 +153,7 @@ def load_whole(
 
     Grey levels in a file that go no further than the run's white, its `scale`, count as the run's.
     """
-    source = _read(config)
+    source = _read_alike(config)
     if source.name not in SOURCES and source.x.max() <= scale < source.scale:
         source = replace(source, scale=scale)
     examples = Examples(source.x, None, _scale(source, likelihood))
@@ -112,6 +165,7 @@ def load_whole(
 def build_vae(config: Train, parts: Parts, *, key: PRNGKeyArray) -> VAE:
     """The VAE that the options describe, for these data."""
     options, x_shape = config.model, parts.train.x_shape
+    assert options.latent_size is not None and options.hidden is not None
     if options.network == "conv":
         if x_shape != (28, 28) or not isinstance(
             parts.likelihood, Bernoulli | FixedGaussian | Poisson
@@ -123,9 +177,6 @@ def build_vae(config: Train, parts: Parts, *, key: PRNGKeyArray) -> VAE:
         encoder, decoder = conv(
             options.latent_size,
             likelihood=parts.likelihood,
-            output_bias=_mean_logit(parts.train)
-            if isinstance(parts.likelihood, Bernoulli)
-            else 0.0,
             key=key,
         )
     else:
@@ -136,15 +187,16 @@ def build_vae(config: Train, parts: Parts, *, key: PRNGKeyArray) -> VAE:
             likelihood=parts.likelihood,
             key=key,
         )
-    if config.data.standardize:
-        shift, scale = _moments(parts.train)
-        return VAE(*standardized(encoder, decoder, shift=shift, scale=scale))
-    return VAE(encoder, decoder)
+    vae = VAE(encoder, decoder)
+    if not config.data.standardize:
+        return vae
+    return prepared_vae(vae, parts.independent, some_rows(parts.train))
 
 
 def build_hvae(config: Train, vae: VAE) -> HVAE:
     """The HVAE on a VAE that the options describe."""
     options = config.flow
+    assert config.model.latent_size is not None
     shape = {
         "shared": (),
         "per-dimension": (config.model.latent_size,),
@@ -249,8 +301,28 @@ def _tempering(options: FlowOptions) -> AbstractTempering:
 def _read(config: Train) -> Source:
     options = config.data
     return load_source(
-        config.source, data_dir=options.data_dir, array=options.array, labels=options.labels
+        config.source,
+        data_dir=options.data_dir,
+        array=options.array,
+        labels=options.labels,
+        columns=options.columns,
     )
+
+
+def _read_alike(config: Train) -> Source:
+    """Another file than the run's own: its columns by their names in a .csv file that has them, and
+    else by their order."""
+    columns = config.data.columns
+    without = replace(config, data=replace(config.data, columns=None))
+    if columns is None or Path(config.source).suffix.lower() != ".csv":
+        return _read(without)
+    try:
+        return _read(config)
+    except ValueError:
+        source = _read(without)
+        if source.x.shape[1:] != (len(columns),):
+            raise
+        return source
 
 
 def _scale(source: Source, likelihood: AbstractLikelihood) -> float:
@@ -261,11 +333,11 @@ def _scale(source: Source, likelihood: AbstractLikelihood) -> float:
     return source.scale if real else 1.0
 
 
-def _likelihood(config: Train, source: Source) -> AbstractLikelihood:
+def _likelihood(
+    config: Train, source: Source, train: NDArray[np.int64] | None = None
+) -> AbstractLikelihood:
     options = config.model
-    name = options.likelihood or _default_likelihood(source)
-    if config.data.standardize and name not in ("gaussian", "fixed-gaussian"):
-        raise ValueError(f"--standardize is for Gaussian likelihoods, got {name}.")
+    name = options.likelihood or _default_likelihood(source, train)
     if name == "categorical":
         if not np.issubdtype(source.x.dtype, np.integer):
             raise ValueError(f"categorical needs integer classes, got {source.x.dtype} data.")
@@ -274,24 +346,39 @@ def _likelihood(config: Train, source: Source) -> AbstractLikelihood:
         return Categorical(options.num_classes)
     if name == "fixed-gaussian":
         return FixedGaussian(options.sigma)
-    families: dict[str, type[AbstractLikelihood]] = {
-        "bernoulli": Bernoulli,
-        "gaussian": LearnedGaussian,
-        "poisson": Poisson,
-        "negative-binomial": NegativeBinomial,
-    }
-    return families[name]()
+    return _FAMILIES[name]()
 
 
-def _default_likelihood(source: Source) -> str:
+_FAMILIES: dict[str, type[AbstractLikelihood]] = {
+    "bernoulli": Bernoulli,
+    "gaussian": LearnedGaussian,
+    "poisson": Poisson,
+    "negative-binomial": NegativeBinomial,
+}
+
+
+def _name_of(likelihood: AbstractLikelihood) -> Any:
+    known = {kind: name for name, kind in _FAMILIES.items()}
+    return known.get(
+        type(likelihood),
+        "categorical" if isinstance(likelihood, Categorical) else "fixed-gaussian",
+    )
+
+
+def _default_likelihood(source: Source, train: NDArray[np.int64] | None) -> str:
     if source.name in SOURCES or source.x.dtype == np.uint8 or holds_bits(source.x):
         return "bernoulli"
-    if np.issubdtype(source.x.dtype, np.floating):
+    x = source.x
+    if not np.issubdtype(x.dtype, np.integer) or x.min() < 0 or x.max() > _LARGEST_COUNT:
         return "gaussian"
-    raise ValueError(
-        f"{source.name} holds integers ({source.x.dtype}): say what they are with --likelihood "
-        "poisson or negative-binomial (counts), categorical (classes) or gaussian (numbers)."
-    )
+    rows = some_rows(Examples(x, train))
+    fits = {}
+    for name in ("negative-binomial", "gaussian"):
+        found = marginals(_FAMILIES[name](), rows)
+        assert found is not None
+        fits[name] = float(np.mean(found.log_prob(rows)))
+    # A density at whole numbers is about the probability of each, so the two compare.
+    return max(fits, key=fits.__getitem__)
 
 
 def _binarise(config: Train, source: Source, likelihood: AbstractLikelihood) -> str:
@@ -311,20 +398,3 @@ def _binarised(examples: Examples, part: str) -> Examples:
 
 def _bits(x: Array, *, key: PRNGKeyArray) -> Array:
     return jax.random.bernoulli(key, x).astype(jnp.float32)
-
-
-def _moments(examples: Examples) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Mean and standard deviation of each feature over all rows, in two passes; 1 for none."""
-    starts = range(0, len(examples), 4096)
-    mean = sum(examples[i : i + 4096].sum(0, dtype=np.float64) for i in starts) / len(examples)
-    square = sum(((examples[i : i + 4096] - mean) ** 2).sum(0) for i in starts) / len(examples)
-    return mean, np.where(square > 0, np.sqrt(square), 1.0)
-
-
-def _mean_logit(examples: Examples) -> float:
-    """The mean over images of logit(mean intensity): where the paper starts the last bias."""
-    axes = tuple(range(1, 1 + len(examples.x_shape)))
-    starts = range(0, len(examples), 4096)
-    means = np.concatenate([examples[i : i + 4096].mean(axes, dtype=np.float64) for i in starts])
-    means = np.clip(means, 1e-3, 1 - 1e-3)
-    return float(np.mean(np.log(means) - np.log1p(-means)))

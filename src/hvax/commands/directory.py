@@ -32,16 +32,16 @@ from hvax.config import Train
 from hvax.data.source import SOURCES
 from hvax.files import LOCK, dumps, held, json_object, write_atomically
 from hvax.structure import STRUCTURE, load
-from hvax.training.folder import CHECKPOINTS, METRICS, MODEL, SKIPPED
+from hvax.training.fit import followed_by
+from hvax.training.folder import BEFORE_FLOW, CHECKPOINTS, METRICS, MODEL, PLAN, SKIPPED
 
 FORMAT = 1
-CONFIG, RESULTS, EVALUATION, REPORT, BASELINE, BEFORE_FLOW = (
+CONFIG, RESULTS, EVALUATION, REPORT, BASELINE = (
     "config.json",
     "results.json",
     "evaluation.json",
     "report.html",
     "baseline",
-    "before-flow",
 )
 # How the first runs were trained, whose config.json does not say so.
 _UNNAMED = {
@@ -94,7 +94,7 @@ def claimed(config: Train, parts: Parts) -> Iterator[Path]:
     path.mkdir(parents=True, exist_ok=True)
     with held(path):
         if not config.resume:
-            for name in (METRICS, SKIPPED, RESULTS, EVALUATION, REPORT):
+            for name in (METRICS, SKIPPED, PLAN, RESULTS, EVALUATION, REPORT):
                 (path / name).unlink(missing_ok=True)
             for name in (MODEL, CHECKPOINTS, BASELINE, BEFORE_FLOW):
                 shutil.rmtree(path / name, ignore_errors=True)
@@ -111,6 +111,9 @@ def claimed(config: Train, parts: Parts) -> Iterator[Path]:
                     part: len(getattr(parts, part)) for part in ("train", "validation", "test")
                 },
                 "likelihood": type(parts.likelihood).__name__,
+                "units": parts.independent.describe() if config.data.standardize else None,
+                "feature_names": parts.feature_names,
+                "notes": parts.notes,
             },
         }
         write_json(path / CONFIG, record)
@@ -220,11 +223,6 @@ def read_history(path: Path) -> list[dict[str, Any]]:
     return followed_by(before, read_metrics(path / METRICS))
 
 
-def followed_by(before: list[dict[str, Any]], after: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Two trainings as one: epochs count on."""
-    return before + [row | {"epoch": row["epoch"] + len(before)} for row in after]
-
-
 def read_json(path: Path) -> dict[str, Any]:
     """A JSON object that hvax wrote. Raises `ValueError` where it is damaged."""
     try:
@@ -272,6 +270,9 @@ def _read_config(file: Path) -> _Record:
             for group, values in _UNNAMED.items():
                 if isinstance(options.get(group), dict):
                     options[group] = values | options[group]
+            data = options.get("data")
+            if isinstance(data, dict) and "standardise" in data:
+                data["standardize"] = data.pop("standardise")
         config = _decode(Train, options, "options")
         data = _decode(dict, record.get("data"), "data")
         x_shape = _decode(tuple[int, ...], data.get("x_shape"), "x_shape")

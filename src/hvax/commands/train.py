@@ -1,6 +1,5 @@
 """`hvax train`: trains a model, and the plain VAE beside it; prints and draws what came of it."""
 
-import math
 import shlex
 from collections.abc import Mapping
 from dataclasses import replace
@@ -10,11 +9,13 @@ from typing import Any
 import jax
 from jaxtyping import PyTree
 
+from hvax.caution import StillImproving, WorseThanIndependent, caution
 from hvax.commands.build import (
     Parts,
     build_hvae,
     build_optimiser,
     build_vae,
+    decided,
     load_parts,
     warm_started,
 )
@@ -25,24 +26,25 @@ from hvax.commands.directory import (
     RESULTS,
     begin_as,
     claimed,
-    followed_by,
     open_run,
     write_json,
 )
+from hvax.commands.outcome import describe, outcome_table
+from hvax.commands.reference_rows import reference_rows, worse_features
 from hvax.commands.report import report_on
 from hvax.commands.select import evenly, seed_key
 from hvax.config import Train
 from hvax.door import count
 from hvax.evaluation.evaluate import Evaluation, difference, evaluate
-from hvax.evaluation.table import GREY, UNTRUSTED, as_json, note
+from hvax.evaluation.table import as_json, note
 from hvax.models.hvae import plain_vae
 from hvax.structure import digest
-from hvax.training.fit import Fit, check_fit, fit
+from hvax.training.fit import Fit, check_data, check_plan, fit
 from hvax.training.loop import Plan
+from hvax.training.schedule import epochs_with_flow
 
-_PARTS = ("train", "validation", "test")
 _EXIT = {"interrupted": 130, "terminated": 143}
-_UPDATES_WITH_FLOW = 400  # what its own numbers need to settle, and the networks to follow
+_STILL = 0.1  # nats that the validation bound may rise in the last tenth of all epochs
 
 
 def train(config: Train) -> int:
@@ -53,6 +55,7 @@ def train(config: Train) -> int:
     key = seed_key(config.train.seed)
     jax.config.update("jax_enable_x64", config.train.x64)
     parts = load_parts(config)
+    config = _flow_decided(decided(config, parts), len(parts.train))
     vae = build_vae(config, parts, key=key)
     if config.train.warm_start is not None:
         vae = warm_started(vae, config.train.warm_start)
@@ -61,59 +64,71 @@ def train(config: Train) -> int:
         plain = models if config.train.baseline else {}
         models = plain | {"hvae": build_hvae(config, vae)}
     build_optimiser(config)
-    check_fit(vae, parts.train, parts.validation, Plan(**_plan(config)))
+    check_plan(Plan(**_plan(config)), *check_data(vae, parts.train, parts.validation))
+    check_data(vae, parts.test, None)
     for name in ("num_samples", "test_points", "train_samples"):
         count(getattr(config.train, name), f"--{name.replace('_', '-')}")
-    config = _decided(config, len(parts.train))
 
     with claimed(config, parts) as run_dir:
-        print(_describe(config, parts))
+        print(describe(config, parts))
         return _train(config, models, parts, run_dir)
 
 
-def _decided(config: Train, examples: int) -> Train:
+def _flow_decided(config: Train, examples: int) -> Train:
     """The options with the epoch in which the flow is turned on, which a resumed run keeps."""
-    options, first, epochs = config.train, config.train.flow_from_epoch, config.train.epochs
+    options, first = config.train, config.train.flow_from_epoch
+    epochs, batch_size = options.epochs, options.batch_size
+    assert epochs is not None and batch_size is not None
     if config.model.model == "vae":
         return config
     if first is None:
         gradients = config.flow.num_steps * config.flow.leapfrog_steps
-        last = epochs_with_flow(epochs, gradients, examples // options.batch_size)
-        first = 1 if options.warm_start is not None else epochs - last + 1
-    if count(first, "--flow-from-epoch") > epochs:
+        updates = max(1, examples // max(1, batch_size))
+        first = 1 + max(0, epochs - epochs_with_flow(epochs, gradients, updates))
+        first = 1 if options.warm_start is not None else first
+    if count(first, "--flow-from-epoch") > count(epochs, "--epochs"):
         raise ValueError(f"--flow-from-epoch must be at most --epochs, {epochs}, got {first}.")
     return replace(config, train=replace(options, flow_from_epoch=first))
 
 
-def epochs_with_flow(epochs: int, gradients: int, updates: int) -> int:
-    """How many of the epochs, of so many updates each, have the flow by default.
-
-    As many as take about a quarter of the time: an update through n gradients takes 1 + 3n/4 times
-    one of the plain VAE. Where these are few updates, more, up to a quarter of the epochs.
-    """
-    quarter_of_time = epochs / (4 + 9 * gradients / 4)
-    return math.ceil(min(epochs / 4, max(quarter_of_time, _UPDATES_WITH_FLOW / updates)))
-
-
 def _train(config: Train, models: Mapping[str, PyTree], parts: Parts, run_dir: Path) -> int:
-    rows, scores, before = {}, {}, None
+    test = evenly(parts.test, config.train.test_points)
+    rows: dict[str, Any] = reference_rows(parts, test)
+    scores: dict[str, Evaluation] = {}
     first = config.train.flow_from_epoch or 1
     if first > 1:
         vae = plain_vae(models["hvae"])
-        before = _fit(config, "vae", vae, parts, run_dir / BEFORE_FLOW, first - 1)
+        before = _fit(config, vae, parts, run_dir / BEFORE_FLOW, epochs=first - 1)
         if before.ended in _EXIT:
             return _left(config, before, run_dir)
     for name, model in models.items():
-        folder = run_dir if name == config.model.model else run_dir / BASELINE
-        fitted = _fitted(config, name, model, parts, folder, before)
+        is_baseline = name != config.model.model
+        folder = run_dir / BASELINE if is_baseline else run_dir
+        begun = config
+        if first > 1:  # both go on from the epochs before the flow, which are trained once
+            begun = replace(config, resume=True)
+            if is_baseline:
+                begin_as(folder, run_dir / BEFORE_FLOW)
+        try:
+            fitted = _fit(begun, model, parts, folder)
+        except FloatingPointError as error:
+            if not scores:
+                raise
+            rows["failed"] = {"model": name, "why": " ".join(str(error).split())}
+            print(f"{_label(config, name)} failed: {error}")
+            break
         if fitted.ended in _EXIT:
             return _left(config, fitted, run_dir)
+        print(_said(config, name, fitted))
         rows[name], scores[name] = _score(config, fitted, parts)
-    apart = difference(scores["hvae"], scores["vae"]) if len(scores) == 2 else None
-    write_json(run_dir / RESULTS, rows if apart is None else rows | {"difference": apart})
-    print(f"\n{_table(config, rows, apart)}\n\nrun directory: {run_dir}")
+        _judge(config, name, fitted, scores[name], rows, parts, run_dir)
+    if len(scores) == 2:
+        rows["difference"] = difference(scores["hvae"], scores["vae"])
+    write_json(run_dir / RESULTS, {n: r for n, r in rows.items() if n != "per point"})
+    print(f"\n{outcome_table(config, rows, scores, run_dir)}\n\nrun directory: {run_dir}")
     if config.report:
-        report_on(open_run(run_dir), parts.test, parts.test_labels, run_dir / REPORT)
+        shown = run_dir if config.model.model in scores else run_dir / BASELINE
+        report_on(open_run(shown), parts.test, parts.test_labels, run_dir / REPORT)
         print(f"report: {run_dir / REPORT}")
     return 0
 
@@ -128,31 +143,14 @@ def _left(config: Train, fitted: Fit, run_dir: Path) -> int:
     return _EXIT[fitted.ended]
 
 
-def _fitted(
-    config: Train, name: str, model: PyTree, parts: Parts, folder: Path, before: Fit | None
+def _fit(
+    config: Train, model: PyTree, parts: Parts, folder: Path, *, epochs: int | None = None
 ) -> Fit:
-    """A trained model, in all epochs: those of `before` its flow, or its baseline, among them."""
-    epochs = config.train.epochs
-    if before is None:
-        return _fit(config, name, model, parts, folder, epochs)
-    if name == "vae":
-        begin_as(folder, folder.parent / BEFORE_FLOW)
-        return _fit(replace(config, resume=True), name, model, parts, folder, epochs)
-    done, first = len(before.history), config.train.flow_from_epoch or 1
-    flowing = build_hvae(config, plain_vae(before.model))
-    after = _fit(config, name, flowing, parts, folder, epochs - first + 1)
-    return after._replace(
-        history=followed_by(before.history, after.history),
-        best_epoch=after.best_epoch + done,
-        skipped=before.skipped + after.skipped,
-        seconds_compiling=before.seconds_compiling + after.seconds_compiling,
-        seconds_training=before.seconds_training + after.seconds_training,
-    )
-
-
-def _fit(config: Train, name: str, model: PyTree, parts: Parts, folder: Path, epochs: int) -> Fit:
     """Trains one model, or goes on with it; what stands in its folder is then complete."""
-    fitted = fit(
+    plan = _plan(config) | {"patience": config.train.patience or 0}
+    if epochs is not None:
+        plan |= {"epochs": epochs}
+    return fit(
         model,
         parts.train,
         validation=parts.validation,
@@ -160,22 +158,35 @@ def _fit(config: Train, name: str, model: PyTree, parts: Parts, folder: Path, ep
         num_samples=config.train.train_samples,
         loss_kwargs={"estimator": config.train.estimator},
         transform=parts.transform,
+        prepare=False,  # `build_vae` has done so where it is asked for
+        flow_from_epoch=None if epochs is not None else config.train.flow_from_epoch,
         progress=config.progress,
         run_dir=folder,
         resume=config.resume,
-        **_plan(config) | {"epochs": epochs},
+        **plan
+        | ({} if epochs is None else {"epochs": epochs})
+        | {"patience": plan["patience"] or 0},
     )
-    step = int(fitted.state.step)
-    pace = step * config.train.batch_size / fitted.seconds_training
-    skipped = f"; {fitted.skipped} updates left out" if fitted.skipped else ""
-    label = _label(config, name)
-    print(
-        f"{label:5} {fitted.ended} after {len(fitted.history)} epochs ({step} steps); "
+
+
+def _said(config: Train, name: str, fitted: Fit) -> str:
+    skipped = f"; {fitted.skipped} updates skipped" if fitted.skipped else ""
+    return (
+        f"{_label(config, name):5} {_ending(config, fitted)} after {len(fitted.history)} epochs; "
         f"best epoch {fitted.best_epoch}{skipped}; {fitted.seconds_training:.1f} s training, "
-        f"{fitted.seconds_compiling:.1f} s compiling; {pace:.0f} examples/s\n"
+        f"{fitted.seconds_compiling:.1f} s compiling\n"
         f"      weights {digest(fitted.model)[:16]}"
     )
-    return fitted
+
+
+def _ending(config: Train, fitted: Fit) -> str:
+    """Why a training ended, in words."""
+    patience = config.train.patience
+    if fitted.ended == "early stop":
+        return f"stopped early (no better validation ELBO for {patience} epochs)"
+    return {"flow failed": "flow switched off", "flow of no use": "flow switched off"}.get(
+        fitted.ended, fitted.ended
+    )
 
 
 def _score(config: Train, fitted: Fit, parts: Parts) -> tuple[dict[str, Any], Evaluation]:
@@ -197,8 +208,49 @@ def _score(config: Train, fitted: Fit, parts: Parts) -> tuple[dict[str, Any], Ev
         "seconds_training": fitted.seconds_training,
         "seconds_compiling": fitted.seconds_compiling,
     }
-    note(scores)
     return record, scores
+
+
+def _judge(
+    config: Train,
+    name: str,
+    fitted: Fit,
+    scores: Evaluation,
+    rows: Mapping[str, Any],
+    parts: Parts,
+    run_dir: Path,
+) -> None:
+    """The warnings that a trained model deserves, each with what to do."""
+    note(scores, run=run_dir if name == config.model.model else run_dir / BASELINE)
+    label, reference = _label(config, name), rows["independent"]["nll"]
+    if not scores.nll <= reference:
+        caution(
+            WorseThanIndependent,
+            f"{label} has a test NLL of {scores.nll:.4g}, worse than the {reference:.4g} of "
+            f"independent features. {worse_features(fitted.model, parts)}",
+        )
+    rise = rise_at_the_end(fitted.history)
+    epochs = config.train.epochs or 0
+    if fitted.ended == "finished" and rise > _STILL and name == config.model.model:
+        caution(
+            StillImproving,
+            f"the validation ELBO of {label} still rose by {rise:.2g} nats in the last tenth of "
+            f"its epochs. Go on with: hvax train {shlex.quote(config.source)} --run-dir "
+            f"{shlex.quote(str(run_dir))} --resume --epochs {2 * epochs}",
+        )
+
+
+def rise_at_the_end(history: list[dict[str, Any]]) -> float:
+    """By how many nats the best validation ELBO of the last tenth of the epochs (of those with the
+    flow, where there is one) is above that of those before; 0 where there are too few to say."""
+    flowed = "divergent" in history[-1]
+    bounds = [
+        row["validation_elbo"]
+        for row in history
+        if "validation_elbo" in row and ("divergent" in row) == flowed
+    ]
+    last = len(bounds) // 10
+    return max(bounds[-last:]) - max(bounds[:-last]) if last else 0.0
 
 
 def _plan(config: Train) -> dict[str, Any]:
@@ -206,44 +258,13 @@ def _plan(config: Train) -> dict[str, Any]:
     return {
         "epochs": options.epochs,
         "batch_size": options.batch_size,
-        "patience": options.patience,
+        "patience": options.patience or None,
         "save_seconds": options.save_seconds,
         "max_skipped": options.max_skipped,
         "seed": options.seed,
     }
 
 
-def _describe(config: Train, parts: Parts) -> str:
-    sizes = ", ".join(f"{len(getattr(parts, part))} {part}" for part in _PARTS)
-    return f"{config.source}: {sizes}; examples of shape {parts.train.x_shape}"
-
-
 def _label(config: Train, name: str) -> str:
     """What a model is called: the one with a flow by its flow."""
     return (config.flow.flow if name == "hvae" else name).upper()
-
-
-def _table(
-    config: Train, rows: Mapping[str, Mapping[str, Any]], apart: Mapping[str, float] | None
-) -> str:
-    first = next(iter(rows.values()))
-    points, samples = first["num_points"], first["num_samples"]
-    lines = [
-        f"On {points} test points, in nats, +- one standard error over points:",
-        f"{'':11}{'ELBO':>16}{f'NLL ({samples} samples)':>22}{'seconds':>9}{'flow moves z by':>18}",
-    ]
-    for name, row in rows.items():
-        elbo = f"{row['elbo']:.2f} +- {row['elbo_se']:.2f}"
-        nll = f"{row['nll']:.2f} +- {row['nll_se']:.2f}"
-        moved = f"{row['distance']:.2f} sd" if name == "hvae" else "-"
-        label = _label(config, name)
-        lines.append(f"{label:11}{elbo:>16}{nll:>22}{row['seconds_training']:>9.1f}{moved:>18}")
-    if apart is not None:
-        elbo = f"{apart['elbo']:+.3f} +- {apart['elbo_se']:.3f}"
-        nll = f"{apart['nll']:+.3f} +- {apart['nll_se']:.3f}"
-        lines.append(f"{_label(config, 'hvae') + ' - VAE':11}{elbo:>16}{nll:>22}   point by point")
-    if first["grey"]:
-        lines.append(GREY)
-    if not all(row["trusted"] for row in rows.values()):
-        lines.append(UNTRUSTED)
-    return "\n".join(lines)

@@ -22,7 +22,7 @@ _Line = tuple[str, list[str]]  # where it stands, in words for messages, and its
 
 class Table(NamedTuple):
     """What a file holds: examples (n, ...), labels (n,) or None, and for a .csv file the names of
-    its columns and what was left out of it."""
+    its columns (their indices, from 0, without a header) and what was left out of it."""
 
     x: NDArray[Any]
     labels: NDArray[Any] | None
@@ -120,7 +120,7 @@ def _read_lines(
                 found[column].add(where, cell)
         if label_column is not None:
             classes.append(_label(where, row, label_column))
-    names = cells if has_header else [str(i) for i in range(width)]
+    names = _unique(cells) if has_header else [str(i) for i in range(width)]
     rest = [i for i in range(width) if i != label_column]
     taken, notes = _taken(path, names, rest, found, columns)
     if not taken or not found[taken[0]].numbers:
@@ -133,7 +133,12 @@ def _read_lines(
     keep, lost = _whole_rows(path, names, taken, x)
     x = _as_integers(x[keep])
     chosen = None if label_column is None else _as_labels([classes[i] for i in keep])
-    return Table(x, chosen, tuple(names[i] for i in taken) if has_header else None, notes + lost)
+    return Table(x, chosen, tuple(names[i] for i in taken), notes + lost)
+
+
+def _unique(cells: list[str]) -> list[str]:
+    """Names that stand twice are told apart by their column's index."""
+    return [f"{cell}.{i}" if cells.count(cell) > 1 else cell for i, cell in enumerate(cells)]
 
 
 def _label_column(where: str, cells: list[str], labels: str | None) -> int | None:

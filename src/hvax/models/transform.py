@@ -10,7 +10,7 @@ A feature with heavy tails is modeled as t(x), and the density is that of the ra
     asinh    t(x) = asinh((x - center) / width): linear near the center, a logarithm on both sides
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal, get_args
 
 import equinox as eqx
@@ -120,7 +120,15 @@ class Transform(eqx.Module):
         shape = self.center.value.shape if len(bounds) > 1 else ()
         return np.asarray(x) > bounds.reshape(shape)
 
-    def _where(self, kind: Kind, function, old: Array, x: Array, *, otherwise: float) -> Array:
+    def _where(
+        self,
+        kind: Kind,
+        function: Callable[[Array], Array],
+        old: Array,
+        x: Array,
+        *,
+        otherwise: float,
+    ) -> Array:
         """`function(x)` in the features of this kind; what the others hold does not enter it, so
         that no NaN of theirs enters a gradient."""
         chosen = self._are(kind)

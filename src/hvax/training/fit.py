@@ -1,46 +1,34 @@
-"""Training a model on arrays: epochs, validation, the best model, early stopping, checkpoints."""
+"""Training a model on arrays: in the data's units, a plain VAE first and its flow later."""
 
-import contextlib
-import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
+import equinox as eqx
 import jax
-import jax.numpy as jnp
-import numpy as np
 import optax
-from jaxtyping import Array, PyTree
+from jaxtyping import PyTree
 from tqdm import tqdm
 
-from hvax.caution import KinkedDecoder, caution
+from hvax.caution import FlowFailed, caution
+from hvax.compile_cache import keep_compiled_programs
 from hvax.data.examples import Examples, as_pair
 from hvax.door import check_callable, count
-from hvax.files import held
-from hvax.hamiltonian.gradient import Finite
 from hvax.models.hvae import HVAE, plain_vae
-from hvax.models.smoothed import kinks_of
-from hvax.training.chunk import Chunk, CompiledSteps, LossKwargs, Transform
-from hvax.training.feed import feed
-from hvax.training.folder import RunFolder
-from hvax.training.interrupt import on_interrupt
-from hvax.training.loop import Event, Loop, Plan, Position, copied
+from hvax.structure import save
+from hvax.training.chunk import LossKwargs, Transform
+from hvax.training.flow_start import without_flow
+from hvax.training.folder import BEFORE_FLOW, MODEL, read_plan, write_plan
+from hvax.training.loop import Event as Event
+from hvax.training.loop import Plan
 from hvax.training.optimiser import clip_outliers, faster_flow
-from hvax.training.state import LossFunction, TrainState, default_loss, train_state
-from hvax.training.validation import Validation
+from hvax.training.phase import Fit as Fit
+from hvax.training.phase import train_phase
+from hvax.training.prepare import is_better_than_independent, prepared_if_far
+from hvax.training.schedule import Schedule, epochs_with_flow, schedule
+from hvax.training.state import LossFunction
 
-
-class Fit(NamedTuple):
-    """What a training run leaves."""
-
-    model: PyTree  # the best by validation ELBO; without validation data the last
-    state: TrainState  # the last
-    history: list[dict[str, float | int]]  # one entry per epoch
-    best_epoch: int
-    ended: str  # finished, early stop, interrupted (Ctrl-C), terminated (SIGTERM) or callback
-    skipped: int  # updates left out because the loss or a gradient was not finite
-    seconds_compiling: float
-    seconds_training: float
+_SIGNALS = ("interrupted", "terminated", "callback")
 
 
 def fit(
@@ -49,13 +37,15 @@ def fit(
     *,
     validation: Any = None,
     optimiser: optax.GradientTransformation | None = None,
-    epochs: int = 100,
-    batch_size: int = 100,
+    epochs: int | None = None,
+    batch_size: int | None = None,
     num_samples: int = 1,
     loss_function: LossFunction | None = None,
     loss_kwargs: LossKwargs | None = None,
     transform: Transform | None = None,
     patience: int | None = None,
+    prepare: bool = True,
+    flow_from_epoch: int | None = None,
     seed: int = 0,
     callback: Callable[[Event], Any] | None = None,
     progress: bool = True,
@@ -70,13 +60,15 @@ def fit(
 
     The batch and the noise of step t are functions of (seed, t) alone; the last partial batch of
     an epoch is dropped. Ctrl-C and SIGTERM end the run after the steps in hand, with what it has.
-    An update whose loss or gradient is not finite is left out, with a `SkippedUpdate` warning.
+    An update whose loss or gradient is not finite is left out, with a `SkippedUpdate` warning, and
+    learned step sizes of the flow are halved.
 
     **Arguments:**
 
     - `data`, `validation`: arrays with the batch axis first, or pairs (x_in, x_out) of them, or
       `Examples`. Data too large for the device stay on the host (memory-mapped, say).
     - `optimiser`: any of optax's; `faster_flow(clip_outliers(optax.adam(1e-3)))` by default.
+    - `epochs`, `batch_size`: by default what suits the number of examples: about 20,000 updates.
     - `num_samples`: draws for each example, of the default loss and in validation: with more than
       one the importance weighted bound is trained and watched. Its gradient may be
       `loss_kwargs={"estimator": "doubly"}`.
@@ -86,7 +78,16 @@ def fit(
       `lambda step: {"kl_weight": jnp.minimum(1.0, step / 1000)}`.
     - `transform`: `transform(batch, key=key) -> batch` on the device, afresh at every step, on
       training data alone; batch is x or (x_in, x_out).
-    - `patience`: stop after this many epochs without a better validation ELBO.
+    - `patience`: stop after this many epochs without a better validation bound: by default those
+      of about 1,000 updates, at least 10, where there are validation data; 0 never stops.
+    - `prepare`: whether networks that have not been trained, and whose units are far from those of
+      the data, are first put into these units, as `hvax.prepare` does.
+    - `flow_from_epoch`: in which epoch the flow of an HVAE is turned on; before it the plain VAE
+      inside is trained. By default for about the last quarter of the time; from the first epoch on
+      (1) where the VAE is trained already (its bound is above that of independent features) and
+      with a `loss_function` or `loss_kwargs` of your own. Its learned step sizes then start where
+      trajectories are stable. Where the flow fails, or leaves the validation bound below that of
+      the plain VAE, it is switched off, with a `FlowFailed` warning.
     - `callback`: called with an `Event` after each epoch; returning True ends the run.
     - `run_dir`: a folder for checkpoints, the best model and the metrics of each epoch.
     - `resume`: go on from the latest checkpoint in `run_dir`, where there is one: with the same
@@ -100,167 +101,169 @@ def fit(
     data, numbers out of range, a `run_dir` that holds a run already or is another process's, and
     for resuming what was started with other data, seed or batch size; `TypeError` for what is no
     array of real numbers; `OSError` where a checkpoint cannot be written; `FloatingPointError`
-    after `max_skipped` updates left out in a row, with the checkpoints as they stand.
+    after `max_skipped` updates left out in a row without a flow that could be switched off, with
+    the checkpoints as they stand.
     """
-    plan = Plan(
-        batch_size=batch_size,
+    keep_compiled_programs()
+    parts, held_out = check_data(model, data, validation)
+    chosen = schedule(
+        len(parts[0]),
         epochs=epochs,
+        batch_size=batch_size,
+        patience=patience,
+        validated=held_out is not None,
+    )
+    plan = Plan(
+        batch_size=chosen.batch_size,
+        epochs=chosen.epochs,
         seed=seed,
         max_skipped=max_skipped,
         save_seconds=save_seconds,
         save_steps=save_steps,
-        patience=patience,
+        patience=chosen.patience,
         callback=callback,
     )
-    num_samples = count(num_samples, "num_samples")
-    parts, held_out = check_fit(model, data, validation, plan)
+    check_plan(plan, parts, held_out)
     for name, function in (("loss_function", loss_function), ("transform", transform)):
         if function is not None:
             check_callable(function, name)
     if resume and run_dir is None:
         raise ValueError("resume needs the run_dir to go on from.")
-    key = jax.random.key(seed)
-    # The loop consumes the state it is given, so no array in it may be the caller's, nor another's:
-    # an optimiser may begin with the weights themselves.
-    state = copied(
-        train_state(
-            model,
-            faster_flow(clip_outliers(optax.adam(1e-3))) if optimiser is None else optimiser,
-            key=jax.random.fold_in(key, 0),
-        )
-    )
-    scales = tuple(part.scale for part in parts)
-    loss_function = loss_function or default_loss(model, num_samples)
-    steps = CompiledSteps(loss_function, loss_kwargs or {}, transform, scales)
-    _warn_of_kinks(state, parts, steps)
-    validate = None
-    if held_out is not None:
-        held_out_key = jax.random.fold_in(key, 1)
-        validate = Validation(
-            held_out,
-            batch_size=max(batch_size, 256),
-            num_samples=num_samples,
-            key=held_out_key,
-        )
-    position, best = Position(), copied(model)
-    with on_interrupt() as interrupt, _run_folder(run_dir) as folder:
-        identity = {} if folder is None else _identity(parts, plan, num_samples)
-        if folder is not None:
-            found = folder.checkpoints.read({"state": state, "best": best}) if resume else None
-            if found is not None:
-                _check_identity(found.record["identity"], identity)
-                state, best = found.trees["state"], found.trees["best"]
-                position = Position(**found.record["position"])
-            elif folder.checkpoints and not resume:
-                raise ValueError(
-                    f"{folder.path} holds a run already. resume=True goes on with it; else use "
-                    "another folder."
-                )
-            folder.go_back_to(int(state.step), position.history)
-        total = epochs * (len(parts[0]) // batch_size)
-        with tqdm(
-            total=total,
-            initial=int(state.step),
-            disable=not progress,
-            unit="step",
-            desc="training",
-            leave=False,
-        ) as bar:
-            loop = Loop(
-                state,
-                best,
-                position,
-                plan=plan,
-                steps=steps,
-                examples=len(parts[0]),
-                source=feed(parts, batch_size),
-                validate=validate,
-                folder=folder,
-                identity=identity,
-                interrupt=interrupt,
-                bar=bar,
-            )
-            if position.ended == "callback":
-                loop.save()
-            else:
-                loop.run()
-    return Fit(
-        model=loop.model,
-        state=loop.state,
-        history=position.history,
-        best_epoch=position.best_epoch,
-        ended=position.ended,
-        skipped=position.skipped_in_all,
-        seconds_compiling=position.compiling,
-        seconds_training=position.seconds - position.compiling,
-    )
-
-
-def _warn_of_kinks(state: TrainState, parts: tuple[Examples, ...], steps: CompiledSteps) -> None:
-    model = state.model
-    if not isinstance(model, HVAE) or model.potential is not None or model.flow.num_steps == 0:
-        return
-    if isinstance(model.flow.gradient, Finite):  # differences of U, which has no jumps, have none
-        return
-    rows = tuple(jnp.asarray(part.rows(slice(0, 1))) for part in parts)
-    first = Chunk(rows, jnp.zeros((1, 1), jnp.int32), start=state.step, stop=state.step)
-
-    def one() -> tuple[Array, Array]:
-        x, x_out = steps.batch(first, state.step, key=state.key, step=state.step)
-        target = (x if x_out is None else x_out)[0]
-        return target, model.vae(x[0], target, key=state.key, latent=True).z
-
-    target, z = jax.eval_shape(one)  # shapes alone: a transform does not run before its time
-    if kinks := kinks_of(lambda x, z: model.vae.potential(x)(z), target, z):
-        caution(
-            KinkedDecoder,
-            f"the decoder has {', '.join(sorted(kinks))}, so the force on the flow jumps, and the "
-            "gradient of training is biased: take softplus, silu or gelu; or with relu "
-            "HVAE(vae, flow, potential=hvax.Smoothed()).",
-        )
-
-
-@contextlib.contextmanager
-def _run_folder(path: str | Path | None) -> Iterator[RunFolder | None]:
-    """The run's folder, made where missing and held against other processes."""
-    if path is None:
-        yield None
-        return
-    folder = RunFolder(Path(path))
-    folder.checkpoints.folder.mkdir(parents=True, exist_ok=True)
-    with held(folder.checkpoints.folder):
-        yield folder
-
-
-def _identity(parts: tuple[Examples, ...], plan: Plan, num_samples: int) -> dict[str, Any]:
-    """What a resumed run must have in common with the one that it continues."""
-    digest = hashlib.sha256()
-    for part in parts:
-        some = np.unique(np.linspace(0, len(part) - 1, 1000).astype(int))
-        digest.update(np.ascontiguousarray(part.rows(some)).tobytes())
-    return {
-        "seed": plan.seed,
-        "batch_size": plan.batch_size,
-        "num_samples": num_samples,
-        "examples": [len(parts[0]), *(list(part.x_shape) for part in parts)],
-        "scale": [part.scale for part in parts],
-        "digest of the data": digest.hexdigest()[:16],
+    notes: list[str] = []
+    if prepare:
+        key = jax.random.fold_in(jax.random.key(seed), 4)
+        model, found = prepared_if_far(model, parts, held_out, key=key)
+        if found is not None:
+            notes.append(f"networks in the units of the data: {found.describe()}")
+    own_loss = loss_function is not None or loss_kwargs is not None
+    first = _flow_from(model, parts, chosen, flow_from_epoch, own_loss, run_dir, resume)
+    options: dict[str, Any] = {
+        "optimizer": faster_flow(clip_outliers(optax.adam(1e-3)))
+        if optimiser is None
+        else optimiser,
+        "num_samples": count(num_samples, "num_samples"),
+        "loss_function": loss_function,
+        "loss_kwargs": loss_kwargs,
+        "transform": transform,
+        "progress": progress,
+        "resume": resume,
     }
+    if None in (epochs, batch_size):
+        notes.append(f"at most {plan.epochs} epochs, batches of {plan.batch_size}")
+    if isinstance(model, HVAE) and first > 1:
+        notes.append(f"the plain VAE until epoch {first}, the flow from there")
+    if progress:
+        for note in notes:
+            tqdm.write(f"fit: {note}")
+    if first == 1:
+        calm = isinstance(model, HVAE)
+        fitted = train_phase(model, parts, held_out, plan, run_dir=run_dir, calm=calm, **options)
+    else:
+        fitted = _in_two_phases(model, parts, held_out, plan, first, run_dir, options)
+    return fitted._replace(notes=tuple(notes))
 
 
-def _check_identity(there: dict[str, Any], here: dict[str, Any]) -> None:
-    there = {"num_samples": 1} | there  # which the first runs do not name
-    for name, value in here.items():
-        if there.get(name) != value:
+def _in_two_phases(
+    model: HVAE,
+    parts: tuple[Examples, ...],
+    held_out: tuple[Examples, ...] | None,
+    plan: Plan,
+    first: int,
+    run_dir: str | Path | None,
+    options: dict[str, Any],
+) -> Fit:
+    """The plain VAE until the flow is due, and the flow from the best of its models."""
+    folder = None if run_dir is None else Path(run_dir)
+    before_flow = None if folder is None else folder / BEFORE_FLOW
+    before = train_phase(
+        model.vae, parts, held_out, plan.until(first - 1), run_dir=before_flow, **options
+    )
+    flowing = eqx.tree_at(lambda m: m.vae, model, before.model)
+    if before.ended in _SIGNALS:
+        return before._replace(model=flowing)
+    done = len(before.history)
+    try:
+        after = train_phase(
+            flowing,
+            parts,
+            held_out,
+            plan.counting_on(done, plan.epochs - first + 1),
+            run_dir=folder,
+            calm=True,
+            score_start=True,
+            **options,
+        )
+    except FloatingPointError as error:
+        return _switched_off(before, flowing, folder, "flow failed", str(error))
+    joined = after._replace(
+        history=followed_by(before.history, after.history),
+        best_epoch=after.best_epoch + done,
+        skipped=before.skipped + after.skipped,
+        seconds_compiling=before.seconds_compiling + after.seconds_compiling,
+        seconds_training=before.seconds_training + after.seconds_training,
+    )
+    if held_out is not None and not after.best_bound >= before.best_bound - _WORSE:
+        why = (
+            f"the flow left the validation bound at {after.best_bound:.4g}, below the "
+            f"{before.best_bound:.4g} of the plain VAE."
+        )
+        return _switched_off(joined, flowing, folder, "flow of no use", why)
+    return joined
+
+
+_WORSE = 0.05  # nats that the validation bound with a flow may be below that of its VAE
+
+
+def _switched_off(fitted: Fit, flowing: HVAE, folder: Path | None, ended: str, why: str) -> Fit:
+    """What was earned before the flow: the plain VAE, as an HVAE whose flow has no steps."""
+    caution(
+        FlowFailed, f"{why} The flow was switched off: the model is the plain VAE (num_steps = 0)."
+    )
+    model = without_flow(flowing)
+    if folder is not None:
+        save(model, folder / MODEL)
+    return fitted._replace(model=model, ended=ended)
+
+
+def followed_by(before: list[dict[str, Any]], after: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Two trainings as one: epochs count on."""
+    return before + [row | {"epoch": row["epoch"] + len(before)} for row in after]
+
+
+def _flow_from(
+    model: PyTree,
+    parts: tuple[Examples, ...],
+    chosen: Schedule,
+    asked: int | None,
+    own_loss: bool,
+    run_dir: str | Path | None,
+    resume: bool,
+) -> int:
+    """The epoch in which the flow is turned on, from 1; a resumed run keeps its own."""
+    if not isinstance(model, HVAE) or model.flow.num_steps == 0:
+        return 1
+    if asked is not None:
+        if count(asked, "flow_from_epoch") > chosen.epochs:
             raise ValueError(
-                f"the run to go on with has another {name}: {there.get(name)} there, {value} here."
+                f"flow_from_epoch must be at most epochs, {chosen.epochs}, got {asked}."
             )
+        return asked
+    if resume and run_dir is not None and (known := read_plan(Path(run_dir))) is not None:
+        return known
+    first = 1
+    if not own_loss and not is_better_than_independent(model.vae, parts):
+        gradients = model.flow.num_steps * model.flow.leapfrog_steps
+        updates = max(1, len(parts[0]) // chosen.batch_size)
+        first = chosen.epochs - epochs_with_flow(chosen.epochs, gradients, updates) + 1
+    if run_dir is not None:
+        write_plan(Path(run_dir), first)
+    return first
 
 
-def check_fit(
-    model: PyTree, data: Any, validation: Any, plan: Plan
+def check_data(
+    model: PyTree, data: Any, validation: Any
 ) -> tuple[tuple[Examples, ...], tuple[Examples, ...] | None]:
-    """The data of a `fit` as `Examples`, after every check of them and of how the plan suits."""
+    """The data of a `fit` as `Examples`, after every check of them."""
     check = plain_vae(model).decoder.likelihood.check
     parts = as_pair(data, "data", check=check)
     held_out = None if validation is None else as_pair(validation, "validation", check=check)
@@ -270,11 +273,17 @@ def check_fit(
                 f"validation must have examples of the shape of data, {part.x_shape}, "
                 f"got {other.x_shape}."
             )
+    return parts, held_out
+
+
+def check_plan(
+    plan: Plan, parts: tuple[Examples, ...], held_out: tuple[Examples, ...] | None
+) -> None:
+    """Refuses a plan that the data do not suit."""
     if plan.batch_size > len(parts[0]):
         raise ValueError(
             f"batch_size must be at most the number of examples, {len(parts[0])}, "
             f"got {plan.batch_size}."
         )
-    if plan.patience is not None and validation is None:
+    if plan.patience is not None and held_out is None:
         raise ValueError("patience needs validation data to watch.")
-    return parts, held_out

@@ -4,6 +4,8 @@ folder/metrics.jsonl   one JSON object per epoch
 folder/skipped.jsonl   one JSON object per update that was left out
 folder/model/          the best model so far (hvax.load opens it)
 folder/checkpoints/    all that the run needs to go on
+folder/before-flow/    the same of the epochs before a flow was turned on
+folder/plan.json       the epoch in which it is
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,6 +16,8 @@ from hvax.files import dumps, json_object, write_atomically
 from hvax.training.checkpoint import Checkpoints
 
 METRICS, SKIPPED, MODEL, CHECKPOINTS = "metrics.jsonl", "skipped.jsonl", "model", "checkpoints"
+BEFORE_FLOW = "before-flow"  # the plain VAE that a flow was turned on in, as a folder of its own
+PLAN = "plan.json"
 
 
 class RunFolder:
@@ -50,6 +54,23 @@ class RunFolder:
 
     def _write(self, name: str, records: Sequence[Mapping[str, Any]]) -> None:
         write_atomically(self.path / name, "".join(dumps(r) + "\n" for r in records).encode())
+
+
+def write_plan(path: Path, flow_from_epoch: int) -> None:
+    """Notes in which epoch a run turns its flow on: a resumed run must not choose anew."""
+    path.mkdir(parents=True, exist_ok=True)
+    content = dumps({"flow_from_epoch": flow_from_epoch}) + "\n"
+    write_atomically(path / PLAN, content.encode())
+
+
+def read_plan(path: Path) -> int | None:
+    """The epoch that `write_plan` has noted; None where it has not."""
+    if not (path / PLAN).is_file():
+        return None
+    epoch = json_object((path / PLAN).read_bytes()).get("flow_from_epoch")
+    if not isinstance(epoch, int):
+        raise ValueError(f"{path / PLAN} is damaged: flow_from_epoch must be an integer.")
+    return epoch
 
 
 def _record(line: bytes) -> dict[str, Any] | None:

@@ -5,8 +5,8 @@ a run that is continued from it repeats the uninterrupted one bit for bit.
 """
 
 import time
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, NamedTuple
 
 import equinox as eqx
@@ -23,13 +23,15 @@ from hvax.structure import save
 from hvax.training import trouble
 from hvax.training.chunk import CompiledSteps
 from hvax.training.feed import AbstractFeed
+from hvax.training.flow_start import with_smaller_steps
 from hvax.training.folder import RunFolder
 from hvax.training.interrupt import Interrupt
 from hvax.training.state import TrainState
 from hvax.training.validation import Validation
 
 _CHUNK_SECONDS = 1.0  # about how long the host waits for the device: progress and Ctrl-C are prompt
-_DIVERGENT = 0.1  # of an epoch's trajectories: a warning
+_DIVERGENT = 0.01  # of an epoch's trajectories: a warning, and shorter steps
+_AFTER_SKIP, _AFTER_DIVERGENCE = 0.5, 0.7  # what learned step sizes are multiplied with
 
 
 class Event(NamedTuple):
@@ -89,6 +91,21 @@ class Plan:
         if self.callback is not None:
             check_callable(self.callback, "callback")
 
+    def until(self, epochs: int) -> "Plan":
+        """The same for so many epochs."""
+        return replace(self, epochs=epochs)
+
+    def counting_on(self, done: int, epochs: int) -> "Plan":
+        """The same for so many epochs after `done` others: a callback is told of all as one."""
+        if (callback := self.callback) is None:
+            return self.until(epochs)
+
+        def later(event: Event) -> Any:
+            epoch = event.epoch + done
+            return callback(event._replace(epoch=epoch, metrics=event.metrics | {"epoch": epoch}))
+
+        return replace(self, epochs=epochs, callback=later)
+
 
 class Loop:
     """A run from where `position` says it stands to its end."""
@@ -108,12 +125,14 @@ class Loop:
         identity: dict[str, Any],
         interrupt: Interrupt,
         bar: tqdm,
+        score_start: bool = False,
     ):
         self.state, self.best, self.position = state, best, position
         self._plan, self._steps, self._validate = plan, steps, validate
         self._examples, self._source = examples, source
         self._folder, self._identity = folder, identity
         self._interrupt, self._bar = interrupt, bar
+        self._score_start = score_start
         self._ask = 1  # steps of the next call
         self._began = time.perf_counter() - position.seconds
         self._compiled_before = position.compiling
@@ -122,15 +141,17 @@ class Loop:
 
     @property
     def model(self) -> PyTree:
-        """The best by validation ELBO; before the first epoch is over, and without validation data,
-        the last."""
-        compared = self._validate is not None and self.position.best_epoch > 0
+        """The best by validation ELBO; before there is one, and without validation data, the
+        last."""
+        compared = self._validate is not None and self.position.best_elbo > -np.inf
         return self.best if compared else self.state.model
 
     def run(self) -> None:
         at, plan = self.position, self._plan
         at.ended = "early stop" if self._is_early_stop() else ""
         try:
+            if self._score_start and self._validate is not None and int(self.state.step) == 0:
+                at.best_elbo = _bound(self._validate(self.state.model))
             while at.epoch <= plan.epochs and not at.ended:
                 if self._epoch():
                     self._end_of_epoch()
@@ -221,8 +242,15 @@ class Loop:
             self._folder.log_skipped(record)
         said = trouble.message(record, in_a_row=at.skipped_in_a_row)
         if at.skipped_in_a_row >= self._plan.max_skipped:
-            raise FloatingPointError(f"{said} The run stops here. {trouble.ADVICE}")
+            raise FloatingPointError(f"{said} The run stops here. {trouble.advice(state.model)}")
+        self._shrink(_AFTER_SKIP)
         caution(SkippedUpdate, said)
+
+    def _shrink(self, factor: float) -> None:
+        """Shorter learned steps of the flow: the gradient of an update that is left out, or of
+        draws that have diverged, does not ask for them."""
+        smaller = copied(with_smaller_steps(self.state.model, factor))
+        self.state = eqx.tree_at(lambda s: s.model, self.state, smaller)
 
     def _end_of_epoch(self) -> None:
         at, plan = self.position, self._plan
@@ -233,14 +261,16 @@ class Loop:
             metrics |= self._validate(self.state.model)
         self._look_at_the_clock()
         metrics["seconds"] = at.seconds
-        bound = metrics.get("validation_bound", metrics.get("validation_elbo", np.inf))
-        if bound > at.best_elbo or self._validate is None or at.epoch == 1:
+        bound = _bound(metrics)
+        first = at.epoch == 1 and at.best_elbo == -np.inf
+        if bound > at.best_elbo or self._validate is None or first:
             self.best, at.best_elbo, at.best_epoch = copied(self.state.model), bound, at.epoch
         if metrics.get("divergent", 0.0) > _DIVERGENT:
+            self._shrink(_AFTER_DIVERGENCE)
             caution(
                 DivergentTrajectories,
-                f"{metrics['divergent']:.0%} of the trajectories of epoch {at.epoch} diverged. Try "
-                "a smaller step size (--step-size, --max-step) or fewer steps (--num-steps).",
+                f"{metrics['divergent']:.1%} of the trajectories of epoch {at.epoch} diverged. "
+                + trouble.divergence_advice(self.state.model),
             )
         at.history.append(metrics)
         at.epoch, at.done, at.sums, at.skipped = at.epoch + 1, 0, {}, 0
@@ -297,6 +327,11 @@ class Loop:
 def copied(tree: PyTree) -> PyTree:
     """The same with arrays of its own: the compiled loop consumes those that it is given."""
     return jax.tree.map(lambda leaf: jnp.array(leaf) if eqx.is_array(leaf) else leaf, tree)
+
+
+def _bound(metrics: Mapping[str, float | int]) -> float:
+    """What is watched: the validation bound of several draws, or the validation ELBO."""
+    return metrics.get("validation_bound", metrics.get("validation_elbo", np.inf))
 
 
 def _consumed(state: TrainState) -> bool:

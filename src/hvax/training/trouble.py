@@ -10,13 +10,31 @@ import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from hvax.hamiltonian.gradient import Reverse
-from hvax.models.hvae import HVAE
+from hvax.models.hvae import HVAE, plain_vae
 from hvax.objective import forward
+from hvax.training.flow_start import can_shrink
+from hvax.training.prepare import is_prepared
 
-ADVICE = (
-    "Try a smaller step size of the leapfrog (--step-size, --max-step) or fewer steps, a smaller "
-    "learning rate (--learning-rate), data without outliers (--standardize), or --x64."
-)
+
+def advice(model: PyTree) -> str:
+    """What may help where update after update is not finite, of what this model has."""
+    flow = "fewer steps of the flow (num_steps), " if isinstance(model, HVAE) else ""
+    units = "" if is_prepared(plain_vae(model)) else "data in other units (hvax.prepare), "
+    return (
+        f"Try {flow}{units}a smaller learning rate, or float64 (jax_enable_x64); in the program "
+        f"{'--num-steps, ' if flow else ''}--learning-rate, --x64."
+    )
+
+
+def divergence_advice(model: PyTree) -> str:
+    """What was done about trajectories that diverged, or what may be."""
+    if can_shrink(model):
+        sizes = np.ravel(model.flow.step_sizes)
+        return (
+            f"Its step size was shrunk to {np.max(sizes):.3g}. Where this goes on, take fewer "
+            "steps (num_steps, --num-steps) or a lower bound of the step size (--max-step)."
+        )
+    return "Take a smaller step size (step_size, --step-size) or a learned one."
 
 
 def describe(

@@ -1,0 +1,31 @@
+"""Log-likelihoods of models that anybody can fit in a second: what a model is to be better than."""
+
+import math
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+LARGEST = 1000  # features of a full covariance matrix, at most
+
+
+def gaussian_log_prob(
+    train: NDArray[Any], x: NDArray[Any], *, floor: NDArray[Any]
+) -> NDArray[np.float64]:
+    """log p(x) of each row under one Gaussian with the training rows' mean and full covariance.
+
+    `floor` is the least standard deviation of each feature, in units of its own: its square is
+    added to the diagonal, as it is to the variance of a standardized likelihood, so that collinear
+    columns give no infinite density. Rows are (n, ...), of real numbers; nats of the raw data.
+    """
+    rows = np.asarray(train, np.float64).reshape(len(train), -1)
+    mean, sd = rows.mean(0), rows.std(0)
+    sd = np.where(sd > 0, sd, 1.0)
+    standard = (rows - mean) / sd
+    covariance = standard.T @ standard / len(rows)
+    covariance[np.diag_indices_from(covariance)] += (np.ravel(floor) / sd) ** 2
+    factor = np.linalg.cholesky(covariance)
+    deviations = (np.asarray(x, np.float64).reshape(len(x), -1) - mean) / sd
+    solved = np.linalg.solve(factor, deviations.T)
+    log_det = np.log(np.diag(factor)).sum() + np.log(sd).sum()
+    return -0.5 * (solved**2).sum(0) - log_det - 0.5 * len(sd) * math.log(2 * math.pi)

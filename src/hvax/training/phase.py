@@ -1,0 +1,217 @@
+"""One training of one model on arrays, from its start or its last checkpoint to its end."""
+
+import contextlib
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jaxtyping import Array, PyTree
+from tqdm import tqdm
+
+from hvax.caution import KinkedDecoder, caution
+from hvax.data.examples import Examples
+from hvax.files import held
+from hvax.hamiltonian.gradient import Finite
+from hvax.models.hvae import HVAE
+from hvax.models.smoothed import kinks_of
+from hvax.training.chunk import Chunk, CompiledSteps, LossKwargs, Transform
+from hvax.training.feed import feed
+from hvax.training.flow_start import can_shrink, with_calm_steps
+from hvax.training.folder import RunFolder
+from hvax.training.interrupt import on_interrupt
+from hvax.training.loop import Loop, Plan, Position, copied
+from hvax.training.state import LossFunction, TrainState, default_loss, train_state
+from hvax.training.validation import Validation
+
+
+class Fit(NamedTuple):
+    """What a training run leaves."""
+
+    model: PyTree  # the best by validation ELBO; without validation data the last
+    state: TrainState  # the last
+    history: list[dict[str, float | int]]  # one entry per epoch
+    best_epoch: int
+    ended: str  # finished, early stop, interrupted (Ctrl-C), terminated (SIGTERM), callback, or
+    # flow failed, or flow of no use: the flow is then switched off, and the model the plain VAE's
+    skipped: int  # updates left out because the loss or a gradient was not finite
+    seconds_compiling: float
+    seconds_training: float
+    best_bound: float = -np.inf  # on validation data
+    notes: tuple[str, ...] = ()  # what `fit` has decided by itself
+
+
+def train_phase(
+    model: PyTree,
+    parts: tuple[Examples, ...],
+    held_out: tuple[Examples, ...] | None,
+    plan: Plan,
+    *,
+    optimizer: optax.GradientTransformation,
+    num_samples: int,
+    loss_function: LossFunction | None,
+    loss_kwargs: LossKwargs | None,
+    transform: Transform | None,
+    progress: bool,
+    run_dir: str | Path | None,
+    resume: bool,
+    calm: bool = False,
+    score_start: bool = False,
+) -> Fit:
+    """Trains one model; `fit` explains the arguments.
+
+    With `calm` step sizes are first shrunk to what is stable, see `flow_start`; with `score_start`
+    the model as it is handed in competes with those of all epochs.
+    """
+    key = jax.random.key(plan.seed)
+    scales = tuple(part.scale for part in parts)
+    batch_size = plan.batch_size
+    begun = resume and run_dir is not None and bool(RunFolder(Path(run_dir)).checkpoints)
+    if calm and not begun and can_shrink(model):
+        first = tuple(jnp.asarray(part[slice(0, batch_size)]) for part in parts)
+        if transform is not None:
+            batch = first if len(first) == 2 else first[0]
+            batch = transform(batch, key=jax.random.fold_in(key, 2))
+            first = batch if isinstance(batch, tuple) else (batch,)
+        x_out = first[1] if len(first) == 2 else None
+        model, _ = with_calm_steps(model, first[0], x_out, key=jax.random.fold_in(key, 3))
+    # The loop consumes the state it is given, so no array in it may be the caller's, nor another's:
+    # an optimiser may begin with the weights themselves.
+    state = copied(
+        train_state(
+            model,
+            optimizer,
+            key=jax.random.fold_in(key, 0),
+        )
+    )
+    loss_function = loss_function or default_loss(model, num_samples)
+    steps = CompiledSteps(loss_function, loss_kwargs or {}, transform, scales)
+    _warn_of_kinks(state, parts, steps)
+    validate = None
+    if held_out is not None:
+        held_out_key = jax.random.fold_in(key, 1)
+        validate = Validation(
+            held_out,
+            batch_size=max(batch_size, 256),
+            num_samples=num_samples,
+            key=held_out_key,
+        )
+    position, best = Position(), copied(model)
+    with on_interrupt() as interrupt, _run_folder(run_dir) as folder:
+        identity = {} if folder is None else _identity(parts, plan, num_samples)
+        if folder is not None:
+            found = folder.checkpoints.read({"state": state, "best": best}) if resume else None
+            if found is not None:
+                _check_identity(found.record["identity"], identity)
+                state, best = found.trees["state"], found.trees["best"]
+                position = Position(**found.record["position"])
+            elif folder.checkpoints and not resume:
+                raise ValueError(
+                    f"{folder.path} holds a run already. resume=True goes on with it; else use "
+                    "another folder."
+                )
+            folder.go_back_to(int(state.step), position.history)
+        total = plan.epochs * (len(parts[0]) // batch_size)
+        with tqdm(
+            total=total,
+            initial=int(state.step),
+            disable=not progress,
+            unit="step",
+            desc="training",
+            leave=False,
+        ) as bar:
+            loop = Loop(
+                state,
+                best,
+                position,
+                plan=plan,
+                steps=steps,
+                examples=len(parts[0]),
+                source=feed(parts, batch_size),
+                validate=validate,
+                folder=folder,
+                identity=identity,
+                interrupt=interrupt,
+                bar=bar,
+                score_start=score_start,
+            )
+            if position.ended == "callback":
+                loop.save()
+            else:
+                loop.run()
+    return Fit(
+        model=loop.model,
+        state=loop.state,
+        history=position.history,
+        best_epoch=position.best_epoch,
+        ended=position.ended,
+        skipped=position.skipped_in_all,
+        seconds_compiling=position.compiling,
+        seconds_training=position.seconds - position.compiling,
+        best_bound=position.best_elbo,
+    )
+
+
+def _warn_of_kinks(state: TrainState, parts: tuple[Examples, ...], steps: CompiledSteps) -> None:
+    model = state.model
+    if not isinstance(model, HVAE) or model.potential is not None or model.flow.num_steps == 0:
+        return
+    if isinstance(model.flow.gradient, Finite):  # differences of U, which has no jumps, have none
+        return
+    rows = tuple(jnp.asarray(part.rows(slice(0, 1))) for part in parts)
+    first = Chunk(rows, jnp.zeros((1, 1), jnp.int32), start=state.step, stop=state.step)
+
+    def one() -> tuple[Array, Array]:
+        x, x_out = steps.batch(first, state.step, key=state.key, step=state.step)
+        target = (x if x_out is None else x_out)[0]
+        return target, model.vae(x[0], target, key=state.key, latent=True).z
+
+    target, z = jax.eval_shape(one)  # shapes alone: a transform does not run before its time
+    if kinks := kinks_of(lambda x, z: model.vae.potential(x)(z), target, z):
+        caution(
+            KinkedDecoder,
+            f"the decoder has {', '.join(sorted(kinks))}, so the force on the flow jumps, and the "
+            "gradient of training is biased: take softplus, silu or gelu; or with relu "
+            "HVAE(vae, flow, potential=hvax.Smoothed()).",
+        )
+
+
+@contextlib.contextmanager
+def _run_folder(path: str | Path | None) -> Iterator[RunFolder | None]:
+    """The run's folder, made where missing and held against other processes."""
+    if path is None:
+        yield None
+        return
+    folder = RunFolder(Path(path))
+    folder.checkpoints.folder.mkdir(parents=True, exist_ok=True)
+    with held(folder.checkpoints.folder):
+        yield folder
+
+
+def _identity(parts: tuple[Examples, ...], plan: Plan, num_samples: int) -> dict[str, Any]:
+    """What a resumed run must have in common with the one that it continues."""
+    digest = hashlib.sha256()
+    for part in parts:
+        some = np.unique(np.linspace(0, len(part) - 1, 1000).astype(int))
+        digest.update(np.ascontiguousarray(part.rows(some)).tobytes())
+    return {
+        "seed": plan.seed,
+        "batch_size": plan.batch_size,
+        "num_samples": num_samples,
+        "examples": [len(parts[0]), *(list(part.x_shape) for part in parts)],
+        "scale": [part.scale for part in parts],
+        "digest of the data": digest.hexdigest()[:16],
+    }
+
+
+def _check_identity(there: dict[str, Any], here: dict[str, Any]) -> None:
+    there = {"num_samples": 1} | there  # which the first runs do not name
+    for name, value in here.items():
+        if there.get(name) != value:
+            raise ValueError(
+                f"the run to go on with has another {name}: {there.get(name)} there, {value} here."
+            )

@@ -1,0 +1,202 @@
+"""A model of networks that know nothing of their data yet -> one that starts at the data's units.
+
+Encoders see standardized numbers (log1p of counts), and a decoder whose network gives zeros is the
+model of independent features: before training the bound is about theirs.
+"""
+
+from typing import Any, TypeVar
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, PRNGKeyArray, PyTree
+from numpy.typing import NDArray
+
+from hvax.data.examples import Examples, as_pair
+from hvax.models.decoder import Decoder
+from hvax.models.gaussian import DiagonalGaussian
+from hvax.models.hvae import HVAE, plain_vae
+from hvax.models.likelihood import (
+    AbstractLikelihood,
+    FixedGaussian,
+    LearnedGaussian,
+    NegativeBinomial,
+    Poisson,
+)
+from hvax.models.standardize import (
+    ScaledOutput,
+    StandardizedInput,
+    StandardizedLikelihood,
+)
+from hvax.models.transform import Transform
+from hvax.models.vae import VAE
+from hvax.objective import finite_or_zero_weight
+from hvax.parameter import Fixed
+from hvax.training.marginals import (
+    Marginals,
+    TransformChoice,
+    marginals,
+    real_units,
+    smallest,
+    some_rows,
+)
+
+Model = TypeVar("Model", VAE, HVAE)
+
+_FAR = 3.0  # standard deviations that a mean may be from 0
+_FAR_SCALE = 1.5  # log units that a standard deviation, or a count's mean, may be from 1
+_MARGIN = 1.0  # nats a feature that a model may be below independent features
+_TRIED = 256  # examples that a model is tried on
+
+
+def prepare(model: Model, data: Any, *, transform: TransformChoice = "auto") -> Model:
+    """The model with its networks in the units of training data.
+
+    Real features are standardized inside (the density stays that of the raw data), heavy tails by a
+    log or asinh of the feature where its marginal likelihood asks for it; encoders of counts see
+    log1p; each decoder starts at the data's marginals: means, log rates, logits, dispersions. `fit`
+    does this by itself for an untrained model whose units are far from the data's.
+
+    **Arguments:**
+
+    - `model`: a `VAE` or `HVAE` that is not trained yet.
+    - `data`: as in `fit`: an array with the batch axis first, a pair (x_in, x_out), or `Examples`.
+    - `transform`: "auto", or "none", "log" or "asinh" for every feature; for a `LearnedGaussian`.
+
+    A likelihood of the user's own is left as it is, and so is a model that is prepared already.
+    Raises `ValueError` for data outside the likelihood's support.
+    """
+    vae = plain_vae(model)
+    parts = as_pair(data, "data", check=vae.decoder.likelihood.check)
+    if is_prepared(vae):
+        return model
+    found = marginals(vae.decoder.likelihood, some_rows(parts[-1]), transform=transform)
+    if found is None:
+        return model
+    inputs = None if len(parts) == 1 else some_rows(parts[0])
+    return _with_vae(model, prepared_vae(vae, found, some_rows(parts[-1]), inputs))
+
+
+def prepared_vae(
+    vae: VAE, found: Marginals, x: NDArray[Any], x_in: NDArray[Any] | None = None
+) -> VAE:
+    """A VAE in the units that `found` says; `x` are its rows, `x_in` those of its encoder where
+    they are others."""
+    encoder = _prepared_encoder(vae, found, x, x_in)
+    if isinstance(vae.decoder.likelihood, LearnedGaussian):
+        assert isinstance(found.likelihood, StandardizedLikelihood)
+        return VAE(encoder, Decoder(vae.decoder.network, found.likelihood), vae.prior)
+    offset, gain = (
+        tuple(Fixed(leaf) for leaf in jax.tree.leaves(tree)) for tree in (found.output, found.gain)
+    )
+    decoder = Decoder(ScaledOutput(vae.decoder.network, offset, gain), vae.decoder.likelihood)
+    return VAE(encoder, decoder, vae.prior)
+
+
+def is_prepared(vae: VAE) -> bool:
+    return isinstance(vae.decoder.likelihood, StandardizedLikelihood) or isinstance(
+        vae.decoder.network, ScaledOutput
+    )
+
+
+def prepared_if_far(
+    model: PyTree,
+    parts: tuple[Examples, ...],
+    held_out: tuple[Examples, ...] | None = None,
+    *,
+    key: PRNGKeyArray,
+) -> tuple[PyTree, Marginals | None]:
+    """The model, prepared where its units are far from the data's and it has learned nothing.
+
+    A model is known to be untrained by its bound on some examples: more than a nat a feature below
+    that of independent features. So training can go on with a model, prepared or not.
+    """
+    vae = plain_vae(model)
+    if is_prepared(vae) or not isinstance(
+        vae.decoder.likelihood, LearnedGaussian | FixedGaussian | Poisson | NegativeBinomial
+    ):
+        return model, None
+    x = some_rows(parts[-1])
+    if not _is_far(vae.decoder.likelihood, x):
+        return model, None
+    least = smallest(parts[-1], *(held_out or ())[-1:])
+    found = marginals(vae.decoder.likelihood, x, least=least)
+    assert found is not None
+    tried = tuple(some_rows(part, _TRIED) for part in parts)
+    bound = _bound(vae, tuple(jnp.asarray(rows) for rows in tried), key)
+    reference = float(np.mean(found.log_prob(tried[-1])))
+    if bound >= reference - _MARGIN * x[0].size:
+        return model, None
+    inputs = None if len(parts) == 1 else some_rows(parts[0])
+    return _with_vae(model, prepared_vae(vae, found, x, inputs)), found
+
+
+def is_better_than_independent(vae: VAE, parts: tuple[Examples, ...]) -> bool:
+    """Whether a VAE has been trained on such data: its bound on some of them is above the
+    log-likelihood of independent features. False for a likelihood of the user's own."""
+    likelihood, x = vae.decoder.likelihood, some_rows(parts[-1])
+    found = as_prepared(likelihood, x)
+    if found is None:
+        return False
+    tried = tuple(some_rows(part, _TRIED) for part in parts)
+    bound = _bound(vae, tuple(jnp.asarray(rows) for rows in tried), jax.random.key(0))
+    return bound > float(np.mean(found.log_prob(tried[-1])))
+
+
+def as_prepared(likelihood: AbstractLikelihood, x: NDArray[Any]) -> Marginals | None:
+    """`marginals`, of a standardized likelihood in its own units."""
+    if not isinstance(likelihood, StandardizedLikelihood):
+        return marginals(likelihood, x)
+    if not isinstance(likelihood.inner, LearnedGaussian):
+        return None
+    zeros = jnp.zeros(likelihood.shift.value.shape)
+    return Marginals(likelihood, DiagonalGaussian(zeros, zeros), DiagonalGaussian(zeros, zeros))
+
+
+def _prepared_encoder(
+    vae: VAE, found: Marginals, x: NDArray[Any], x_in: NDArray[Any] | None
+) -> Any:
+    if found.units is not None and x_in is None:
+        units = found.units
+        return StandardizedInput(
+            vae.encoder, Fixed(units.shift), Fixed(units.scale), units.transform
+        )
+    inputs = np.asarray(x if x_in is None else x_in)
+    if isinstance(vae.decoder.likelihood, Poisson | NegativeBinomial):
+        counts = np.asarray(inputs, np.float64)
+        if counts.min() < 0:
+            return vae.encoder
+        units = real_units(np.log1p(counts), "none")
+        ones = np.ones(counts.shape[1:])
+        seen = Transform("log1p", 0 * ones, ones)
+        return StandardizedInput(vae.encoder, Fixed(units.shift), Fixed(units.scale), seen)
+    if found.units is not None:
+        units = real_units(inputs, "none")
+        return StandardizedInput(vae.encoder, Fixed(units.shift), Fixed(units.scale))
+    return vae.encoder
+
+
+def _is_far(likelihood: AbstractLikelihood, x: NDArray[Any]) -> bool:
+    """Whether networks that give numbers about 0 of size 1 are far from the data."""
+    x = np.asarray(x, np.float64)
+    if isinstance(likelihood, Poisson | NegativeBinomial):
+        return bool(np.any(np.abs(np.log(x.mean(0) + 0.1)) > _FAR_SCALE))
+    sd = x.std(0)
+    far = np.abs(x.mean(0)) > _FAR * np.maximum(sd, 1.0)
+    with np.errstate(divide="ignore"):
+        return bool(np.any(far | (np.abs(np.log(sd)) > _FAR_SCALE)))
+
+
+@eqx.filter_jit
+def _log_weights(vae: VAE, batch: tuple[Array, ...], key: PRNGKeyArray) -> Array:
+    keys = jax.random.split(key, len(batch[0]))
+    return jax.vmap(lambda rows, key: vae.log_weight(*rows, key=key))(batch, keys)
+
+
+def _bound(vae: VAE, batch: tuple[Array, ...], key: PRNGKeyArray) -> float:
+    return float(jnp.mean(finite_or_zero_weight(_log_weights(vae, batch, key))))
+
+
+def _with_vae(model: Model, vae: VAE) -> Model:
+    return eqx.tree_at(lambda m: m.vae, model, vae) if isinstance(model, HVAE) else vae
