@@ -1,6 +1,6 @@
 """`hvax report`: a run's page, from what its directory holds."""
 
-import dataclasses
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from hvax.commands.directory import (
     BASELINE,
+    CONFIG,
     EVALUATION,
     REPORT,
     RESULTS,
@@ -21,19 +22,22 @@ from hvax.commands.directory import (
 from hvax.commands.select import new_file, run_data
 from hvax.config import WriteReport
 from hvax.data.examples import Examples
-from hvax.evaluation.evaluate import Evaluation
-from hvax.report.report import Report, write_report
+from hvax.report.report import REQUIRED, Report, write_report
+from hvax.training.folder import MODEL
 
-# Runs from before the bridges do not name the last two.
-_NUMBERS = {field.name for field in dataclasses.fields(Evaluation)} - {
-    "per_point", "seconds_per_gradient", "bridge", "eta",
-}  # fmt: skip
+# Rows of results.json that are no models with a latent, and what the page calls them.
+_REFERENCES = {
+    "independent": "independent features",
+    "gaussian": "full-covariance Gaussian",
+    "mixture": "mixture of Gaussians",
+}
+_NO_MODEL = {"vae", "hvae", "difference", "failed"}
 
 
 def report_run(config: WriteReport) -> int:
     """The program's `report`; its exit code."""
-    run = open_run(config.run)
-    path = config.out or run.path / REPORT
+    run = _opened(config.run)
+    path = config.out or config.run / REPORT
     new_file(path, (".html",), overwrite=config.overwrite)
     test, labels = run_data(run, None, config.data_dir)
     report_on(run, test, labels, path)
@@ -48,7 +52,7 @@ def report_on(run: Run, test: Examples, labels: NDArray[Any] | None, path: Path)
     Raises `ValueError` where there are neither, or some are missing.
     """
     baseline = run.path / BASELINE
-    trained = _results(run)
+    trained, record = _results(run), _prepared(run)
     own = trained.get(run.config.model.model, {})
     beside = trained.get("vae") if run.config.model.model == "hvae" else None
     again, beside_again = (_evaluation(folder) for folder in (run.path, baseline))
@@ -59,6 +63,7 @@ def report_on(run: Run, test: Examples, labels: NDArray[Any] | None, path: Path)
             model=run.model,
             test=test,
             labels=labels,
+            feature_names=_feature_names(record, test),
             evaluation=_whole({**own, **(again or {})}, run.path),
             history=read_history(run.path),
             baseline=None
@@ -66,27 +71,82 @@ def report_on(run: Run, test: Examples, labels: NDArray[Any] | None, path: Path)
             else _whole({**beside, **(beside_again or {})}, baseline),
             baseline_history=[] if beside is None else read_history(baseline),
             difference=trained.get("difference") if beside is not None and as_trained else None,
+            references=_references(trained),
+            failed=_failure(trained),
             options=run.options,
+            data=record,
         ),
         path,
         key=jax.random.key(0),
     )
 
 
+def _opened(path: Path) -> Run:
+    """The run in a directory; where its flow failed for good, the plain VAE beside it."""
+    has_model, baseline = (path / MODEL).is_dir(), path / BASELINE
+    results = path / RESULTS
+    if not has_model and results.is_file() and "failed" in read_json(results):
+        return open_run(baseline if baseline.is_dir() else path)
+    return open_run(path)
+
+
 def _results(run: Run) -> dict[str, Mapping[str, Any]]:
     """results.json: a row for each model, and their difference; empty before the end of a run."""
-    path = run.path / RESULTS
-    if not path.is_file() and run.path.absolute().name == BASELINE:
-        path = run.path.absolute().parent / RESULTS
+    path = _beside(run, RESULTS)
     rows = read_json(path) if path.is_file() else {}
     for name, row in rows.items():
-        if not isinstance(row, dict):
+        if not isinstance(row, dict) and name != "failed":
             raise ValueError(f"{path} is damaged: the row {name!r} holds no numbers but {row!r}.")
     return rows
 
 
+def _prepared(run: Run) -> Mapping[str, Any]:
+    """What config.json says of the data: their shape, units, names, and what was left out."""
+    path = _beside(run, CONFIG)
+    data = read_json(path).get("data", {}) if path.is_file() else {}
+    return data if isinstance(data, dict) else {}
+
+
+def _beside(run: Run, name: str) -> Path:
+    """A file of the run, which a baseline has in the folder above its own."""
+    path = run.path / name
+    if not path.is_file() and run.path.absolute().name == BASELINE:
+        return run.path.absolute().parent / name
+    return path
+
+
+def _feature_names(record: Mapping[str, Any], test: Examples) -> list[str] | None:
+    names = record.get("feature_names")
+    if not isinstance(names, list) or len(names) != math.prod(test.x_shape):
+        return None
+    return [str(name) for name in names]
+
+
+def _references(rows: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
+    """The NLL of each reference model that has a finite one."""
+    found = {}
+    for name, row in rows.items():
+        nll = row.get("nll") if name not in _NO_MODEL and isinstance(row, dict) else None
+        if isinstance(nll, int | float) and math.isfinite(nll):
+            found[_REFERENCES.get(name, name)] = float(nll)
+    return found
+
+
+def _failure(rows: Mapping[str, Any]) -> str | None:
+    """What went wrong with the flow, in words."""
+    failed, ended = rows.get("failed"), rows.get("hvae", {}).get("ended")
+    if isinstance(failed, Mapping):
+        why = failed.get("why", "")
+        return f"The flow failed, and the plain VAE is shown alone. {why}".strip()
+    if isinstance(failed, str):
+        return failed
+    if ended in ("flow failed", "flow of no use"):
+        return "The flow was switched off in training: the model is scored without it."
+    return None
+
+
 def _whole(numbers: Mapping[str, Any], folder: Path) -> Mapping[str, Any]:
-    missing = sorted(_NUMBERS - numbers.keys())
+    missing = sorted(REQUIRED - numbers.keys())
     if missing:
         raise ValueError(
             f"the numbers of {folder} are not complete ({missing[0]} is missing): "

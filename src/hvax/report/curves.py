@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from hvax.report.figure import Picture, apart, new_figure, styled
 from hvax.report.numbers import number
 
-_EARLY = 0.15  # of a run: the axis makes room for the ELBOs after it
+_EARLY, _FAR = 0.15, 15.0  # see `late`
 
 
 class Run(NamedTuple):
@@ -32,15 +32,15 @@ class Curve(NamedTuple):
 def learning_curves(runs: Sequence[Run]) -> Picture | None:
     """ELBO on training and validation data by epoch; -NLL on test data as a line."""
     figure, axes = new_figure(4.3, 3.1)
-    late, ends, said = [], [], []
+    shown, ends, said = [], [], []
     for run in runs:
         train, held_out = (curve(run.history, name) for name in ("elbo", "validation_elbo"))
         if train is not None:
             axes.plot(*train, color=run.colour, alpha=0.75, linewidth=1.2, linestyle=(0, (1, 1.2)))
-            late.append(_late(train))
+            shown.append(late(train))
         if held_out is not None:
             axes.plot(*held_out, color=run.colour)
-            late.append(_late(held_out))
+            shown.append(late(held_out))
             said.append(_said(run.name, held_out))
             best = int(np.nanargmax(held_out.elbo))
             axes.plot(held_out.epoch[best], held_out.elbo[best], "o", color=run.colour, ms=4.5)
@@ -49,10 +49,10 @@ def learning_curves(runs: Sequence[Run]) -> Picture | None:
             axes.axhline(-nll, color=run.colour, linewidth=0.9, linestyle=(0, (6, 3)))
             ends.append((-nll, f"−NLL {run.name}", run.colour))
             said.append(f"minus the test NLL of {run.name} is {number(-nll)}")
-    if not late:
+    if not shown:
         return None
-    values = np.concatenate([*late, [value for value, _, _ in ends]])
-    _fit(axes, values)
+    values = _together(shown)
+    _fit(axes, np.append(values, _near(values, [value for value, _, _ in ends])))
     labels_at_right(axes, ends)
     axes.set(xlabel="epoch", ylabel="ELBO (nats)")
     axes.grid(axis="y")
@@ -60,8 +60,8 @@ def learning_curves(runs: Sequence[Run]) -> Picture | None:
         figure,
         "Learning curves. " + "; ".join(said) + ".",
         "ELBO by epoch: solid on validation data, with a dot at the best epoch, dotted on training "
-        "data. Dashed: minus the final NLL, on test data. The axis leaves out the first epochs "
-        "where they lie far below.",
+        "data. Dashed: minus the final NLL, on test data. The axis leaves out what lies far below, "
+        "such as the first epochs.",
     )
 
 
@@ -92,7 +92,7 @@ def bounds(runs: Sequence[Run]) -> Picture | None:
     axes.set_xticks(sizes, [str(size) if size in named else "" for size in sizes])
     axes.minorticks_off()
     axes.grid(axis="y")
-    _fit(axes, np.array(values))
+    _fit(axes, _bounded(np.array(values)))
     labels_at_right(axes, ends)
     return Picture(
         figure,
@@ -114,8 +114,17 @@ def curve(history: Sequence[Mapping[str, Any]], name: str) -> Curve | None:
 
 
 def labels_at_right(axes: Axes, ends: Sequence[tuple[float, str, str]]) -> None:
-    """Texts in their colours beside the right end of the axes, each near its value."""
+    """Texts in their colors beside the right end of the axes, each near its value, with an arrow
+    where that is beyond the axes."""
     low, high = axes.get_ylim()
+    ends = [
+        (
+            min(max(value, low), high),
+            f"{text} {'↑' if value > high else '↓'}" if not low <= value <= high else text,
+            color,
+        )
+        for value, text, color in ends
+    ]
     places = apart([value for value, _, _ in ends], 0.075 * (high - low))
     for place, (_, text, colour) in zip(places, ends, strict=True):
         axes.annotate(
@@ -130,16 +139,45 @@ def labels_at_right(axes: Axes, ends: Sequence[tuple[float, str, str]]) -> None:
         )
 
 
-def _late(curve: Curve) -> NDArray[np.float64]:
+def late(curve: Curve) -> NDArray[np.float64]:
+    """The values that an axis has room for: those after the first 15% of the epochs, unless they
+    lie 15 times as far below the best as nearly all of the last half does."""
     start = curve.epoch[0] + _EARLY * (curve.epoch[-1] - curve.epoch[0])
-    late = curve.elbo[(curve.epoch >= start) & ~np.isnan(curve.elbo)]
-    return late if len(late) else curve.elbo[~np.isnan(curve.elbo)]
+    middle = 0.5 * (curve.epoch[0] + curve.epoch[-1])
+    known = ~np.isnan(curve.elbo)
+    after, last = (curve.elbo[known & (curve.epoch >= since)] for since in (start, middle))
+    after, last = (part if len(part) else curve.elbo[known] for part in (after, last))
+    best = float(curve.elbo[known].max())
+    reach = max(best - float(np.percentile(last, 10)), 1e-3 * abs(best))
+    return np.append(after[after >= best - _FAR * reach], best)
 
 
 def _fit(axes: Axes, values: NDArray[np.float64]) -> None:
     low, high = float(values.min()), float(values.max())
     margin = 0.07 * max(high - low, 1e-3 * abs(high), 1e-6)
     axes.set_ylim(low - margin, high + margin)
+
+
+def _bounded(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The bounds, less those that would press all others into a line."""
+    best, typical = float(values.max()), float(np.median(values))
+    return values[values >= best - 50 * max(best - typical, 1e-2 * abs(best), 1.0)]
+
+
+def _together(curves: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:
+    """All values, less those of curves that end far below the others."""
+    best = max(float(values.max()) for values in curves)
+    top = max(curves, key=lambda values: float(values.max()))
+    reach = _FAR * max(best - float(top.min()), 1e-2 * abs(best))
+    values = np.concatenate(curves)
+    return values[values >= best - reach]
+
+
+def _near(values: NDArray[np.float64], others: Sequence[float]) -> list[float]:
+    """Those of the others that lie within three times the reach of the values."""
+    low, high = float(values.min()), float(values.max())
+    reach = 3 * max(high - low, 1e-2 * abs(high), 1e-6)
+    return [other for other in others if low - reach <= other <= high + reach]
 
 
 def _said(name: str, curve: Curve) -> str:

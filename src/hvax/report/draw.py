@@ -102,14 +102,6 @@ def principal_axes(
     return axes, (float(first), float(second))
 
 
-def chosen_features(x: NDArray[Any], most: int) -> NDArray[np.int64]:
-    """The features (columns) of largest variance, in the order of the data."""
-    flat = x.reshape(len(x), -1)
-    if flat.shape[1] <= most:
-        return np.arange(flat.shape[1])
-    return np.sort(np.argsort(-flat.var(axis=0, dtype=np.float64), kind="stable")[:most])
-
-
 def one_of_each(labels: NDArray[Any] | None, count: int, most: int) -> NDArray[np.int64]:
     """Indices of a few points: of different labels where there are labels, else evenly spaced."""
     if labels is None:

@@ -1,6 +1,6 @@
-"""Pictures of data that are no images, feature by feature."""
+"""Pictures of tables: each feature's reconstruction against its input, and its histogram."""
 
-import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -9,129 +9,155 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from hvax.report.features import Shown
 from hvax.report.figure import BLUE, GREY, Picture, dots, styled
 from hvax.report.flow_pictures import quantile_bars
+from hvax.report.numbers import number
+from hvax.report.scale import Scale, limits, scale_for, set_ticks
 
 _COLUMNS = 3
 _BINS = 24
-_LOGARITHM = "log(1 + {})"
+_FEW = 6  # values of a feature that gets a bar for each
+_RUG = 30  # fewer points than these are drawn one by one beside a histogram
+_LEAST = float(np.finfo(np.float64).tiny)
 
 
 @styled()
 def reconstructed_features(
-    x: Num[np.ndarray, "n D"],
-    mean: Float[np.ndarray, "n D"],
-    features: NDArray[np.int64],
-    *,
-    logarithm: bool = False,
+    x: Num[np.ndarray, "n D"], mean: Float[np.ndarray, "n D"], shown: Shown, names: Sequence[str]
 ) -> Picture:
-    """Each feature's reconstruction against its input; of log(1 + x) for long-tailed counts."""
-    x, mean = (np.log1p(x), np.log1p(mean)) if logarithm else (x, mean)
-    scale = _LOGARITHM if logarithm else "{}"
-    figure, panels = _panels(len(features))
-    said, binary = [], ""
-    for feature, axes in zip(features, panels, strict=True):
-        there, back = x[:, feature], mean[:, feature]
-        values = np.unique(there)
-        correlation = _correlation(there, back)
-        if len(values) == 2:
-            groups = [np.percentile(back[there == v], (5, 25, 50, 75, 95)) for v in values]
-            quantile_bars(axes, np.array([0, 1]), np.array(groups))
-            axes.set_xticks([0, 1], [f"{value:g}" for value in values])
-            axes.set_xlim(-0.6, 1.6)
-            binary = (
-                " For a feature of two values a dot is the median, a thick bar half and a thin one "
-                "nine tenths of the points."
-            )
-        else:
-            dots(axes, np.stack([there, back], axis=1), BLUE, size=2.2, alpha=0.5)
-            low, high = min(there.min(), back.min()), max(there.max(), back.max())
-            pad = 0.06 * max(high - low, 1e-6)
-            ends = (low - pad, high + pad)
-            axes.plot(ends, ends, color=GREY, linewidth=0.9)
-            axes.set(xlim=ends, ylim=ends)
-            axes.locator_params(nbins=4)
-        axes.set_title(f"{feature + 1}: r = {_written(correlation)}")
-        said.append(f"{feature + 1}: {_written(correlation)}")
-    figure.supxlabel(f"input {scale.format('x')}", fontsize=9.5)
-    figure.supylabel(f"reconstruction {scale.format('E[x | z]')}", fontsize=9.5)
+    """Each feature's reconstruction against its input; `names` are of those shown."""
+    figure, panels = _panels(len(names))
+    said, bars = [], False
+    for feature, name, r, axes in zip(shown.features, names, shown.score, panels, strict=True):
+        bars = _reconstructed(axes, x[:, feature], mean[:, feature]) or bars
+        axes.set_title(f"{name}\nr = {_written(r)}")
+        said.append(f"{name} {_written(r)}")
+    figure.supxlabel("input x", fontsize=9.5)
+    figure.supylabel("reconstruction E[x | z]", fontsize=9.5)
+    total = x.shape[1]
+    explained = (
+        " Of a feature of few values a dot is the median, a thick bar half and a thin one nine "
+        "tenths of the points."
+    )
     return Picture(
         figure,
-        f"Reconstruction against input for {len(features)} of {x.shape[1]} features, {len(x)} test "
-        f"points. Correlation by feature: {'; '.join(said)}.",
-        f"{_which(len(features), x.shape[1])}: reconstruction against input, {len(x)} test points, "
-        "with their correlation r. On the line they agree." + binary,
+        f"Reconstruction against input for {len(names)} of {total} features, {len(x)} test points. "
+        f"Correlation by feature: {'; '.join(said)}.",
+        f"{_which(len(names), total, 'from the best reconstructed to the worst')}: reconstruction "
+        f"against input, {len(x)} test points, with their correlation r. On the line they agree."
+        + (explained if bars else ""),
     )
 
 
 @styled()
 def sampled_features(
-    x: Num[np.ndarray, "n D"],
-    samples: Num[np.ndarray, "m D"],
-    features: NDArray[np.int64],
-    *,
-    logarithm: bool = False,
+    x: Num[np.ndarray, "n D"], samples: Num[np.ndarray, "m D"], shown: Shown, names: Sequence[str]
 ) -> Picture:
-    """Each feature's histogram, in the data and in samples from the prior; of log(1 + x) for
-    long-tailed counts."""
-    x, samples = (np.log1p(x), np.log1p(samples)) if logarithm else (x, samples)
-    scale = _LOGARITHM if logarithm else "{}"
-    figure, panels = _panels(len(features))
-    for feature, axes in zip(features, panels, strict=True):
-        there, drawn = x[:, feature], samples[:, feature]
-        drawn = drawn[np.isfinite(drawn)]
-        edges = _edges(there, drawn)
-        axes.hist(
-            there, edges.tolist(), density=True, histtype="stepfilled", color=GREY, alpha=0.35
-        )
-        axes.hist(drawn, edges.tolist(), density=True, histtype="step", color=BLUE, linewidth=1.3)
-        axes.set_yticks([])
-        axes.spines.left.set_visible(False)
-        axes.locator_params(axis="x", nbins=4)
-        axes.set_title(f"{feature + 1}")
-    figure.supxlabel(scale.format("x"), fontsize=9.5)
-    gap = np.abs(samples[:, features].mean(axis=0) - x[:, features].mean(axis=0))
-    gap = float((gap / np.maximum(x[:, features].std(axis=0), 1e-12)).max())
+    """Each feature's histogram, in the data and in samples from the prior."""
+    figure, panels = _panels(len(names))
+    for feature, name, axes in zip(shown.features, names, panels, strict=True):
+        _histograms(axes, x[:, feature], samples[:, feature])
+        axes.set_title(name)
+    figure.supxlabel("x", fontsize=9.5)
+    gap = np.abs(samples[:, shown.features].mean(axis=0) - x[:, shown.features].mean(axis=0))
+    gap = float((gap / np.maximum(x[:, shown.features].std(axis=0), _LEAST)).max())
+    marks = "ticks below: each" if len(x) < _RUG else "grey:"
     return Picture(
         figure,
-        f"Histograms of {len(features)} of {x.shape[1]} features, data and samples from the prior. "
-        f"Their means differ by at most {_written(gap)} standard deviations of the data.",
-        f"{_which(len(features), x.shape[1])}: {len(x)} test points (grey) and {len(samples)} "
-        "samples of x with z from the prior (blue line).",
+        f"Histograms of {len(names)} of {x.shape[1]} features, data and samples from the prior. "
+        f"Their means differ by at most {number(gap)} standard deviations of the data.",
+        f"{_which(len(names), x.shape[1], 'from the best matched to the worst')}. Blue line: "
+        f"{len(samples)} samples of x with z from the prior; {marks} "
+        f"{'of the' if len(x) < _RUG else 'the'} {len(x)} test points.",
     )
+
+
+def _reconstructed(axes: Axes, there: NDArray[Any], back: NDArray[Any]) -> bool:
+    """One panel; whether it has bars in place of dots."""
+    scale = scale_for(there, back)
+    a, b = scale(there), scale(back)
+    low, high = limits(a, b)
+    axes.plot((low, high), (low, high), color=GREY, linewidth=0.9)
+    values = np.unique(there)
+    bars = 1 < len(values) <= _FEW and len(there) >= 5 * len(values)
+    if bars:
+        groups = [np.nanpercentile(b[there == v], (5, 25, 50, 75, 95)) for v in values]
+        quantile_bars(axes, scale(values), np.array(groups))
+    else:
+        dots(axes, np.stack([a, b], axis=1)[np.isfinite(b)], BLUE, size=2.2, alpha=0.5)
+    axes.set(xlim=(low, high), ylim=(low, high))
+    ticks = scale.ticks(low, high)
+    set_ticks(axes.xaxis, ticks)
+    set_ticks(axes.yaxis, ticks)
+    _unit(axes, ticks.unit)
+    return bars
+
+
+def _histograms(axes: Axes, there: NDArray[Any], drawn: NDArray[Any]) -> None:
+    drawn = drawn[np.isfinite(drawn)]
+    scale = scale_for(there, drawn)
+    a, b = scale(there), scale(drawn)
+    edges = _edges(there, a, b[np.isfinite(b)], scale)
+    if len(there) >= _RUG:
+        axes.hist(a, edges.tolist(), density=True, histtype="stepfilled", color=GREY, alpha=0.35)
+    inside = b[(b >= edges[0]) & (b <= edges[-1])]
+    if len(inside):
+        axes.hist(b, edges.tolist(), density=True, histtype="step", color=BLUE, linewidth=1.3)
+    if len(there) < _RUG:
+        axes.plot(a, np.full(len(a), -0.07), "|", color=GREY, ms=7, mew=1.2,
+                  transform=axes.get_xaxis_transform(), clip_on=False)  # fmt: skip
+        axes.spines.bottom.set_visible(False)
+    axes.set_xlim(edges[0], edges[-1])
+    axes.set_yticks([])
+    axes.spines.left.set_visible(False)
+    ticks = scale.ticks(edges[0], edges[-1])
+    set_ticks(axes.xaxis, ticks)
+    if len(there) < _RUG:
+        axes.tick_params(axis="x", pad=9, length=0)
+    _unit(axes, ticks.unit)
+
+
+def _unit(axes: Axes, unit: str) -> None:
+    """What the tick labels leave out, below them."""
+    if unit:
+        axes.set_xlabel(unit, fontsize=7.5, color=GREY, labelpad=1)
 
 
 def _panels(count: int) -> tuple[Figure, list[Axes]]:
     columns = min(_COLUMNS, count)
     rows = -(-count // columns)
-    figure = Figure(figsize=(4.8, 0.5 + 1.45 * rows), layout="constrained")
+    figure = Figure(figsize=(4.8, 0.5 + 1.6 * rows), layout="constrained")
     panels = figure.subplots(rows, columns, squeeze=False).ravel()
     for unused in panels[count:]:
         unused.remove()
+    for axes in panels[:count]:
+        axes.title.set_fontsize(8.5)
+        axes.tick_params(labelsize=7.5)
     return figure, list(panels[:count])
 
 
-def _edges(x: NDArray[Any], samples: NDArray[Any]) -> NDArray[np.float64]:
-    """Bins over the data and most of the samples; one per value for a few whole numbers."""
-    low, high = float(x.min()), float(x.max())
+def _edges(
+    raw: NDArray[Any], x: NDArray[Any], samples: NDArray[Any], scale: Scale
+) -> NDArray[np.float64]:
+    """Bins over the data and most of the samples near them; one per value for a few whole
+    numbers."""
+    low, high = float(np.nanmin(x)), float(np.nanmax(x))
+    reach = high - low
     if len(samples):
-        low = min(low, float(np.percentile(samples, 0.5)))
-        high = max(high, float(np.percentile(samples, 99.5)))
-    if np.all(x == np.round(x)) and high - low < 2 * _BINS:
+        ends = np.percentile(samples, (0.5, 99.5))
+        low, high = max(min(low, ends[0]), low - reach), min(max(high, ends[1]), high + reach)
+    if scale.kind == "linear" and np.all(raw == np.round(raw)) and high - low < 2 * _BINS:
         return np.arange(np.floor(low), np.ceil(high) + 2) - 0.5
-    return np.linspace(low, high if high > low else low + 1, _BINS + 1)
-
-
-def _correlation(a: NDArray[Any], b: NDArray[Any]) -> float:
-    """NaN where one of them does not vary."""
-    if not np.all(np.isfinite(b)) or a.std() == 0 or b.std() == 0:
-        return math.nan
-    return float(np.corrcoef(a, b)[0, 1])
+    if not high > low:
+        pad = max(0.5 * abs(low), 0.5)
+        low, high = low - pad, high + pad
+    return np.linspace(low, high, _BINS + 1)
 
 
 def _written(value: float) -> str:
-    return "–" if math.isnan(value) else f"{value:.2f}".replace("-", "−")
+    return "–" if np.isnan(value) else f"{value:.2f}".replace("-", "−")
 
 
-def _which(shown: int, of: int) -> str:
-    return f"All {of} features" if shown == of else f"The {shown} features of largest variance"
+def _which(shown: int, of: int, order: str) -> str:
+    return f"All {of} features" if shown == of else f"{shown} of {of} features, {order}"

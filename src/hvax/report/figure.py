@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 INK, GREY, FAINT, PAPER = "#000001", "#000002", "#000003", "#000004"
 BLUE, ORANGE = "#000005", "#000006"  # the model and the baseline, wherever they meet
 KINDS = tuple(f"#0000{10 + i}" for i in range(10))  # labels; told apart by their markers too
+SHADES = tuple(f"#00002{i}" for i in range(8))  # numbers, from low to high
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", "*", ">")
 
 # Matthew Petroff's ten colours (2021), made for colour-vision deficiencies; some are moved in
@@ -32,9 +33,12 @@ _KINDS_LIGHT = ("3f90da", "f28e00", "bd1f01", "7f9190", "832db6",
                 "a96b59", "e76300", "a39649", "4a4f5c", "45b3b8")  # fmt: skip
 _KINDS_DARK = ("5ba8ee", "ffb53a", "ff6b52", "a9b8b7", "c07be8",
                "c9927f", "ff8a3c", "c9bd7e", "8d93a3", "92dadd")  # fmt: skip
-_NAMED = (INK, GREY, FAINT, PAPER, BLUE, ORANGE, *KINDS)
-_LIGHT = ("20242b", "6b7280", "d9dce1", "ffffff", "0068a8", "c75300", *_KINDS_LIGHT)
-_DARK = ("e4e6ea", "9aa2af", "3a404a", "171a1f", "5cb3ea", "f0924a", *_KINDS_DARK)
+# Viridis without the end that the background swallows.
+_SHADES_LIGHT = ("440154", "472d7b", "3b528b", "2c728e", "21918c", "28ae80", "5ec962", "a0cf2b")
+_SHADES_DARK = ("5b53a4", "4a71b4", "3a8bb0", "2ba39b", "35b779", "6ece58", "b5de2b", "fde725")
+_NAMED = (INK, GREY, FAINT, PAPER, BLUE, ORANGE, *KINDS, *SHADES)
+_LIGHT = ("20242b", "6b7280", "d9dce1", "ffffff", "0068a8", "c75300", *_KINDS_LIGHT, *_SHADES_LIGHT)
+_DARK = ("e4e6ea", "9aa2af", "3a404a", "171a1f", "5cb3ea", "f0924a", *_KINDS_DARK, *_SHADES_DARK)
 THEMES = {
     theme: dict(zip(_NAMED, (f"#{colour}" for colour in colours), strict=True))
     for theme, colours in (("light", _LIGHT), ("dark", _DARK))
@@ -129,7 +133,7 @@ def _tidied(tag: re.Match[str]) -> str:
 
 def _painted(colours: Mapping[str, str], tag: re.Match[str]) -> str:
     """A tag with a theme's colours for their stand-ins."""
-    return re.sub(r"#0000[01]\d", lambda name: colours.get(name[0], name[0]), tag[0])
+    return re.sub(r"#0000[012]\d", lambda name: colours.get(name[0], name[0]), tag[0])
 
 
 def png(pixels: NDArray[np.uint8]) -> bytes:

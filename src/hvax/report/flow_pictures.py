@@ -1,12 +1,15 @@
 """Pictures of a flow: its schedule and step sizes, its energy errors, the bound step by step."""
 
+import math
+
 import numpy as np
 from jaxtyping import Float
 from matplotlib.axes import Axes
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import MaxNLocator, SymmetricalLogLocator
 from numpy.typing import NDArray
 
 from hvax.report.figure import BLUE, GREY, INK, Picture, new_figure, styled
+from hvax.report.numbers import number
 
 _BAND = (5, 25, 50, 75, 95)  # percentiles
 
@@ -26,12 +29,12 @@ def schedule(beta: Float[np.ndarray, " stages"], *, learned: bool) -> Picture | 
     low, high = float(beta.min()), float(beta.max())
     margin = max(0.2 * (high - low), 0.05)
     axes.set_ylim(low - margin, high + margin)
-    _steps(axes, len(beta), "inverse temperature β")
+    _stages(axes, len(beta), "inverse temperature β")
     how = "learned" if learned else "fixed"
     return Picture(
         figure,
-        f"Inverse temperature by step: from {beta[0]:.3f} at step 0 to {beta[-1]:.3f} at step "
-        f"{len(beta) - 1}.",
+        f"Inverse temperature: from {beta[0]:.3f} at the start to {beta[-1]:.3f} after "
+        f"{len(beta) - 1} steps.",
         f"The tempering schedule, {how}. Below 1 the momentum is hotter, so that a trajectory gets "
         "further; every step cools it.",
     )
@@ -39,21 +42,19 @@ def schedule(beta: Float[np.ndarray, " stages"], *, learned: bool) -> Picture | 
 
 @styled()
 def bridge(weights: Float[np.ndarray, " K"], *, learned: bool) -> Picture | None:
-    """b_k by transition; None where a weight is not finite."""
+    """The weight of each transition; None where one is not finite."""
     if not np.all(np.isfinite(weights)):
         return None
     figure, axes = new_figure(4.3, 2.8)
-    k = np.arange(1, len(weights) + 1)
-    axes.plot(np.append(0, k), np.append(0, weights), color=BLUE, alpha=0.35)
-    axes.plot(k, weights, "o", color=BLUE, ms=4.5)
+    axes.plot(weights, "-", color=BLUE, alpha=0.35)
+    axes.plot(weights, "o", color=BLUE, ms=4.5)
     axes.set_ylim(-0.03, 1.05)
-    _steps(axes, len(weights) + 1, "bridging weight b")
-    axes.set_xlabel("transition k")
+    _each(axes, len(weights), "transition", "bridging weight b")
     how = "learned" if learned else "fixed"
     return Picture(
         figure,
-        f"Bridging weight by transition: from {weights[0]:.3f} to {weights[-1]:.3f} at transition "
-        f"{len(weights)}.",
+        f"Bridging weight by transition: from {weights[0]:.3f} at transition 0 to "
+        f"{weights[-1]:.3f} at transition {len(weights) - 1}.",
         f"The bridging weights, {how}: at 0 a transition would follow the encoder’s Gaussian, at 1 "
         "the posterior.",
     )
@@ -68,17 +69,14 @@ def step_sizes(step_size: NDArray[np.floating], *, learned: bool) -> Picture | N
     figure, axes = new_figure(4.3, 2.8)
     by_step = step_size.ndim == 2 and step_size.shape[1] == 1
     table = step_size.reshape(1, -1) if by_step or step_size.ndim == 1 else step_size
-    places = np.arange(1, table.shape[1] + 1)
+    places = np.arange(table.shape[1])
     if len(table) > 1:
         axes.vlines(places, table.min(axis=0), table.max(axis=0), color=BLUE, alpha=0.35, lw=3)
     centre = np.median(table, axis=0)
     axes.plot(places, centre, "o", color=BLUE, ms=4.5)
     axes.set_ylim(0, 1.12 * float(table.max()))
-    axes.set_xlim(0.4, len(places) + 0.6)
-    along = "step k" if by_step else "latent dimension"
-    axes.set(xlabel=along, ylabel="leapfrog step size ε")
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.grid(axis="y")
+    along = "step" if by_step else "latent dimension"
+    _each(axes, len(places), along, "leapfrog step size ε")
     spread = " A dot is the median over steps, a bar their range." if len(table) > 1 else ""
     return Picture(
         figure,
@@ -96,11 +94,11 @@ def energy_errors(errors: Float[np.ndarray, "draws K"], *, midway: bool) -> Pict
         return None
     finite = errors[~lost]
     figure, axes = new_figure(4.3, 2.8)
-    steps = np.arange(1, errors.shape[1] + 1)
+    steps = np.arange(errors.shape[1])
     axes.axhline(0, color=GREY, linewidth=0.7)
     quantile_bars(axes, steps, np.percentile(finite, _BAND, axis=0).T)
-    _steps(axes, errors.shape[1] + 1, "energy error (nats)")
-    axes.set_xlim(0.4, len(steps) + 0.6)
+    _each(axes, len(steps), "leapfrog step", "energy error (nats)")
+    _symlog(axes, finite)
     typical = np.median(np.abs(finite), axis=0)
     # The ends of position Verlet's steps are not met, but for that of the last.
     where = "from midway of each step to midway of the next, and at last to the end"
@@ -108,7 +106,8 @@ def energy_errors(errors: Float[np.ndarray, "draws K"], *, midway: bool) -> Pict
     return Picture(
         figure,
         "Energy error of each leapfrog step: medians of its size from "
-        f"{typical.min():.3f} to {typical.max():.3f} nats over {len(typical)} steps.",
+        f"{number(float(typical.min()), 3)} to {number(float(typical.max()), 3)} nats over "
+        f"{len(typical)} steps.",
         f"Change of energy {where if midway else 'over each leapfrog step'}, {len(finite)} "
         "trajectories on test data: median (dot), half of them (thick), nine tenths (thin). An "
         "exact flow would keep the energy." + beyond,
@@ -134,7 +133,7 @@ def bound_by_step(log_weight: Float[np.ndarray, "n draws stages"]) -> Picture | 
         textcoords="offset points", ha="right", color=BLUE, fontsize=8.5,
     )  # fmt: skip
     axes.margins(y=0.18)
-    _steps(axes, len(mean), "ELBO gained (nats)")
+    _stages(axes, len(mean), "ELBO gained (nats)")
     left_out = len(sound) - len(kept)
     also = f" {left_out} points with non-finite weights are left out." if left_out else ""
     total = f"{mean[-1]:+.3f} ± {error[-1]:.3f}".replace("-", "−")
@@ -157,8 +156,29 @@ def quantile_bars(
     axes.plot(places, middle, "o", color=colour, ms=4.5, markeredgecolor=INK, markeredgewidth=0.4)
 
 
-def _steps(axes: Axes, stages: int, ylabel: str) -> None:
-    axes.set(xlabel="step k", ylabel=ylabel)
+def _stages(axes: Axes, stages: int, ylabel: str) -> None:
+    """An axis of what holds at the start and after each step."""
+    axes.set(xlabel="after so many steps", ylabel=ylabel)
     axes.xaxis.set_major_locator(MaxNLocator(nbins=10, integer=True))
     axes.set_xlim(-0.3, stages - 0.7)
     axes.grid(axis="y")
+
+
+def _each(axes: Axes, count: int, xlabel: str, ylabel: str) -> None:
+    """An axis of steps, transitions or dimensions, counted from 0."""
+    axes.set(xlabel=xlabel, ylabel=ylabel)
+    axes.xaxis.set_major_locator(MaxNLocator(nbins=10, integer=True))
+    axes.set_xlim(-0.6, count - 0.4)
+    axes.grid(axis="y")
+
+
+def _symlog(axes: Axes, errors: Float[np.ndarray, "draws K"]) -> None:
+    """Powers of ten on both sides of a typical size, where errors spread over many of them."""
+    typical, high = np.percentile(np.abs(errors), (50, 95))
+    if typical > 0 and high > 100 * typical:
+        linear = 10.0 ** math.ceil(math.log10(typical))
+        axes.set_yscale("symlog", linthresh=linear, linscale=0.5)
+        axes.minorticks_off()
+        locator = SymmetricalLogLocator(base=10, linthresh=linear)
+        locator.set_params(numticks=7)
+        axes.yaxis.set_major_locator(locator)

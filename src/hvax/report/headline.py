@@ -22,7 +22,8 @@ class _Row(NamedTuple):
 
 
 def _has_flow(e: Evaluation) -> bool:
-    return e["beta"] is not None
+    """A flow of no steps has one temperature, and moves nothing."""
+    return e["beta"] is not None and len(e["beta"]) > 1
 
 
 _ROWS = (
@@ -69,7 +70,7 @@ _ROWS = (
     _Row(
         "Training",
         "",
-        lambda e: f"{number(e['seconds_training'], 0)} s",
+        lambda e: f"{number(e['seconds_training'], 0 if e['seconds_training'] >= 10 else 1)} s",
         lambda e: f"best epoch {e['best_epoch']} of {e['epochs']}; {e['ended']}",
         lambda e: {"seconds_training", "best_epoch", "epochs", "ended"} <= e.keys(),
     ),
@@ -124,8 +125,26 @@ def warnings(scores: Sequence[Score]) -> list[Html]:
     return found
 
 
-def headline(scores: Sequence[Score], difference: Difference) -> Html:
-    """The table, with the difference between two models where it is known."""
+def against(scores: Sequence[Score], references: Mapping[str, float]) -> list[Html]:
+    """Says which models are worse than a reference."""
+    said = []
+    for name, nll in references.items():
+        worse = [score.name for score in scores if not score.evaluation["nll"] <= nll]
+        if worse and math.isfinite(nll):
+            said.append(
+                text(
+                    f"The NLL of the {' and the '.join(worse)} is above that of {name}: it has not "
+                    "learned more than that from these data. Train longer, or see the settings."
+                )
+            )
+    return said
+
+
+def headline(
+    scores: Sequence[Score], difference: Difference, references: Mapping[str, float]
+) -> Html:
+    """The table, with the difference between two models where it is known, and a line for each
+    reference, a model without a latent, by its NLL."""
     evaluations = [score.evaluation for score in scores]
     rows = []
     for row in _ROWS:
@@ -140,8 +159,26 @@ def headline(scores: Sequence[Score], difference: Difference) -> Html:
         if difference is not None:
             cells.append(_difference(row.key, difference))
         rows.append([Html(f"{text(row.name)}<small>{text(row.meaning)}</small>"), *cells])
+        if row.key == "nll":
+            blank = [] if difference is None else [Html("")]
+            rows += [
+                [*_reference(name, nll, evaluations), *blank] for name, nll in references.items()
+            ]
     last = [] if difference is None else [text("difference")]
     return table([*heads(scores), *last], rows, "The main numbers")
+
+
+def _reference(name: str, nll: float, evaluations: Sequence[Evaluation]) -> list[Html]:
+    """The NLL of a reference in each column, and how far the model there is from it."""
+    cells = [Html(f"{text(name)}<small>{text('NLL of a model without a latent')}</small>")]
+    for e in evaluations:
+        gap = nll - e["nll"]
+        remark = "the model’s is not finite"
+        if math.isfinite(gap):
+            remark = f"the model is {number(abs(gap))} {'better' if gap >= 0 else 'worse'}"
+        kind = "" if math.isfinite(gap) and gap >= 0 else "worse"
+        cells.append(Html(f"{text(number(nll))}{element('small', text(remark), kind)}"))
+    return cells
 
 
 def _difference(key: str | None, difference: Mapping[str, Any]) -> Html:

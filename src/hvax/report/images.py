@@ -6,13 +6,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 _LEAST, _MOST = 4, 128  # pixels along a side: fewer make no image, more are left out
+_CHANNELS, _LONG = 8, 4  # (T, C) of at most so many C and a ratio above this are series
 _SHOWN = 56  # pixels of a small image's width on a sheet
 
 
 def is_image(x_shape: tuple[int, ...]) -> bool:
-    """Whether data of this shape are pictures: (h, w), (h, w, 1 or 3) or (1 or 3, h, w)."""
+    """Whether data of this shape are pictures: (h, w), (h, w, 1 or 3) or (1 or 3, h, w).
+
+    Narrow ones, such as (100, 6), are no pictures but series of several channels.
+    """
     sides = _sides(x_shape)
-    return sides is not None and min(sides) >= _LEAST
+    if sides is None or min(sides) < _LEAST:
+        return False
+    return len(x_shape) == 3 or min(sides) > _CHANNELS or max(sides) <= _LONG * min(sides)
 
 
 def as_pixels(

@@ -11,6 +11,9 @@ from hvax.report.page import Html, element, table, text
 
 Evaluation = Mapping[str, Any]
 
+_LARGE = 1e7  # from here on numbers are written in powers of ten
+_RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+
 
 class Score(NamedTuple):
     """A model's name, the CSS class of its colour, and its numbers."""
@@ -75,12 +78,22 @@ def known(evaluation: Evaluation) -> dict[str, Any]:
 
 
 def number(value: float, digits: int = 2, *, sign: bool = False) -> str:
-    """A number as a reader writes it."""
+    """A number as a reader writes it: very large ones, and those that so many digits would round
+    to 0, in powers of ten."""
     if math.isnan(value):
         return "not known"
     if math.isinf(value):
         return "−∞" if value < 0 else "∞"
-    return f"{value:{'+' if sign else ''},.{digits}f}".replace("-", "−")
+    plus = "+" if sign else ""
+    if value and not 0.5 * 10.0**-digits <= abs(value) < _LARGE:
+        leading, exponent = f"{value:{plus}.2e}".split("e")
+        return f"{leading} × {power(int(exponent))}".replace("-", "−")
+    return f"{value:{plus},.{digits}f}".replace("-", "−")
+
+
+def power(exponent: int) -> str:
+    """A power of ten, such as 10⁻⁹."""
+    return "10" + str(exponent).translate(_RAISED)
 
 
 def heads(scores: Sequence[Score]) -> list[Html]:

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hvax.report.figure import Picture, data_uri, png, svg
+from hvax.report.names import printable
 
 Html = NewType("Html", str)
 """Text that is HTML already; every other string is escaped on its way in."""
@@ -37,7 +38,7 @@ def page(title: str, subtitle: str, sections: Sequence[Section], footer: str) ->
         for s in sections
     )
     return Html(f"""<!DOCTYPE html>
-<html lang="en-GB">
+<html lang="en-US">
 <head>
 <meta charset="utf-8">
 <meta http-equiv="Content-Security-Policy" content="{_POLICY}">
@@ -69,11 +70,6 @@ def joined(pieces: Iterable[Html]) -> Html:
 def text(words: object) -> Html:
     """Words as HTML that shows them, whatever they hold; what cannot be printed becomes U+FFFD."""
     return Html(escape(printable(str(words))))
-
-
-def printable(words: str) -> str:
-    """Words without control characters, lone surrogates and marks that turn the line round."""
-    return "".join(c if c.isprintable() or c == "\n" else "\ufffd" for c in words)
 
 
 def paragraph(words: str, kind: str = "") -> Html:

@@ -1,7 +1,7 @@
-"""The true posterior of one data point on a plane of the latent space, beside the encoder's.
+"""The true posterior of one data point where there are two latent dimensions, exactly.
 
-With two latent dimensions the plane is the whole space, and the sum over the grid is p(x) to many
-digits: the gaps of the encoder and of the flow are known, not estimated by a bound.
+The sum over a grid is p(x) to many digits: the gaps of the encoder and of the flow are known, not
+estimated by a bound.
 """
 
 import math
@@ -15,6 +15,7 @@ from jaxtyping import Array, Float
 from numpy.typing import NDArray
 
 from hvax.models.vae import VAE
+from hvax.report.density import Density
 
 _CELLS = 120  # along each axis
 _ZOOMS = 3  # times the box closes in on the posterior
@@ -25,62 +26,41 @@ _NODES = 24  # of Gauss-Hermite quadrature, along each axis
 
 
 class Gaussian(NamedTuple):
-    """The encoder's, along the two axes of a plane."""
+    """The encoder's, along two latent axes."""
 
     mean: Float[np.ndarray, "2"]
     sigma: Float[np.ndarray, "2"]
 
 
 class Plane(NamedTuple):
-    """log p(x, z) over two latent axes, the others held."""
+    """log p(x, z) over the two latent axes, with what its integral says of the encoder."""
 
-    axes: tuple[int, int]
-    first: NDArray[np.float64]  # grid along axes[0]
-    second: NDArray[np.float64]  # grid along axes[1]
-    log_joint: Float[np.ndarray, "second first"]  # nats
+    density: Density  # of z given x, up to p(x): log p(x, z), nats
     encoder: Gaussian
-    log_p: float | None  # log p(x), where d = 2
-    kl: float | None  # KL(q(z | x) || p(z | x)), where d = 2
+    log_p: float  # log p(x)
+    kl: float  # KL(q(z | x) || p(z | x))
 
 
-def plane(
-    vae: VAE,
-    x: Array,
-    encoder: Gaussian,
-    *,
-    through: Float[np.ndarray, " d"],
-    axes: tuple[int, int],
-    cover: Float[np.ndarray, "points 2"],
-) -> Plane:
-    """The plane of two latent axes through a point, as far as the posterior and `cover` reach."""
-    where, held = np.array(axes), np.asarray(through, np.float64)
+def plane(vae: VAE, x: Array, encoder: Gaussian, *, cover: Float[np.ndarray, "points 2"]) -> Plane:
+    """The whole latent space, as far as the posterior and `cover` reach."""
     encoder = Gaussian(*(np.asarray(array, np.float64) for array in encoder))
     low, high = (
         np.minimum(-4, encoder.mean - 6 * encoder.sigma),
         np.maximum(4, encoder.mean + 6 * encoder.sigma),
     )
     for _ in range(_ZOOMS):
-        first, second, log_joint = _grid(vae, x, held, where, low, high)
+        first, second, log_joint = _grid(vae, x, low, high)
         rows, columns = np.nonzero(log_joint > log_joint.max() - _KEPT)
         pad = 2 * (high - low) / (_CELLS - 1)
         low = np.array([first[columns.min()], second[rows.min()]]) - pad
         high = np.array([first[columns.max()], second[rows.max()]]) + pad
-    log_p, kl = None, None
-    if len(held) == 2:
-        first, second, log_joint = _grid(vae, x, held, where, low, high)
-        cell = math.log((first[1] - first[0]) * (second[1] - second[0]))
-        log_p = float(np.logaddexp.reduce(log_joint, axis=None)) + cell
-        kl = log_p - _elbo(vae, x, encoder)
+    first, second, log_joint = _grid(vae, x, low, high)
+    cell = math.log((first[1] - first[0]) * (second[1] - second[0]))
+    log_p = float(np.logaddexp.reduce(log_joint, axis=None)) + cell
+    kl = log_p - _elbo(vae, x, encoder)
     near = np.concatenate([encoder.mean + 3 * encoder.sigma * np.array([[-1], [1]]), cover])
     low, high = np.minimum(low, near.min(axis=0)), np.maximum(high, near.max(axis=0))
-    return Plane(axes, *_grid(vae, x, held, where, low, high), encoder, log_p, kl)
-
-
-def mass_levels(log_density: NDArray[np.float64], masses: tuple[float, ...]) -> list[float]:
-    """The levels above which the densest cells of a grid hold these fractions of the whole."""
-    descending = np.sort(log_density, axis=None)[::-1]
-    held = np.exp(descending - descending[0]).cumsum()
-    return [float(descending[np.searchsorted(held, mass * held[-1])]) for mass in masses]
+    return Plane(_grid(vae, x, low, high), encoder, log_p, kl)
 
 
 def most_tied(vae: VAE, x: Array) -> tuple[int, int]:
@@ -93,20 +73,12 @@ def most_tied(vae: VAE, x: Array) -> tuple[int, int]:
     return int(first), int(second)
 
 
-def _grid(
-    vae: VAE,
-    x: Array,
-    held: NDArray[np.float64],
-    axes: NDArray[np.int64],
-    low: NDArray[np.float64],
-    high: NDArray[np.float64],
-) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+def _grid(vae: VAE, x: Array, low: NDArray[np.float64], high: NDArray[np.float64]) -> Density:
     first, second = (np.linspace(low[i], high[i], _CELLS) for i in (0, 1))
-    z = np.tile(held, (_CELLS, _CELLS, 1))
-    z[..., axes[0]], z[..., axes[1]] = first[None, :], second[:, None]
-    log_joint = np.asarray(_log_joint(vae, x, jnp.asarray(z.reshape(-1, len(held)), float)))
+    z = np.stack(np.meshgrid(first, second), axis=-1).reshape(-1, 2)
+    log_joint = np.asarray(_log_joint(vae, x, jnp.asarray(z, float)))
     log_joint = log_joint.reshape(_CELLS, _CELLS).astype(np.float64)
-    return first, second, np.where(np.isfinite(log_joint), log_joint, _NOWHERE)
+    return Density(first, second, np.where(np.isfinite(log_joint), log_joint, _NOWHERE))
 
 
 def _elbo(vae: VAE, x: Array, encoder: Gaussian) -> float:

@@ -7,13 +7,17 @@ from hvax import __version__
 from hvax.evaluation.evaluate import ESS, K_HAT
 from hvax.models.hvae import HVAE, plain_vae
 from hvax.models.likelihood import Bernoulli
+from hvax.models.standardize import StandardizedLikelihood
 from hvax.report import curves, headline, numbers
-from hvax.report.data_sections import latent_section, reconstruction_section, samples_section
 from hvax.report.draw import spaced
 from hvax.report.figure import BLUE, ORANGE
-from hvax.report.flow_sections import flow_section, posterior_section, transitions
+from hvax.report.flow_sections import flow_section, transitions
+from hvax.report.latent_sections import latent_section
 from hvax.report.page import Html, Section, element, joined, page, paragraph, pictures
+from hvax.report.posterior_sections import posterior_section
+from hvax.report.reconstruction_sections import reconstruction_section
 from hvax.report.report import Report
+from hvax.report.sample_sections import samples_section
 
 # The words of the first table, each with what it means.
 _GLOSSARY = {
@@ -48,6 +52,7 @@ def report_html(report: Report, *, key: PRNGKeyArray) -> Html:
         _options_section(report),
     )
     made = (
+        "Points, features, latent dimensions and steps are counted from 0, epochs from 1. "
         f"Written by hvax {__version__}. This page holds everything it shows and fetches nothing."
     )
     return page(report.title, _subtitle(report), [s for s in sections if s is not None], made)
@@ -57,13 +62,20 @@ def _subtitle(report: Report) -> str:
     parts = [f"Hamiltonian VAE, {transitions(report.model.flow)}"
              if isinstance(report.model, HVAE) else "Variational autoencoder"]  # fmt: skip
     parts.append(f"{report.evaluation['latent_size']} latent dimensions")
-    parts.append(f"{type(plain_vae(report.model).decoder.likelihood).__name__} likelihood")
+    parts.append(f"{_likelihood(report)} likelihood")
     parts.append(f"examples of shape {' × '.join(map(str, report.test.x_shape))}")
     return ", ".join(parts)
 
 
+def _likelihood(report: Report) -> str:
+    likelihood = plain_vae(report.model).decoder.likelihood
+    if isinstance(likelihood, StandardizedLikelihood):
+        return f"standardized {type(likelihood.inner).__name__}"
+    return type(likelihood).__name__
+
+
 def _scores(report: Report) -> list[numbers.Score]:
-    flow = report.options.get("flow", {}).get("flow", "hvae").upper()
+    flow = str(report.options.get("flow", {}).get("flow", "hvae")).upper()
     name = flow if isinstance(report.model, HVAE) else "VAE"
     scores = [numbers.Score(name, "model", numbers.known(report.evaluation))]
     if report.baseline is not None:
@@ -73,9 +85,12 @@ def _scores(report: Report) -> list[numbers.Score]:
 
 def _numbers_section(report: Report) -> Section:
     scores = _scores(report)
+    references = {name: float(nll) for name, nll in report.references.items()}
+    said = [*headline.warnings(scores), *headline.against(scores, references)]
     pieces = [
         element("p", headline.sentence(scores, report.difference), "lead"),
-        *(element("p", warning, "warning") for warning in headline.warnings(scores)),
+        *([] if report.failed is None else [paragraph(report.failed, "warning")]),
+        *(element("p", warning, "warning") for warning in said),
     ]
     if _is_grey(report):
         pieces.append(
@@ -90,7 +105,9 @@ def _numbers_section(report: Report) -> Section:
     )
     words = Html(f"<details><summary>What the words mean</summary><dl>{terms}</dl></details>")
     return Section(
-        "numbers", "Results", joined([*pieces, headline.headline(scores, report.difference), words])
+        "numbers",
+        "Results",
+        joined([*pieces, headline.headline(scores, report.difference, references), words]),
     )
 
 
@@ -122,11 +139,15 @@ def _everything_section(report: Report) -> Section:
 
 
 def _options_section(report: Report) -> Section | None:
-    if not report.options:
+    if not report.options and not report.data:
         return None
-    return Section(
-        "options", "Configuration", element("div", numbers.options(report.options), "dense")
-    )
+    tables = [
+        piece
+        for title, shown in (("Data, as prepared", report.data), ("Options", report.options))
+        if shown
+        for piece in (element("h3", Html(title)), element("div", numbers.options(shown), "dense"))
+    ]
+    return Section("options", "Configuration", joined(tables))
 
 
 def _is_grey(report: Report) -> bool:

@@ -1,0 +1,70 @@
+"""Which features of a table are shown, and how well a model does on each."""
+
+import math
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Float, Num
+from numpy.typing import NDArray
+
+from hvax.report.scale import scale_for
+
+_QUANTILES = np.linspace(2, 98, 25)
+
+
+class Shown(NamedTuple):
+    """Some features, and a score of each; NaN where a feature has none."""
+
+    features: NDArray[np.int64]
+    score: Float[np.ndarray, " shown"]
+
+
+def correlations(
+    x: Num[np.ndarray, "n D"], mean: Float[np.ndarray, "n D"]
+) -> Float[np.ndarray, " D"]:
+    """Of each feature with its reconstruction, on the scale that it is drawn on."""
+    found = []
+    for there, back in zip(x.T, mean.T, strict=True):
+        scale = scale_for(there, back)
+        found.append(_correlation(scale(there), scale(back)))
+    return np.array(found)
+
+
+def gaps(x: Num[np.ndarray, "n D"], samples: Num[np.ndarray, "m D"]) -> Float[np.ndarray, " D"]:
+    """How far the quantiles of each feature's samples are from the data's, on the scale that it is
+    drawn on: the mean over 25 of them, in standard deviations of the data."""
+    found = []
+    for there, drawn in zip(x.T, samples.T, strict=True):
+        drawn = drawn[np.isfinite(drawn)]
+        scale = scale_for(there, drawn)
+        a, b = scale(there), scale(drawn)
+        b = b[np.isfinite(b)]
+        spread = float(a.std())
+        known = spread > 0 and len(b) > 0
+        apart = np.abs(np.percentile(a, _QUANTILES) - np.percentile(b, _QUANTILES)) if known else 0
+        found.append(float(np.mean(apart)) / spread if known else math.nan)
+    return np.array(found)
+
+
+def by_rank(score: Float[np.ndarray, " D"], most: int, *, largest_first: bool) -> Shown:
+    """All features in their order, or `most` of them from the best score to the worst, evenly
+    spaced by rank; those without a score only where there are too few others."""
+    if len(score) <= most:
+        return Shown(np.arange(len(score)), score)
+    order = np.argsort(-score if largest_first else score, kind="stable")  # NaN come last
+    known = int(np.isfinite(score).sum())
+    among = known if known >= most else len(score)
+    chosen = order[np.linspace(0, among - 1, most).round().astype(np.int64)]
+    return Shown(chosen, score[chosen])
+
+
+def _correlation(a: NDArray[Any], b: NDArray[Any]) -> float:
+    """NaN where one of them does not vary."""
+    if not (np.all(np.isfinite(a)) and np.all(np.isfinite(b))):
+        return math.nan
+    a, b = a - a.mean(), b - b.mean()
+    largest = np.abs(a).max(), np.abs(b).max()
+    if min(largest) == 0:
+        return math.nan
+    a, b = a / largest[0], b / largest[1]  # squares of what is drawn may overflow
+    return float(a @ b) / math.sqrt((a @ a) * (b @ b))
