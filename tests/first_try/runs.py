@@ -39,36 +39,43 @@ def run(data: DataSet) -> dict[str, Any]:
     refused = record["program"]["exit"] == 2
     if not (data.messy and refused):
         record["library"] = library(data, folder)
-        record["references"], record["shape"] = reference_scores(data)
+        columns = record["program"].get("columns")
+        record["references"], record["shape"] = reference_scores(data, columns)
+        if columns is not None:
+            whole, shape = reference_scores(data)
+            record |= {} if shape == record["shape"] else {"references_of_fit": whole}
     return record
 
 
 def program(data: DataSet, folder: Path) -> dict[str, Any]:
     """`hvax train FILE` with nothing but what says where the data are in the file."""
     run_dir = folder / "run"
-    options = [word for flag, value in data.options for word in (f"--{flag}", value)]
-    command = [str(Path(sys.executable).with_name("hvax")), "train", str(data.file), *options]
+    chosen = [word for flag, value in data.options for word in (f"--{flag}", value)]
+    command = [str(Path(sys.executable).with_name("hvax")), "train", str(data.file), *chosen]
     record = _timed([*command, "--run-dir", str(run_dir), "--no-progress"], folder, "program")
     said = record.pop("said")
     record["warnings"] = _WARNING.findall(said)
     record["said"] = [line for line in said.splitlines() if line.strip()][:40]
+    config = run_dir / "config.json"
+    if config.exists():
+        record["columns"] = json.loads(config.read_text())["options"]["data"].get("columns")
     results = run_dir / "results.json"
     if results.exists():
         found = json.loads(results.read_text())
         for name in ("vae", "hvae"):
             record[name] = {key: found[name].get(key) for key in _KEPT} if name in found else None
     if (run_dir / MODEL).exists():
-        record.update(_of_the_model(data, run_dir / MODEL))
+        record.update(_of_the_model(data, run_dir / MODEL, record.get("columns")))
     return record
 
 
-def _of_the_model(data: DataSet, path: Path) -> dict[str, Any]:
+def _of_the_model(data: DataSet, path: Path, columns: list[str] | None) -> dict[str, Any]:
     """The family that the program chose, and where there are few test rows the ELBO of each."""
     model = hvax.load(path)
     likelihood = plain_vae(model).decoder.likelihood
     likelihood = getattr(likelihood, "inner", likelihood)
     found: dict[str, Any] = {"likelihood": type(likelihood).__name__}
-    test = _parts(data)[2]
+    test = _parts(data, columns)[2]
     if len(test) < FEW:
         scores = hvax.evaluate(model, test, key=jax.random.key(0), progress=False)
         found["elbo_per_point"] = scores.per_point.elbo.tolist()
@@ -86,10 +93,12 @@ def library(data: DataSet, folder: Path) -> dict[str, Any]:
     return record | {"warnings": [], "error": said[-500:]}
 
 
-def reference_scores(data: DataSet) -> tuple[dict[str, Any], list[int]]:
+def reference_scores(
+    data: DataSet, columns: list[str] | None = None
+) -> tuple[dict[str, Any], list[int]]:
     """log p of each test row under every reference of each family that the data admit, and the
-    shape of the whole."""
-    parts = _parts(data)
+    shape of the whole: of some columns, or of all."""
+    parts = _parts(data, columns)
     train, validation, test = (part.reshape(len(part), -1).astype(np.float64) for part in parts)
     shape = [sum(map(len, parts)), *parts[0].shape[1:]]
     found: dict[str, Any] = {}
@@ -115,9 +124,14 @@ def _each(density: references.Density, test: np.ndarray) -> dict[str, Any]:
     return {"mean": float(log_p.mean()), "per_point": log_p.tolist()}
 
 
-def _parts(data: DataSet) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _parts(data: DataSet, columns: list[str] | None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Training, validation and test rows as `hvax train` takes them by default."""
-    source = load_source(data.file, labels=data.option("labels"), array=data.option("array"))
+    source = load_source(
+        data.file,
+        labels=data.option("labels"),
+        array=data.option("array"),
+        columns=None if columns is None else tuple(columns),
+    )
     if source.scale != 1:
         raise ValueError(f"{data.name} holds grey levels as integers, for which no reference is.")
     parts = split(source)

@@ -55,7 +55,8 @@ def _compare(
         failures.append(f"{who}: {scores['skipped']} updates skipped")
     elif scores["skipped"]:
         remarks.append(f"{who}: {scores['skipped']} skipped")
-    family = record["references"].get(ran.get("likelihood"))
+    own = record.get("references_of_fit") if who == "fit" else None
+    family = (own or record["references"]).get(ran.get("likelihood"))
     if family is None:
         failures.append(f"{who}: no reference for {ran.get('likelihood')}")
         return
