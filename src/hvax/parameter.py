@@ -75,11 +75,13 @@ class Learned(AbstractParameter):
     def value(self) -> Float[Array, "..."]:
         return self.upper * (FLOOR + (1 - FLOOR) * jax.nn.sigmoid(self.raw))
 
-    def scaled(self, factor: float) -> "Learned":
-        """The parameter at `factor` < 1 times its value, no lower than just above its bound."""
-        start = np.asarray(self.value, np.float64) * factor / self.upper
-        smaller = Learned(np.maximum(start, 1.01 * FLOOR) * self.upper, upper=self.upper)
-        return eqx.tree_at(lambda p: p.raw, smaller, smaller.raw.astype(self.raw.dtype))
+    def scaled(self, factor: ArrayLike) -> "Learned":
+        """The parameter at `factor` <= 1 times its value, no lower than just above its bound; a
+        factor of 1 changes no bit. It may be traced."""
+        start = jnp.maximum(factor * self.value / self.upper, 1.01 * FLOOR)
+        fraction = (start - FLOOR) / (1 - FLOOR)
+        raw = (jnp.log(fraction) - jnp.log1p(-fraction)).astype(self.raw.dtype)
+        return eqx.tree_at(lambda p: p.raw, self, jnp.where(factor == 1, self.raw, raw))
 
 
 def as_parameter(value: AbstractParameter | ArrayLike, name: str) -> AbstractParameter:

@@ -6,7 +6,6 @@ from typing import Any
 
 from hvax.commands.build import Parts
 from hvax.commands.directory import BASELINE
-from hvax.commands.directory import BASELINE
 from hvax.config import Train
 from hvax.evaluation.evaluate import Evaluation
 from hvax.evaluation.table import GREY, untrusted_advice
@@ -65,11 +64,12 @@ def outcome_table(
         lines.append(f"{name} failed: {rows['failed']['why']}")
     if first.grey:
         lines.append(GREY)
-    for name, score in scores.items():
-        if not score.trusted:
-            folder = run_dir if name == config.model.model else run_dir / BASELINE
-            lines.append(f"WARNING {untrusted_advice(score, folder)}")
-            break
+    untrusted = [name for name, score in scores.items() if not score.trusted]
+    if untrusted:  # of the model with a flow, where it is among them
+        name = untrusted[-1]
+        folder = run_dir if name == config.model.model else run_dir / BASELINE
+        advice = untrusted_advice(scores[name], folder)
+        lines.append(f"WARNING {advice.replace(':', f': {_label(config, name)}:', 1)}")
     return "\n".join(lines)
 
 

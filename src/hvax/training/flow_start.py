@@ -5,6 +5,7 @@ from typing import Any
 import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from hvax.hamiltonian.flow import HamiltonianFlow
@@ -34,8 +35,8 @@ def with_calm_steps(
     return model, _HALVINGS
 
 
-def with_smaller_steps(model: PyTree, factor: float) -> PyTree:
-    """The model with the learned step sizes of its flow `factor` < 1 times as long; other models,
+def with_smaller_steps(model: PyTree, factor: ArrayLike) -> PyTree:
+    """The model with the learned step sizes of its flow `factor` <= 1 times as long; other models,
     and step sizes that are fixed, as they are."""
     if not can_shrink(model):
         return model

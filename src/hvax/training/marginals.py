@@ -33,6 +33,7 @@ TransformChoice = Literal["auto", "none", "log", "asinh"]
 
 _ROWS = 20_000
 _FLOOR, _CONSTANT_FLOOR = 1e-3, 0.1  # least sigma, in standard deviations of the feature
+_FEW = 10  # rows: the least sigma from n of them is (10 / n)^1.5, as they are learned by heart
 _RANK_FLOOR = 0.05  # least scale of a pixel, in those of all pixels together
 _CENTRAL = 1.349  # interquartile range of a normal, in standard deviations
 
@@ -111,7 +112,8 @@ def marginals(
         inner = StandardizedLikelihood(
             likelihood, Fixed(units.shift), Fixed(units.scale), Fixed(units.floor), units.transform
         )
-        output = DiagonalGaussian(jnp.zeros(shape), jnp.zeros(shape))
+        log_sigma = 0.5 * jnp.log1p(-(_floats(units.floor) ** 2))  # with the floor a variance of 1
+        output = DiagonalGaussian(jnp.zeros(shape), log_sigma)
         return Marginals(inner, output, DiagonalGaussian(jnp.ones(shape), jnp.ones(shape)), units)
     if isinstance(likelihood, FixedGaussian):
         units = real_units(x, "none")
@@ -207,7 +209,8 @@ def _gaussian(
     largest = float(np.abs(x).max())
     if x.std() <= 4 * np.finfo(np.float32).eps * largest:
         return _Feature("none", 0.0, 1.0, float(x.mean()), largest or 1.0, _CONSTANT_FLOOR, True, 0)
-    floor = float(np.clip(_rounding(y) / math.sqrt(12) / sd, _FLOOR, 1.0))
+    least = min(0.5, max(_FLOOR, (_FEW / len(y)) ** 1.5))
+    floor = float(np.clip(_rounding(y) / math.sqrt(12) / sd, least, 0.9))
     log_prob = len(y) * -(math.log(sd) + 0.5 + 0.5 * math.log(2 * math.pi)) + log_slope.sum()
     return _Feature(kind, center, width, shift, sd, floor, False, float(log_prob))
 

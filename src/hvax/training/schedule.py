@@ -5,6 +5,8 @@ from typing import NamedTuple
 
 _BATCH, _LARGE_BATCH, _LARGE = 100, 500, 1_000_000
 _UPDATES, _MOST_EPOCHS, _FEWEST_EPOCHS = 20_000, 1000, 5
+# A network learns a few dozen rows by heart, and as few to validate on do not notice it.
+_UPDATES_PER_EXAMPLE = 40
 _PATIENCE_UPDATES, _PATIENCE_EPOCHS = 1000, 10
 _UPDATES_WITH_FLOW = 400  # what its own numbers need to settle, and the networks to follow
 
@@ -28,15 +30,17 @@ def schedule(
     """The numbers that are given, and for the others those that suit so many training examples.
 
     Batches of a tenth of the data, between 8 and 100 (500 from a million examples on); epochs for
-    about 20,000 updates, between 5 and 1,000; patience of about 1,000 updates, at least 10 epochs,
-    where there are validation data. `patience=0` never stops early.
+    about 20,000 updates, or 40 an example where those are fewer, between 5 and 1,000; patience of
+    about 1,000 updates, at least 10 epochs, where there are validation data. `patience=0` never
+    stops early.
     """
     if batch_size is None:
         most = _LARGE_BATCH if examples >= _LARGE else _BATCH
         batch_size = min(most, max(8, examples // 10), examples)
     updates = max(1, examples // max(1, batch_size))
     if epochs is None:
-        epochs = min(_MOST_EPOCHS, max(_FEWEST_EPOCHS, math.ceil(_UPDATES / updates)))
+        due = min(_UPDATES, _UPDATES_PER_EXAMPLE * examples)
+        epochs = min(_MOST_EPOCHS, max(_FEWEST_EPOCHS, math.ceil(due / updates)))
     if patience is None and validated:
         patience = max(_PATIENCE_EPOCHS, math.ceil(_PATIENCE_UPDATES / updates))
     return Schedule(epochs, batch_size, patience or None)

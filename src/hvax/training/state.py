@@ -15,10 +15,19 @@ from hvax.door import check_key, check_kind, real_array
 from hvax.models.hvae import HVAE, plain_vae
 from hvax.objective import each, loss, mean_bound, vae_loss
 from hvax.parameter import trainable
+from hvax.training.flow_start import can_shrink, with_smaller_steps
 
 LossFunction = Callable[..., Any]
 """loss_function(model, x[, x_out], *, key, **loss_kwargs) -> one number, or (number, dict of
 numbers to report)."""
+
+ROUGH = 100.0
+"""A trajectory with an energy error above so many nats asks for shorter steps of the flow."""
+
+# With some such trajectories in a batch learned step sizes are made shorter: in the gradient they
+# have no say, as the one in a thousand that is far from stable is clipped. A batch with many would
+# undo in one update what training has done, and is left out.
+_MOST_ROUGH, _AFTER_ONE, _AFTER_MANY = 0.1, 0.8, 0.5
 
 HISTORY = frozenset({"epoch", "step", "seconds", "skipped", "loss"})
 """What a history says of each epoch, beside what the loss function reports."""
@@ -58,7 +67,9 @@ def train_step(
 ) -> tuple[TrainState, Float[Array, ""]]:
     """One compiled optimiser step on one batch: the new state, and the loss before the step.
 
-    Where the loss or a gradient is not finite, model and optimiser stay as they were.
+    Where the loss or a gradient is not finite, model and optimiser stay as they were. Learned step
+    sizes of a flow are made shorter where trajectories of the batch have energy errors above 100
+    nats; where one in ten has, nothing else is moved.
 
     `loss_function` is `loss` for an HVAE and `vae_loss` for a VAE where it is not given.
     Numbers in `loss_kwargs`, alone or in lists, are traced: a new value compiles nothing; integers
@@ -111,9 +122,15 @@ def update(
     finite = jnp.isfinite(value)
     for leaf in jax.tree.leaves(gradient):
         finite &= jnp.all(jnp.isfinite(leaf))
-    learned = _where(finite, eqx.apply_updates(learned, updates), learned)
-    opt_state = _where(finite, opt_state, state.opt_state)
-    model = eqx.combine(learned, held)
+    rough = report.pop("rough", None)
+    steady, factor = finite, 1.0
+    if rough is not None and can_shrink(state.model):
+        steady = finite & (rough <= _MOST_ROUGH)
+        shorter = jnp.where(rough <= _MOST_ROUGH, _AFTER_ONE, _AFTER_MANY)
+        factor = jnp.where(finite & (rough > 0), shorter, 1.0)
+    learned = _where(steady, eqx.apply_updates(learned, updates), learned)
+    opt_state = _where(steady, opt_state, state.opt_state)
+    model = with_smaller_steps(eqx.combine(learned, held), factor)
     state = TrainState(model, opt_state, state.step + 1, state.key, state.optimiser)
     return Update(state, value, report, finite)
 
@@ -161,7 +178,11 @@ def traced_numbers(kwargs: Mapping[str, Any]) -> dict[str, Any]:
 def _hvae_loss(model: HVAE, *args: Any, **kwargs: Any) -> tuple[Array, dict[str, Array]]:
     value, outputs = loss(model, *args, return_outputs=True, **kwargs)
     divergent = each(outputs, lambda one: one.phase_space.divergent)
-    report = {"divergent": jnp.mean(divergent, dtype=value.dtype)}
+    rough = each(outputs, lambda one: ~jnp.all(jnp.abs(one.phase_space.energy_errors) <= ROUGH))
+    report = {
+        "divergent": jnp.mean(divergent, dtype=value.dtype),
+        "rough": jnp.mean(rough, dtype=value.dtype),
+    }
     return value, _bounds(outputs) | report
 
 
