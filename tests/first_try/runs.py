@@ -14,6 +14,7 @@ import jax
 import numpy as np
 from tests.first_try import references
 from tests.first_try.sets import DataSet
+from tests.first_try.verdict import FEW
 
 import hvax
 from hvax.commands.directory import MODEL
@@ -23,7 +24,6 @@ from hvax.models.hvae import plain_vae
 
 RUNS = Path("build/first-try/runs")
 LIMIT = 300  # seconds, after which a process is ended
-FEW = 20  # test rows below which single points are compared
 _WARNING = re.compile(r"WARNING ([a-z][a-z-]+)")
 _KEPT = ("elbo", "elbo_se", "nll", "nll_se", "trusted", "skipped", "epochs", "ended")
 
@@ -64,6 +64,8 @@ def program(data: DataSet, folder: Path) -> dict[str, Any]:
         found = json.loads(results.read_text())
         for name in ("vae", "hvae"):
             record[name] = {key: found[name].get(key) for key in _KEPT} if name in found else None
+        if "independent" in found:  # in the units that the program chose, transforms among them
+            record["independent"] = -found["independent"]["nll"]
     if (run_dir / MODEL).exists():
         record.update(_of_the_model(data, run_dir / MODEL, record.get("columns")))
     return record

@@ -65,6 +65,10 @@ def test_a_record_in_order():
         ({"program__hvae__skipped": 6}, "program: 6 updates skipped"),
         ({"program__hvae__elbo": float("nan")}, "program: ELBO nan"),
         ({"library__elbo": -5.25}, "fit: 0.25 below independent"),
+        (
+            {"program__independent": -2.5},
+            "program: 0.50 below independent features as it transforms them",
+        ),
         ({"program__hvae": None}, "program: the flow has no result"),
         ({"program__hvae": None, "program__vae": None}, "program: no result"),
         ({"program__likelihood": "Own"}, "program: no reference for Own"),
@@ -100,6 +104,12 @@ def test_each_is_compared_on_the_columns_that_it_took():
     own = {"LearnedGaussian": {"independent": {"mean": 1.0, "per_point": [1.0] * 30}}}
     found = judged(record(references_of_fit=own))
     assert found.failures == ["fit: 4.00 below independent"]
+
+
+def test_level_with_independent_features():
+    """0.01 nats a feature below them is a remark, more is a failure."""
+    for below, failures in ((0.03, 0), (0.05, 1)):
+        assert len(judged(record(library__elbo=-5.0 - below)).failures) == failures
 
 
 def test_the_table():

@@ -6,7 +6,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 SKIPPED, SECONDS = 5, 60.0
-ERRORS = 2.0  # standard errors of a difference that few test rows may be below
+FEW, ERRORS = 20, 2.0  # below so many test rows a bound may be so many standard errors below
+PER_FEATURE = 0.01  # nats that a bound may be below: where features are independent none is above
 
 Record = dict[str, Any]
 
@@ -60,6 +61,7 @@ def _compare(
     if family is None:
         failures.append(f"{who}: no reference for {ran.get('likelihood')}")
         return
+    allowed = PER_FEATURE * math.prod(record["shape"][1:])
     for name, reference in family.items():
         below = reference["mean"] - elbo
         if below <= 0:
@@ -67,8 +69,14 @@ def _compare(
         each, points = ran.get("elbo_per_point"), reference["per_point"]
         error = standard_error(each, points) if each else math.nan
         text = f"{who}: {below:.2f} ± {error:.2f} below {name}".replace(" ± nan", "")
-        few = len(points) < 20 and below < ERRORS * error
-        (failures if name == "independent" and not few else remarks).append(text)
+        few = len(points) < FEW and below < ERRORS * error
+        failed = name == "independent" and not (few or below <= allowed)
+        (failures if failed else remarks).append(text)
+    below = ran.get("independent", -math.inf) - elbo
+    if below > 0:
+        few = len(family["independent"]["per_point"]) < FEW
+        text = f"{who}: {below:.2f} below independent features as it transforms them"
+        (remarks if few or below <= allowed else failures).append(text)
 
 
 def standard_error(elbo: list[float], reference: list[float]) -> float:
