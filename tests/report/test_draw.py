@@ -52,16 +52,12 @@ def test_spaced(count, most):
     assert np.all(np.diff(index) > 0)
 
 
-def test_chosen_features_are_those_that_vary():
-    x = np.random.default_rng(0).normal(size=(40, 5)) * np.array([1, 9, 0, 5, 2])
-    np.testing.assert_array_equal(draw.chosen_features(x, 2), [1, 3])
-    np.testing.assert_array_equal(draw.chosen_features(x, 9), np.arange(5))
-
-
 def test_one_of_each_label():
     labels = np.array(["b", "b", "a", "c", "a"])
     np.testing.assert_array_equal(draw.one_of_each(labels, 5, 3), [2, 0, 3])
-    np.testing.assert_array_equal(draw.one_of_each(labels[:2], 2, 3), [0])
+    np.testing.assert_array_equal(draw.one_of_each(labels[:2], 2, 3), [0, 1])
+    two = draw.one_of_each(np.repeat(["b", "a"], 50), 100, 3)
+    assert two[:2].tolist() == [50, 0] and two[2] not in (0, 50), "another point where labels lack"
     np.testing.assert_array_equal(draw.one_of_each(None, 5, 3), [0, 2, 4])
 
 
@@ -90,6 +86,9 @@ def test_shapes_of_what_a_model_yields():
         ((1, 28, 28), True),
         ((784,), False),
         ((2, 100), False),
+        ((100, 6), False),
+        ((24, 6), True),
+        ((128, 20), True),
         ((5, 5, 5), False),
         ((), False),
     ],

@@ -6,7 +6,8 @@ import jax
 import numpy as np
 import pytest
 
-from hvax.report.page import Html, Section, image, page, paragraph, printable, table, text
+from hvax.report.names import printable
+from hvax.report.page import Html, Section, image, page, paragraph, table, text
 from hvax.report.report import write_report
 from reports_for_tests import Page, check_page, tiny_run
 
@@ -77,4 +78,4 @@ def test_the_policy_lets_nothing_in():
     (policy,) = (m["content"] for m in found.all("meta") if "http-equiv" in m)
     assert policy.startswith("default-src 'none'; img-src data:; style-src 'unsafe-inline'")
     assert any(m.get("name") == "viewport" for m in found.all("meta"))
-    assert found.all("html") == [{"lang": "en-GB"}]
+    assert found.all("html") == [{"lang": "en-US"}]

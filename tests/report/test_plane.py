@@ -8,7 +8,7 @@ from exact_posterior import exact
 from hvax.models.decoder import Decoder
 from hvax.models.likelihood import FixedGaussian
 from hvax.models.vae import VAE
-from hvax.report.plane import Gaussian, mass_levels, most_tied, plane
+from hvax.report.plane import Gaussian, most_tied, plane
 from models_for_tests import Affine, AffineEncoder, linear_gaussian
 
 X = np.array([0.4, -1.1, 0.7])
@@ -20,7 +20,7 @@ NOTHING = np.zeros((0, 2))
 def drawn(vae, cover=NOTHING):
     posterior = vae.posterior(jnp.asarray(X, float))
     encoder = Gaussian(np.asarray(posterior.mean), np.asarray(posterior.sigma))
-    return plane(vae, jnp.asarray(X, float), encoder, through=np.zeros(2), axes=(0, 1), cover=cover)
+    return plane(vae, jnp.asarray(X, float), encoder, cover=cover)
 
 
 @pytest.mark.parametrize("scale", [1.0, 0.003])
@@ -47,24 +47,14 @@ def test_the_grid_shows_the_mode_and_what_is_to_be_covered():
     vae = linear_gaussian()
     _, mean, cov = exact(vae, X)
     found = drawn(vae, cover=np.array([[7.0, -6.0]]))
-    row, column = np.unravel_index(found.log_joint.argmax(), found.log_joint.shape)
-    cell = found.first[1] - found.first[0], found.second[1] - found.second[0]
-    assert found.first[column] == pytest.approx(mean[0], abs=cell[0])
-    assert found.second[row] == pytest.approx(mean[1], abs=cell[1])
-    assert found.first[0] < mean[0] - 4 * np.sqrt(cov[0, 0])
-    assert found.first[-1] >= 7.0
-    assert found.second[0] <= -6.0
-
-
-def test_levels_hold_their_mass():
-    """Of a standard normal in two dimensions, the density is above exp(-r^2 / 2) within r, which
-    holds 1 - exp(-r^2 / 2): the level below the top is log(1 - mass)."""
-    axis = np.linspace(-6, 6, 400)
-    log_density = -0.5 * (axis[:, None] ** 2 + axis[None, :] ** 2)
-    masses = (0.5, 0.9, 0.99)
-    np.testing.assert_allclose(
-        mass_levels(log_density, masses), np.log1p(-np.array(masses)), atol=0.01
-    )
+    first, second, log_joint = found.density
+    row, column = np.unravel_index(log_joint.argmax(), log_joint.shape)
+    cell = first[1] - first[0], second[1] - second[0]
+    assert first[column] == pytest.approx(mean[0], abs=cell[0])
+    assert second[row] == pytest.approx(mean[1], abs=cell[1])
+    assert first[0] < mean[0] - 4 * np.sqrt(cov[0, 0])
+    assert first[-1] >= 7.0
+    assert second[0] <= -6.0
 
 
 def test_the_most_tied_axes():
@@ -83,5 +73,5 @@ def test_a_decoder_that_overflows_far_out_is_drawn_all_the_same():
     vae = linear_gaussian()
     network = Exploding(vae.decoder.network.weight, vae.decoder.network.bias)
     found = drawn(VAE(vae.encoder, Decoder(network, FixedGaussian(1.0))))
-    assert np.all(np.isfinite(found.log_joint))
+    assert np.all(np.isfinite(found.density.log_density))
     assert np.isfinite(found.log_p)

@@ -107,4 +107,8 @@ def one_of_each(labels: NDArray[Any] | None, count: int, most: int) -> NDArray[n
     if labels is None:
         return spaced(count, most)
     _, first = np.unique(labels, return_index=True)
-    return first[spaced(len(first), most)].astype(np.int64)
+    chosen = first[spaced(len(first), most)].astype(np.int64)
+    others = np.setdiff1d(np.arange(count), chosen)
+    lacking = min(most - len(chosen), len(others))
+    more = others[np.linspace(0, len(others) - 1, lacking + 2)[1:-1].astype(np.int64)]
+    return np.append(chosen, more) if lacking else chosen

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from hvax.report.features import Shown
 from hvax.report.figure import BLUE, GREY, Picture, dots, styled
 from hvax.report.flow_pictures import quantile_bars
+from hvax.report.names import lines
 from hvax.report.numbers import number
 from hvax.report.scale import Scale, limits, scale_for, set_ticks
 
@@ -19,6 +20,7 @@ _COLUMNS = 3
 _BINS = 24
 _FEW = 6  # values of a feature that gets a bar for each
 _RUG = 30  # fewer points than these are drawn one by one beside a histogram
+_ACROSS = 17  # characters of tick labels that fit below a panel
 _LEAST = float(np.finfo(np.float64).tiny)
 
 
@@ -31,7 +33,7 @@ def reconstructed_features(
     said, bars = [], False
     for feature, name, r, axes in zip(shown.features, names, shown.score, panels, strict=True):
         bars = _reconstructed(axes, x[:, feature], mean[:, feature]) or bars
-        axes.set_title(f"{name}\nr = {_written(r)}")
+        axes.set_title(f"{lines(name)}\nr = {_written(r)}")
         said.append(f"{name} {_written(r)}")
     figure.supxlabel("input x", fontsize=9.5)
     figure.supylabel("reconstruction E[x | z]", fontsize=9.5)
@@ -58,7 +60,7 @@ def sampled_features(
     figure, panels = _panels(len(names))
     for feature, name, axes in zip(shown.features, names, panels, strict=True):
         _histograms(axes, x[:, feature], samples[:, feature])
-        axes.set_title(name)
+        axes.set_title(lines(name))
     figure.supxlabel("x", fontsize=9.5)
     gap = np.abs(samples[:, shown.features].mean(axis=0) - x[:, shown.features].mean(axis=0))
     gap = float((gap / np.maximum(x[:, shown.features].std(axis=0), _LEAST)).max())
@@ -88,7 +90,7 @@ def _reconstructed(axes: Axes, there: NDArray[Any], back: NDArray[Any]) -> bool:
         dots(axes, np.stack([a, b], axis=1)[np.isfinite(b)], BLUE, size=2.2, alpha=0.5)
     axes.set(xlim=(low, high), ylim=(low, high))
     ticks = scale.ticks(low, high)
-    set_ticks(axes.xaxis, ticks)
+    set_ticks(axes.xaxis, ticks, characters=_ACROSS)
     set_ticks(axes.yaxis, ticks)
     _unit(axes, ticks.unit)
     return bars
@@ -112,7 +114,7 @@ def _histograms(axes: Axes, there: NDArray[Any], drawn: NDArray[Any]) -> None:
     axes.set_yticks([])
     axes.spines.left.set_visible(False)
     ticks = scale.ticks(edges[0], edges[-1])
-    set_ticks(axes.xaxis, ticks)
+    set_ticks(axes.xaxis, ticks, characters=_ACROSS)
     if len(there) < _RUG:
         axes.tick_params(axis="x", pad=9, length=0)
     _unit(axes, ticks.unit)
@@ -132,7 +134,7 @@ def _panels(count: int) -> tuple[Figure, list[Axes]]:
     for unused in panels[count:]:
         unused.remove()
     for axes in panels[:count]:
-        axes.title.set_fontsize(8.5)
+        axes.title.set_fontsize(8)
         axes.tick_params(labelsize=7.5)
     return figure, list(panels[:count])
 

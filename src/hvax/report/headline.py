@@ -106,6 +106,7 @@ def warnings(scores: Sequence[Score]) -> list[Html]:
     """What stands against the NLLs, in paragraphs."""
     said: list[str] = []
     doubtful: list[str] = []
+    cures: dict[str, None] = {}
     for name, _, e in scores:
         lost, total = e["non_finite"], e["num_points"] * e["num_samples"]
         these = f"{lost:,} of the {name}’s {total:,} log-weights are not finite"
@@ -113,16 +114,32 @@ def warnings(scores: Sequence[Score]) -> list[Html]:
             said.append(f"{these}: it has no finite likelihood on these data.")
         elif not e["trusted"]:
             doubtful.append(f"the {name}’s at {e['untrusted']:.0%} of the points")
+            cures[_cure(e)] = None
         if lost and math.isfinite(e["nll"]):
             said.append(f"{these}; they count as zero weight.")
+        if e.get("plain_points"):
+            said.append(
+                f"At {e['plain_points']:,} of {e['num_points']:,} points the {name}’s flow fails: "
+                "they are scored by the encoder’s draws without it, a bound all the same."
+            )
     found = [text(words) for words in said]
     if doubtful:
         why = text(
             f" Too few effective samples (below {ESS:g}) or too heavy a tail of the importance "
-            f"weights (k-hat above {K_HAT}): {' and '.join(doubtful)}. Evaluate with more samples."
+            f"weights (k-hat above {K_HAT}): {' and '.join(doubtful)}. {' '.join(cures)}"
         )
         found.append(Html(element("strong", text("The NLL is not to be trusted.")) + why))
     return found
+
+
+def _cure(e: Evaluation) -> str:
+    """What would make an NLL trusted, as far as the evaluation tells."""
+    needed = e.get("samples_needed", math.nan)
+    if math.isfinite(needed):
+        return f"From about {needed:,.0f} samples on it would be."
+    if "samples_needed" in e:
+        return "More samples are no cure; annealed importance sampling is (hvax evaluate --ais)."
+    return "Evaluate with more samples, or by annealed importance sampling (--ais)."
 
 
 def against(scores: Sequence[Score], references: Mapping[str, float]) -> list[Html]:
@@ -130,11 +147,12 @@ def against(scores: Sequence[Score], references: Mapping[str, float]) -> list[Ht
     said = []
     for name, nll in references.items():
         worse = [score.name for score in scores if not score.evaluation["nll"] <= nll]
-        if worse and math.isfinite(nll):
+        if worse:
+            verb = "have a higher NLL" if len(worse) > 1 else "has a higher NLL"
             said.append(
                 text(
-                    f"The NLL of the {' and the '.join(worse)} is above that of {name}: it has not "
-                    "learned more than that from these data. Train longer, or see the settings."
+                    f"{' and '.join(worse)} {verb} than the reference “{name}”, which has no "
+                    "latent: train longer, give more data or try other settings."
                 )
             )
     return said
@@ -170,7 +188,8 @@ def headline(
 
 def _reference(name: str, nll: float, evaluations: Sequence[Evaluation]) -> list[Html]:
     """The NLL of a reference in each column, and how far the model there is from it."""
-    cells = [Html(f"{text(name)}<small>{text('NLL of a model without a latent')}</small>")]
+    called = text(name[:1].upper() + name[1:])
+    cells = [Html(f"{called}<small>NLL of a model without a latent</small>")]
     for e in evaluations:
         gap = nll - e["nll"]
         remark = "the model’s is not finite"

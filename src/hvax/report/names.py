@@ -1,6 +1,7 @@
 """What features and classes are called on the page: by their names, or else by index from 0."""
 
 import re
+import textwrap
 from collections.abc import Sequence
 
 import numpy as np
@@ -18,6 +19,12 @@ def short(name: str, most: int = _LONGEST) -> str:
     name = printable(name).replace("\n", " ").strip()
     name = name if len(name) <= most else name[: most - 1].rstrip() + "…"
     return f" {name}" if name.startswith("_") else name or "(empty)"
+
+
+def lines(name: str, width: int = 17, most: int = 2) -> str:
+    """A name on lines of so many characters, cut off after the last."""
+    wrapped = textwrap.wrap(name, width, max_lines=most, placeholder="…")
+    return "\n".join(line if len(line) <= width else line[: width - 1] + "…" for line in wrapped)
 
 
 def feature_name(

@@ -34,7 +34,9 @@ def posterior(
     """
     starts, ends = stages[:, 0], stages[:, -1]
     flowed = stages.shape[1] > 1
-    titles = ("encoder’s draws z₀", "after the flow z_K") if flowed else ("encoder’s draws z",)
+    titles = (
+        ("draws of the encoder", "the same after the flow") if flowed else ("draws of the encoder",)
+    )
     figure = Figure(figsize=(3.7, 3.3 * len(titles)), layout="constrained")
     panels = figure.subplots(len(titles), 1, squeeze=False, sharex=True, sharey=True)[:, 0]
     for panel, title in zip(panels, titles, strict=True):

@@ -58,7 +58,7 @@ def _exact(report: Report, found: Paths, x: NDArray, index: NDArray[np.int64]) -
     scenes = []
     for i, one in enumerate(x):
         encoder = Gaussian(found.mean[i], found.sigma[i])
-        cover = np.stack(box(found.z[i, :, -1]))
+        cover = np.percentile(found.z[i, :, -1], (1, 99), axis=0)
         scene = plane(plain_vae(report.model), jnp.asarray(one), encoder, cover=cover)
         said = f"log p(x) = {number(scene.log_p)} nats. The encoder’s bound misses it by "
         said += number(scene.kl)
@@ -138,14 +138,13 @@ def _key(report: Report) -> Html:
         ways = f"; lines: the ways of {_TRAJECTORIES} of them" if d == 2 else ""
         said.append(
             '<span class="swatch flow"></span> <strong class="model">Blue</strong>: the same draws '
-            f"after the flow, z_K{ways}. The better the dots fill the grey, the closer is the "
-            "bound."
+            f"after the flow, z_K{ways}."
         )
-    else:
-        said.append("The better the dots fill the grey, the closer is the bound.")
+    last = "The better the dots fill the grey, the closer is the bound."
     if d > 2:
-        said.append("The grey regions are smoothed draws of Hamiltonian Monte Carlo.")
-    return element("p", Html(" ".join(said)), "key")
+        last += " The grey regions are smoothed draws of Hamiltonian Monte Carlo."
+    said.append(last)
+    return element("ul", joined(element("li", Html(words)) for words in said), "key")
 
 
 def _named(report: Report, row: int) -> str:

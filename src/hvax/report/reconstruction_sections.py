@@ -21,7 +21,7 @@ _PAIRS = 12  # reconstructions shown of images
 _POINTS = 400  # test points of a scatter plot
 _FEATURES = 12
 _SERIES, _CHANNELS = 6, 3
-_NAME = 20  # characters above a small panel
+_NAME = 34  # characters above a small panel, on two lines
 
 
 def reconstruction_section(report: Report, *, key: PRNGKeyArray) -> Section:

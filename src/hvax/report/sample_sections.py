@@ -25,7 +25,7 @@ from hvax.report.series_pictures import sampled_series
 _SAMPLES, _COLUMNS, _GRID = 32, 8, 13
 _POINTS = 400  # test points of a histogram
 _FEATURES, _CHANNELS = 12, 3
-_NAME = 20  # characters above a small panel
+_NAME = 34  # characters above a small panel, on two lines
 
 
 def samples_section(report: Report, *, key: PRNGKeyArray) -> Section:

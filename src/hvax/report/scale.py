@@ -99,9 +99,15 @@ def limits(data: NDArray, other: NDArray) -> tuple[float, float]:
     return low - pad, high + pad
 
 
-def set_ticks(axis: Axis, ticks: Ticks) -> None:
-    """Writes the ticks on an axis, without smaller ones between."""
-    axis.set_ticks(ticks.places, ticks.labels)
+def set_ticks(axis: Axis, ticks: Ticks, *, characters: int | None = None) -> None:
+    """Writes the ticks on an axis, without smaller ones between; every second or third label alone
+    where that many `characters` are not room enough for all."""
+    labels = ticks.labels
+    for every in (1, 2, 3, 4):
+        labels = [label if i % every == 0 else "" for i, label in enumerate(ticks.labels)]
+        if characters is None or sum(len(label) + 1 for label in labels if label) <= characters:
+            break
+    axis.set_ticks(ticks.places, labels)
 
 
 def _linear_ticks(low: float, high: float) -> Ticks:

@@ -61,17 +61,38 @@ def report_html(report: Report, *, key: PRNGKeyArray) -> Html:
 def _subtitle(report: Report) -> str:
     parts = [f"Hamiltonian VAE, {transitions(report.model.flow)}"
              if isinstance(report.model, HVAE) else "Variational autoencoder"]  # fmt: skip
-    parts.append(f"{report.evaluation['latent_size']} latent dimensions")
-    parts.append(f"{_likelihood(report)} likelihood")
-    parts.append(f"examples of shape {' × '.join(map(str, report.test.x_shape))}")
+    parts.append(_counted(report.evaluation["latent_size"], "latent dimension"))
+    parts += [_likelihood(report), _examples(report)]
     return ", ".join(parts)
+
+
+# By class; a user's own is called by its name.
+_LIKELIHOODS = {
+    "FixedGaussian": "Gaussian",
+    "LearnedGaussian": "Gaussian",
+    "NegativeBinomial": "negative binomial",
+    "Categorical": "categorical",
+}
 
 
 def _likelihood(report: Report) -> str:
     likelihood = plain_vae(report.model).decoder.likelihood
+    units = ""
     if isinstance(likelihood, StandardizedLikelihood):
-        return f"standardized {type(likelihood.inner).__name__}"
-    return type(likelihood).__name__
+        likelihood, units = likelihood.inner, " of standardized features"
+    name = type(likelihood).__name__
+    return f"{_LIKELIHOODS.get(name, name)} likelihood{units}"
+
+
+def _counted(number: int, what: str) -> str:
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
+
+
+def _examples(report: Report) -> str:
+    shape = report.test.x_shape
+    if len(shape) == 1:
+        return _counted(shape[0], "feature")
+    return f"examples of shape {' × '.join(map(str, shape))}"
 
 
 def _scores(report: Report) -> list[numbers.Score]:
