@@ -12,6 +12,7 @@ from scipy.stats import multivariate_normal, ttest_rel
 
 import closed_form
 import hvax
+from hvax.caution import FailedDraws
 from hvax.data.examples import Examples
 from hvax.evaluation import draws
 from hvax.evaluation.evaluate import difference, evaluate
@@ -254,7 +255,8 @@ def test_a_draw_that_is_not_finite_is_counted_and_has_no_weight():
     expected[some] = logsumexp(log_w[some], axis=1) - np.log(20)
     for instead in (np.nan, np.inf, -np.inf):
         likelihood = Broken(jnp.asarray(limit, float), jnp.asarray(instead, float))
-        broken = score(VAE(PLAIN.encoder, Decoder(network, likelihood)), X, 20)
+        with pytest.warns(FailedDraws):
+            broken = score(VAE(PLAIN.encoder, Decoder(network, likelihood)), X, 20)
         assert broken.non_finite == np.sum(first > limit)
         assert broken.elbo == -np.inf and math.isnan(broken.elbo_se)
         assert broken.nll == np.inf and not broken.trusted

@@ -45,6 +45,21 @@ def test_the_scale_of_the_weights_does_not_matter():
     np.testing.assert_allclose(far.k_hat, near.k_hat, rtol=1e-7)
 
 
+@pytest.mark.parametrize("apart", [0.0, 1e12, 1e15])
+def test_effective_samples_of_huge_log_weights(apart):
+    """log w of -1e19, with one draw ahead of the others by so much: one effective draw, or all.
+
+    Seen to fail before: 25 effective ones of 5, since log S is nothing beside 1e19.
+    """
+    log_w = np.full((1, 5), -1.3e19)
+    log_w[0, 2] += apart
+    (ess,) = weight_statistics(log_w).ess
+    assert ess == (5 if apart == 0 else 1)
+    (rounding,) = weight_statistics(log_w.astype(np.float32)).rounding
+    assert rounding == 2.0**40  # of 24 bits, at 2^63
+    assert weight_statistics(np.array([[-90.0, -91.0]], np.float32)).rounding[0] < 1e-5
+
+
 def test_standard_error_of_log_p_is_honest():
     """Over 2,000 repetitions with log-normal weights, the delta method's variance of log p-hat is
     the observed one, and its first-order bias var/2S too.

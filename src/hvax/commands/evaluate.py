@@ -161,7 +161,7 @@ def _first(config: Evaluate, run: Run, sweeps: list[_Sweep], temperatures: int) 
         # The last alone is timed: those before it compile.
         seconds, begun = time.perf_counter() - begun, time.perf_counter()
         steps = transitions(temperatures, both=sweep.posterior_draws is not None)
-        print(f"  {sweep.name:30}{_line(result)}", flush=True)
+        print(f"  {sweep.name:32}{_line(result)}", flush=True)
     whole = [
         transitions(config.ais_temperatures, both=sweep.posterior_draws is not None)
         for sweep in sweeps

@@ -47,10 +47,10 @@ def untrusted_words(
             with_more = f"hvax evaluate {run} --num-samples {diagnosis.needed}"
         return "\n".join([*lines, f"    {with_more}"])
     if ais_follows:
-        return "\n".join([*lines, "More samples are no cure; annealed importance sampling is."])
+        return "\n".join([*lines, "The cure is annealed importance sampling, which follows."])
     seconds = ais_seconds(diagnosis.points, seconds_per_gradient, program=run is not None)
     time = "" if math.isnan(seconds) else f", in about {duration(seconds)}"
-    lines.append(f"More samples are no cure; annealed importance sampling is{time}:")
+    lines.append(f"The cure is annealed importance sampling{time}:")
     return "\n".join(
         [*lines, f"    {_AIS_IN_PYTHON if run is None else f'hvax evaluate {run} --ais'}"]
     )
@@ -105,10 +105,10 @@ def duration(seconds: float) -> str:
 def _cause(diagnosis: Diagnosis) -> str:
     """The cause at most points, and at how many."""
     named = (
-        (diagnosis.heavy_tail, f"the tail of the weights is too heavy (k-hat > {K_HAT:g})"),
+        (diagnosis.heavy_tail, f"heavy-tailed weights (k-hat > {K_HAT:g})"),
         (diagnosis.few, f"too few samples (ESS < {ESS:g})"),
         (diagnosis.not_finite, "half of the draws or more fail"),
-        (diagnosis.unresolved, "log w so large that floats do not tell draws apart"),
+        (diagnosis.unresolved, "log w too large for floats to tell draws apart"),
     )
     found = sorted((pair for pair in named if pair[0]), reverse=True, key=lambda pair: pair[0])
     return ",\n".join(f"{words} at {count} of {diagnosis.points} points" for count, words in found)

@@ -72,8 +72,9 @@ def _samples_needed(
     """From how many samples on at most 5% of the points have an effective sample size below 10.
 
     Weights whose tail has shape k have moments below 1/k: the effective sample size grows like S
-    for k <= 1/2, like S^(2 - 2k) for 1/2 < k < 1. Those with k-hat > 0.7 have it with more samples,
-    too. An unknown k (few samples) is taken for 1/2.
+    for k <= 1/2, like S^(2 - 2k) for 1/2 < k < 1. Of points with k-hat > 0.7 nothing is promised:
+    k-hat falls with S where the weights are log-normal, and stays where their tail is a power. An
+    unknown k (few samples) is taken for 1/2.
     """
     if np.any(weights.log_p == -np.inf):
         return None

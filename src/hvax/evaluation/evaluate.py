@@ -27,6 +27,8 @@ from hvax.models.likelihood import Bernoulli
 ACTIVE = 0.01
 """A latent unit is active where the variance over x of its posterior mean exceeds this."""
 
+_STARTING = 5e-4  # seconds of a call that are no computation
+
 
 def evaluate(
     model: PyTree,
@@ -57,14 +59,14 @@ def evaluate(
         bar_format="{desc}: {percentage:3.0f}%|{bar}| {n:.0f}/{total_fmt} points "
         "[{elapsed}<{remaining}]",
     ) as bar:  # fmt: skip
-        clock = _Clock(bar.update)
+        clock = _Clock(num_samples, bar.update)
         for some in draws(model, parts, num_samples=num_samples, key=key, done=clock.done):
             collected.add(some)
     scores = collected.evaluation(
         model,
         num_samples,
         grey=_is_grey(model, parts[-1]),
-        seconds_per_gradient=clock.seconds_per_point() / (num_samples * _gradients(model)),
+        seconds_per_gradient=clock.seconds_per_draw() / _gradients(model),
     )
     failed = scores.failed()
     if failed is not None:
@@ -73,27 +75,29 @@ def evaluate(
 
 
 class _Clock:
-    """How long a point's draws take, without the first call, which compiles."""
+    """How long a draw takes, by the quickest call: the first compiles, others wait for the host."""
 
-    def __init__(self, then: Callable[[float], object]):
-        self._then, self._points = then, 0.0
-        self._first: float | None = None
-        self._last = math.nan
+    def __init__(self, draws_per_point: int, then: Callable[[float], object]):
+        self._draws, self._then = draws_per_point, then
+        self._last: float | None = None
+        self._quickest = math.nan
 
     def done(self, points: float) -> None:
         """Draws for so many more points are there."""
-        self._last = time.perf_counter()
-        if self._first is None:
-            self._first = self._last
-        else:
-            self._points += points
+        now, before = time.perf_counter(), self._last
+        if before is not None:
+            seconds = max(now - before - _STARTING, 0.0) / (points * self._draws)
+            self._quickest = min(seconds, self._quickest, key=_nan_last)
+        self._last = now
         self._then(points)
 
-    def seconds_per_point(self) -> float:
+    def seconds_per_draw(self) -> float:
         """NaN where there was one call only."""
-        if self._first is None or self._points == 0:
-            return math.nan
-        return (self._last - self._first) / self._points
+        return self._quickest
+
+
+def _nan_last(value: float) -> float:
+    return math.inf if math.isnan(value) else value
 
 
 def _gradients(model: PyTree) -> float:

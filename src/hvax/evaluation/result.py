@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import textwrap
 from dataclasses import dataclass
 from typing import Any
 
@@ -148,17 +149,12 @@ class Evaluation:
                 f"{self.divergent:.2%} divergent"
             )
         lines.append(f"  trusted            {'yes' if self.trusted else 'no'}")
-        return "\n".join([*lines, *(f"  {w}" for w in self.warnings())])
-
-    def warnings(self, run: str | None = None) -> list[str]:
-        """Lines of what stands against the numbers; the words as in `untrusted_words`."""
-        said = []
         failed = self.failed()
         if failed is not None:
-            said.append(f"WARNING failed-draws: {failed}")
+            lines += textwrap.wrap(f"WARNING failed-draws: {failed}", 78)
         if not self.trusted:
-            said += f"WARNING {self.untrusted_because(run)}".splitlines()
-        return said
+            lines += f"WARNING {self.untrusted_because()}".splitlines()
+        return "\n".join(lines)
 
     def untrusted_because(self, run: str | None = None, *, ais_follows: bool = False) -> str:
         """The warning untrusted-nll; see `untrusted_words`."""
