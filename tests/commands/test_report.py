@@ -1,6 +1,7 @@
 """`hvax report`: a page of the run's numbers, or a line on what is wrong with them."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -65,6 +66,61 @@ def test_report_shows_the_last_evaluation(ran, here):
     assert f"{record['elbo']:.2f} ± {record['elbo_se']:.2f}".replace("-", "−") in text
     assert "annealed importance sampling, real data, from prior lower" in text
     assert "−87.1250" in text
+
+
+def changed(path, change):
+    record = read_json(path)
+    change(record)
+    path.write_text(json.dumps(record))
+
+
+def test_references_and_names_of_a_run_are_shown(ran, reports, here):
+    """Rows without a latent are references, whatever else stands in them; names come from
+    config.json, for data that have so many features alone."""
+    rows = {"independent": {"nll": 50.5, "nll_se": 1.0}, "gaussian": {"nll": 40.0},
+            "mixture of experts": {"nll": 39.0}, "lost": {"nll": None}}  # fmt: skip
+    changed(here / "run" / "results.json", lambda record: record.update(rows))
+    names = [f"pixel {i}" for i in range(64)]
+    changed(
+        here / "run" / "config.json",
+        lambda record: record["data"].update(feature_names=names, notes=["a note"]),
+    )
+    ran("report run")
+    ran("report run/baseline")
+    for report in reports:
+        assert report.references == {
+            "independent features": 50.5, "full-covariance Gaussian": 40.0,
+            "mixture of experts": 39.0,
+        }  # fmt: skip
+        assert report.feature_names == names and report.data["notes"] == ["a note"]
+        assert report.failed is None
+    changed(here / "run" / "config.json", lambda record: record["data"].update(feature_names=["a"]))
+    ran("report run --overwrite")
+    assert reports[-1].feature_names is None
+
+
+def test_a_run_whose_flow_failed_is_reported_by_its_plain_vae(ran, reports, here):
+    failed = {"model": "hvae", "why": "no finite update"}
+
+    def fail(record):
+        del record["hvae"], record["difference"]
+        record["failed"] = failed
+
+    changed(here / "run" / "results.json", fail)
+    shutil.rmtree(here / "run" / "model")
+    assert ran("report run") == "report: run/report.html\n"
+    (report,) = reports
+    assert type(report.model) is hvax.VAE and report.baseline is None
+    assert report.failed.endswith("plain VAE is shown alone. no finite update")
+    assert report.evaluation == read_json("run/results.json")["vae"]
+
+
+def test_a_flow_that_was_switched_off_is_told(ran, reports, here):
+    changed(
+        here / "run" / "results.json", lambda record: record["hvae"].update(ended="flow failed")
+    )
+    ran("report run")
+    assert "switched off" in reports[0].failed
 
 
 DAMAGED_NUMBERS = [

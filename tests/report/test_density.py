@@ -18,7 +18,7 @@ def test_levels_hold_their_mass():
 
 def test_smoothed_draws_have_the_density_of_their_gaussian():
     """With a correlation of 0.95 and units of 1e-3: 5,000 draws, smoothed, have the Gaussian's own
-    covariance times 1 + n^(-1/3) to 5%; a kernel of round shape widens the narrow axis threefold."""
+    covariance times 1 + n^(-1/3) to 5%; a round kernel widens the narrow axis threefold."""
     covariance = np.array([[1.0, 0.95], [0.95, 1.0]])
     draws = np.random.default_rng(0).multivariate_normal([2.0, -1.0], covariance, 5000) * 1e-3
     found = smoothed(draws, *box(draws))

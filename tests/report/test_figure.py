@@ -76,6 +76,8 @@ def test_labels_stand_apart(values):
 def test_numbers_as_they_are_read():
     assert number(-1234.567) == "−1,234.57"
     assert number(0.5, 1, sign=True) == "+0.5"
+    assert number(0.0) == "0.00" and number(0.004, 3) == "0.004"
+    assert number(-2.449e8) == "−2.45 × 10⁸" and number(3e-9, sign=True) == "+3.00 × 10⁻⁹"
     assert (number(np.nan), number(np.inf), number(-np.inf)) == ("not known", "∞", "−∞")
 
 
@@ -107,6 +109,34 @@ def test_the_early_epochs_are_off_the_axis():
     assert "best −100.00 at epoch 41 of 41" in picture.alt
 
 
+def test_a_late_collapse_of_the_axis():
+    """The first third at -1e9, a fall to it at the end, and a test NLL of 1e9: the axis is that of
+    the epochs between."""
+    elbo = [*np.full(30, -1e9), *np.linspace(-120, -100, 60), -1e9]
+    run = curves.Run("VAE", BLUE, history(*elbo), {"nll": 1e9})
+    axes = curves.learning_curves([run]).figure.axes[0]
+    low, high = axes.get_ylim()
+    assert -140 < low < -119 and -100 < high < -95
+    (label,) = axes.texts
+    assert label.get_text() == "−NLL VAE ↓" and low <= label.xy[1] <= high
+
+
+def test_a_ruined_run_does_not_hide_the_other():
+    sound = curves.Run("DAIS", BLUE, history(*np.linspace(-200, -100, 40)), {"nll": 99.0})
+    ruined = curves.Run("VAE", BLUE, history(*np.linspace(-2e7, -1e7, 40)), {"nll": 1e7})
+    low, high = curves.learning_curves([sound, ruined]).figure.axes[0].get_ylim()
+    assert -300 < low < -180 and -99 < high < -80
+
+
+def test_a_bound_of_few_samples_may_be_off_the_axis():
+    bounds = {"1": -1e9, "10": -120.0, "100": -101.0, "500": -100.0}
+    run = curves.Run("VAE", BLUE, [], {"nll": 100.0, "bounds": bounds})
+    low, _ = curves.bounds([run]).figure.axes[0].get_ylim()
+    assert -130 < low < -120
+    usual = curves.Run("VAE", BLUE, [], {"nll": 100.0, "bounds": {**bounds, "1": -140.0}})
+    assert curves.bounds([usual]).figure.axes[0].get_ylim()[0] < -140
+
+
 def test_one_epoch_and_none():
     one = curves.Run("VAE", BLUE, history(-5.0), {"nll": float("nan"), "bounds": {1: -5.0}})
     svg(curves.learning_curves([one]).figure)
@@ -126,3 +156,25 @@ def test_a_diverged_trajectory_is_counted():
     picture = flow_pictures.bound_by_step(weights)
     assert "3 test points" in picture.caption and "1 points with non-finite" in picture.caption
     assert "+2.000 ± 0.577" in picture.caption  # of 1, 2, 3
+
+
+def test_steps_count_from_zero():
+    """Three steps, of which the last moves along five dimensions: 0, 1, 2 and 0 to 4."""
+
+    def places(picture):
+        axes = picture.figure.axes[0]
+        return axes.get_xlim()
+
+    assert places(flow_pictures.energy_errors(np.ones((4, 3)), midway=False)) == (-0.6, 2.6)
+    assert places(flow_pictures.bridge(np.array([0.2, 0.5, 0.9]), learned=True)) == (-0.6, 2.6)
+    assert places(flow_pictures.step_sizes(np.full(5, 0.1), learned=True)) == (-0.6, 4.6)
+    assert places(flow_pictures.schedule(np.array([0.5, 0.7, 1.0]), learned=True)) == (-0.3, 2.3)
+
+
+def test_energy_errors_of_many_sizes_are_drawn_by_powers_of_ten():
+    errors = np.concatenate([np.full((90, 2), 0.01), np.full((10, 2), 900.0)])
+    picture = flow_pictures.energy_errors(errors, midway=False)
+    assert picture.figure.axes[0].get_yscale() == "symlog"
+    svg(picture.figure)
+    even = flow_pictures.energy_errors(np.linspace(-1, 1, 100)[:, None], midway=False)
+    assert even.figure.axes[0].get_yscale() == "linear"

@@ -20,8 +20,7 @@ _COLUMNS = 3
 _BINS = 24
 _FEW = 6  # values of a feature that gets a bar for each
 _RUG = 30  # fewer points than these are drawn one by one beside a histogram
-_ACROSS = 17  # characters of tick labels that fit below a panel
-_LEAST = float(np.finfo(np.float64).tiny)
+_ACROSS = 20  # characters of tick labels that fit below a panel
 
 
 @styled()
@@ -62,8 +61,9 @@ def sampled_features(
         _histograms(axes, x[:, feature], samples[:, feature])
         axes.set_title(lines(name))
     figure.supxlabel("x", fontsize=9.5)
-    gap = np.abs(samples[:, shown.features].mean(axis=0) - x[:, shown.features].mean(axis=0))
-    gap = float((gap / np.maximum(x[:, shown.features].std(axis=0), _LEAST)).max())
+    there, drawn = (a[:, shown.features].astype(np.float64) for a in (x, samples))
+    spread, off = there.std(axis=0), np.abs(drawn.mean(axis=0) - there.mean(axis=0))
+    gap = float((off[spread > 0] / spread[spread > 0]).max(initial=0.0))
     marks = "ticks below: each" if len(x) < _RUG else "grey:"
     return Picture(
         figure,
@@ -87,7 +87,8 @@ def _reconstructed(axes: Axes, there: NDArray[Any], back: NDArray[Any]) -> bool:
         groups = [np.nanpercentile(b[there == v], (5, 25, 50, 75, 95)) for v in values]
         quantile_bars(axes, scale(values), np.array(groups))
     else:
-        dots(axes, np.stack([a, b], axis=1)[np.isfinite(b)], BLUE, size=2.2, alpha=0.5)
+        size, alpha = (4.5, 0.8) if len(a) < _RUG else (2.2, 0.5)
+        dots(axes, np.stack([a, b], axis=1)[np.isfinite(b)], BLUE, size=size, alpha=alpha)
     axes.set(xlim=(low, high), ylim=(low, high))
     ticks = scale.ticks(low, high)
     set_ticks(axes.xaxis, ticks, characters=_ACROSS)
@@ -100,7 +101,7 @@ def _histograms(axes: Axes, there: NDArray[Any], drawn: NDArray[Any]) -> None:
     drawn = drawn[np.isfinite(drawn)]
     scale = scale_for(there, drawn)
     a, b = scale(there), scale(drawn)
-    edges = _edges(there, a, b[np.isfinite(b)], scale)
+    edges = _edges(a, b[np.isfinite(b)], scale)
     if len(there) >= _RUG:
         axes.hist(a, edges.tolist(), density=True, histtype="stepfilled", color=GREY, alpha=0.35)
     inside = b[(b >= edges[0]) & (b <= edges[-1])]
@@ -123,7 +124,7 @@ def _histograms(axes: Axes, there: NDArray[Any], drawn: NDArray[Any]) -> None:
 def _unit(axes: Axes, unit: str) -> None:
     """What the tick labels leave out, below them."""
     if unit:
-        axes.set_xlabel(unit, fontsize=7.5, color=GREY, labelpad=1)
+        axes.set_xlabel(unit, fontsize=7.5, color=GREY, labelpad=2)
 
 
 def _panels(count: int) -> tuple[Figure, list[Axes]]:
@@ -139,9 +140,7 @@ def _panels(count: int) -> tuple[Figure, list[Axes]]:
     return figure, list(panels[:count])
 
 
-def _edges(
-    raw: NDArray[Any], x: NDArray[Any], samples: NDArray[Any], scale: Scale
-) -> NDArray[np.float64]:
+def _edges(x: NDArray[Any], samples: NDArray[Any], scale: Scale) -> NDArray[np.float64]:
     """Bins over the data and most of the samples near them; one per value for a few whole
     numbers."""
     low, high = float(np.nanmin(x)), float(np.nanmax(x))
@@ -149,8 +148,13 @@ def _edges(
     if len(samples):
         ends = np.percentile(samples, (0.5, 99.5))
         low, high = max(min(low, ends[0]), low - reach), min(max(high, ends[1]), high + reach)
-    if scale.kind == "linear" and np.all(raw == np.round(raw)) and high - low < 2 * _BINS:
+    if scale.whole and scale.kind == "linear" and high - low < 2 * _BINS:
         return np.arange(np.floor(low), np.ceil(high) + 2) - 0.5
+    if (
+        scale.whole and scale.kind == "asinh"
+    ):  # each bin has a whole number, the first ones have one
+        whole = np.unique(np.round(scale.width * np.sinh(np.linspace(low, high, _BINS + 1))))
+        return scale(np.append(whole, whole[-1] + 1) - 0.5)
     if not high > low:
         pad = max(0.5 * abs(low), 0.5)
         low, high = low - pad, high + pad

@@ -14,7 +14,7 @@ from hvax.report.names import short
 from hvax.report.scale import Scale, scale_for, set_ticks
 
 _MOST = 50  # classes beyond which labels are not colored
-_CHARACTER, _BESIDE = 0.068, 0.36  # inches of a legend's entry: a character, and all else
+_CHARACTER, _BESIDE = 0.078, 0.42  # inches of a legend's entry: a character, and all else
 
 
 class Kind(NamedTuple):

@@ -25,7 +25,8 @@ def latent_map(points: Projection, labels: NDArray | None, *, flowed: bool) -> P
             markeredgecolor=PAPER, markeredgewidth=0.35, linestyle="none",
         )  # fmt: skip
     if len(named) > 1:
-        _name(axes, points, named)
+        if all(len(kind.name) <= 3 for kind in named):
+            _name(axes, points, named)
         figure.set_figheight(4.5 + legend(figure, named, _WIDTH))
     elif shading is not None:
         color_bar(figure, shading)
@@ -53,12 +54,11 @@ def _name(axes: Axes, points: Projection, kinds: list[Kind]) -> None:
     """Short labels, such as digits, at the medians of their points."""
     chip = {"boxstyle": "round,pad=0.12", "facecolor": PAPER, "edgecolor": "none", "alpha": 0.75}
     for kind in kinds:
-        if len(kind.name) <= 3:
-            across, up = np.median(points.mean[kind.chosen], axis=0)
-            axes.text(
-                across, up, kind.name, color=kind.color, fontsize=13, fontweight="bold",
-                ha="center", va="center", bbox=chip,
-            )  # fmt: skip
+        across, up = np.median(points.mean[kind.chosen], axis=0)
+        axes.text(
+            across, up, kind.name, color=kind.color, fontsize=13, fontweight="bold",
+            ha="center", va="center", bbox=chip,
+        )  # fmt: skip
 
 
 def _axis(points: Projection, i: int) -> str:

@@ -69,8 +69,8 @@ def _features(report: Report, found: draw.Reconstructed) -> Picture:
 
 def _series(report: Report, rows: NDArray[np.int64], x: NDArray, mean: NDArray) -> Picture:
     """Of a few examples, from the smallest error to the largest."""
-    spread = np.maximum(x.std(axis=(0, 1)), np.finfo(np.float64).tiny)
-    error = np.sqrt(np.mean(((x - mean) / spread) ** 2, axis=(1, 2)))
+    spread = x.std(axis=(0, 1), dtype=np.float64)
+    error = np.sqrt(np.mean(((x - mean) / np.where(spread > 0, spread, 1.0)) ** 2, axis=(1, 2)))
     order = np.argsort(error, kind="stable")
     order = order[draw.spaced(len(order), _SERIES)]
     channels = chosen_channels(x, _CHANNELS)

@@ -61,8 +61,6 @@ class Report:
     data: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if self.labels is not None:
-            object.__setattr__(self, "labels", np.asarray(self.labels))
         if self.labels is not None and len(self.labels) != len(self.test):
             raise ValueError(
                 f"labels must be one per test example, got {len(self.labels)} labels for "

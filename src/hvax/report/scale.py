@@ -32,6 +32,7 @@ class Scale(NamedTuple):
 
     kind: Literal["linear", "log", "asinh"] = "linear"
     width: float = 1.0
+    whole: bool = False  # whether the values are whole numbers, and ticks with them
 
     def __call__(self, x: NDArray) -> NDArray[np.float64]:
         """The places; NaN outside the scale."""
@@ -43,7 +44,7 @@ class Scale(NamedTuple):
     def ticks(self, low: float, high: float) -> Ticks:
         """About four ticks between two places."""
         if self.kind == "linear":
-            return _linear_ticks(low, high)
+            return _linear_ticks(low, high, self.whole)
         values = np.array(self._powers(low, high))
         places = self(values)
         inside = (places >= low) & (places <= high)
@@ -74,8 +75,9 @@ def scale_for(x: NDArray, other: NDArray | None = None) -> Scale:
     if len(x) == 0:
         return Scale()
     low, lower, middle, upper, high = np.percentile(x, (0, 25, 50, 75, 100))
-    if low >= 0 and np.all(x == np.round(x)):
-        return Scale("asinh") if high > max(_LONG, 5 * middle) else Scale()
+    if np.all(x == np.round(x)) and low >= 0:
+        long = high > max(_LONG, 5 * middle)
+        return Scale("asinh", whole=True) if long else Scale(whole=True)
     positive = x[x > 0]
     if low > 0 and high > _SKEWED * middle:
         above = other is None or bool(np.all(other[np.isfinite(other)] > 0))
@@ -91,7 +93,7 @@ def scale_for(x: NDArray, other: NDArray | None = None) -> Scale:
 def limits(data: NDArray, other: NDArray) -> tuple[float, float]:
     """Ends of an axis that hold the data, and all of the other places that lie near them."""
     low, high = float(np.nanmin(data)), float(np.nanmax(data))
-    reach = max(high - low, 1e-9 * max(abs(low), abs(high)), float(np.finfo(np.float64).tiny))
+    reach = high - low if high > low else 0.1 * abs(low) or 1.0
     near = other[(other > low - reach) & (other < high + reach)]
     if len(near):
         low, high = min(low, float(near.min())), max(high, float(near.max()))
@@ -100,19 +102,32 @@ def limits(data: NDArray, other: NDArray) -> tuple[float, float]:
 
 
 def set_ticks(axis: Axis, ticks: Ticks, *, characters: int | None = None) -> None:
-    """Writes the ticks on an axis, without smaller ones between; every second or third label alone
-    where that many `characters` are not room enough for all."""
+    """Writes the ticks on an axis whose limits are set, without smaller ones between.
+
+    Where so many `characters` fit along the axis, only every second or third label is written if
+    neighbors would touch.
+    """
     labels = ticks.labels
     for every in (1, 2, 3, 4):
         labels = [label if i % every == 0 else "" for i, label in enumerate(ticks.labels)]
-        if characters is None or sum(len(label) + 1 for label in labels if label) <= characters:
+        if characters is None or not _touch(
+            axis, ticks.places[::every], labels[::every], characters
+        ):
             break
     axis.set_ticks(ticks.places, labels)
 
 
-def _linear_ticks(low: float, high: float) -> Ticks:
+def _touch(axis: Axis, places: list[float], labels: list[str], characters: int) -> bool:
+    low, high = axis.get_view_interval()
+    middle = np.array(places) / (high - low) * characters
+    lengths = np.array([len(label) for label in labels])
+    return bool(np.any(np.diff(middle) < (lengths[1:] + lengths[:-1]) / 2 + 0.8))
+
+
+def _linear_ticks(low: float, high: float, whole: bool) -> Ticks:
     """Ticks less what they have in common, and in a power of 1000 where they are large or small."""
-    places = np.asarray(MaxNLocator(_TICKS, steps=[1, 2, 2.5, 5, 10]).tick_values(low, high))
+    locator = MaxNLocator(_TICKS, steps=[1, 2, 2.5, 5, 10], integer=whole, min_n_ticks=1)
+    places = np.asarray(locator.tick_values(low, high))
     places = places[(places >= low) & (places <= high)]
     largest, reach = max(abs(low), abs(high)), high - low
     offset = 0.0

@@ -78,8 +78,10 @@ def sampled_series(
             panels[j, 0].set_ylabel(short(name, 18), fontsize=8.5)
     for axes, title in zip(panels[0], ("test data", "samples", "quantiles"), strict=True):
         axes.set_title(title)
+    for axes in panels.flat:
+        axes.tick_params(labelsize=7.5)
     figure.supxlabel("position", fontsize=9.5)
-    spread = float(samples.std(axis=0).mean() / max(float(x.std(axis=0).mean()), _LEAST))
+    spread = float(samples.std(axis=0).mean()) / max(float(x.std(axis=0).mean()), _LEAST)
     return Picture(
         figure,
         f"{len(some)} series of the test data and {len(some)} samples from the prior. On average "

@@ -1,0 +1,73 @@
+"""How well each feature does, and which are shown; which data are series."""
+
+import numpy as np
+import pytest
+
+from hvax.report.features import by_rank, correlations, gaps
+from hvax.report.series import as_series, chosen_channels, laid_out
+
+RNG = np.random.default_rng(0)
+CURVES = np.sin(np.linspace(0, 9, 100) + RNG.uniform(0, 6, size=(30, 1)))
+
+
+def test_correlations_of_features():
+    x = RNG.normal(size=(50, 4))
+    mean = np.stack([2 * x[:, 0] + 1, -x[:, 1], np.zeros(50), np.full(50, np.nan)], axis=1)
+    found = correlations(x, mean)
+    np.testing.assert_allclose(found[:2], [1, -1], rtol=1e-12)
+    assert np.isnan(found[2:]).all()
+    huge = correlations(x * 1e200, x * 1e250)
+    np.testing.assert_allclose(huge, 1, rtol=1e-9)
+
+
+def test_gaps_of_samples():
+    """Samples moved by two standard deviations, twice as wide, and equal."""
+    x = RNG.normal(size=(4000, 3))
+    samples = np.stack([x[:, 0] + 2, 2 * x[:, 1], x[:, 2]], axis=1)
+    found = gaps(x, samples)
+    assert found[0] == pytest.approx(2, rel=0.05)
+    assert found[1] == pytest.approx(0.75, rel=0.2)  # mean |quantile| between 2 and 98%
+    assert found[2] == 0
+    assert np.isnan(gaps(np.ones((5, 1)), samples[:, :1])).all()
+
+
+def test_features_by_rank():
+    score = np.array([0.1, np.nan, 0.9, 0.5, 0.7])
+    every = by_rank(score, 5, largest_first=True)
+    assert every.features.tolist() == [0, 1, 2, 3, 4]
+    best = by_rank(score, 3, largest_first=True)
+    assert best.features.tolist() == [2, 3, 0] and best.score.tolist() == [0.9, 0.5, 0.1]
+    assert by_rank(score, 2, largest_first=False).features.tolist() == [0, 2]
+    assert len(by_rank(np.full(9, np.nan), 4, largest_first=True).features) == 4
+
+
+@pytest.mark.parametrize(
+    ("shape", "expected"),
+    [((100, 2), (100, 2)), ((2, 100), (100, 2)), ((100, 8), (100, 8)), ((28, 28), None),
+     ((5, 3), None), ((3, 8, 8), None)],
+)  # fmt: skip
+def test_series_of_channels(shape, expected):
+    x = RNG.normal(size=(3, *shape))
+    found = as_series(x)
+    assert (None if found is None else found.shape[1:]) == expected
+    if found is not None:
+        np.testing.assert_array_equal(laid_out(x, found), found)
+
+
+def test_series_of_one_channel():
+    assert as_series(CURVES).shape == (30, 100, 1)
+    noisy = CURVES + 0.3 * RNG.normal(size=CURVES.shape)
+    assert as_series(noisy) is not None
+    assert as_series(1e200 * CURVES, [f"t_{i}" for i in range(100)]) is not None
+    names = [f"gene {chr(97 + i % 26)}{chr(97 + i // 26)}" for i in range(100)]
+    assert as_series(CURVES, names) is None, "columns with names of their own"
+    assert as_series(CURVES[:, :15]) is None, "too short"
+    assert as_series(RNG.normal(size=(30, 100))) is None, "columns in no order"
+    units = RNG.normal(size=(30, 40)) * 10.0 ** RNG.integers(-5, 5, 40)
+    assert as_series(units) is None, "columns of many units"
+    assert as_series(np.zeros((30, 40))) is None
+
+
+def test_few_channels_are_shown():
+    assert chosen_channels(np.zeros((1, 20, 2)), 3).tolist() == [0, 1]
+    assert chosen_channels(np.zeros((1, 20, 9)), 3).tolist() == [0, 4, 8]

@@ -1,0 +1,71 @@
+"""The first table: references, advice and numbers of every size."""
+
+import math
+
+import pytest
+
+from hvax.report.headline import against, headline, warnings
+from hvax.report.numbers import Score, known
+from reports_for_tests import NUMBERS, Page
+
+FLOW = {"beta": [1.0, 1.0], "step_size": 0.1, "latent_size": 2}
+
+
+def score(name="DAIS", **more):
+    return Score(name, "model", known({**NUMBERS, "latent_size": 2, **more}))
+
+
+def words(html):
+    return " ".join(" ".join(Page(str(html)).words.get(tag, [])) for tag in ("td", "th", "small"))
+
+
+def test_references_are_lines_of_the_table():
+    shown = words(headline([score(nll=9.0)], None, {"independent features": 12.5, "gaussian": 8.0}))
+    assert "Independent features" in shown and "12.50" in shown
+    assert "the model is 3.50 better" in shown and "the model is 1.00 worse" in shown
+    lost = words(headline([score(nll=None)], None, {"independent features": 12.5}))
+    assert "the model’s is not finite" in lost
+
+
+def test_models_below_a_reference_are_told():
+    scores = [score("DAIS", nll=9.0), score("VAE", nll=11.0)]
+    assert against(scores, {"independent features": 12.0}) == []
+    (one,) = against(scores, {"independent features": 10.0})
+    assert one.startswith("VAE has a higher NLL than the reference “independent features”")
+    (both,) = against(scores, {"independent features": 8.0})
+    assert both.startswith("DAIS and VAE have a higher NLL")
+    (lost,) = against([score("VAE", nll=None)], {"independent features": 8.0})
+    assert lost.startswith("VAE has")
+
+
+@pytest.mark.parametrize(
+    ("more", "advice"),
+    [
+        ({}, "Evaluate with more samples"),
+        ({"samples_needed": 2300}, "From about 2,300 samples on it would be."),
+        ({"samples_needed": None}, "annealed importance sampling is (hvax evaluate --ais)"),
+    ],
+)
+def test_the_advice_is_that_of_the_evaluation(more, advice):
+    (said,) = warnings([score(**more)])
+    assert "is not to be trusted" in said and advice in said
+
+
+def test_points_without_the_flow_are_counted():
+    said = warnings([score(trusted=True, plain_points=3, num_points=57)])
+    assert said == [
+        "At 3 of 57 points the DAIS’s flow fails: they are scored by the encoder’s draws without "
+        "it, a bound all the same."
+    ]
+
+
+def test_a_flow_of_no_steps_moves_nothing():
+    shown = words(headline([score(beta=[1.0], step_size=0.1)], None, {}))
+    assert "Flow moves z by" not in shown
+    assert "Flow moves z by" in words(headline([score(**FLOW)], None, {}))
+
+
+def test_numbers_of_every_size():
+    shown = words(headline([score(elbo=-2.449e8, elbo_se=1e6, nll=3e-9)], None, {}))
+    assert "−2.45 × 10⁸" in shown and "3.00 × 10⁻⁹" in shown
+    assert not math.isnan(score().evaluation["nll"])
