@@ -12,6 +12,7 @@ from hvax.report.page import Html, element, table, text
 Evaluation = Mapping[str, Any]
 
 _LARGE = 1e7  # from here on numbers are written in powers of ten
+_LISTED = 40  # items of an option that are written out
 _RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
@@ -164,5 +165,11 @@ def _options(nested: Mapping[str, Any], before: str = "") -> Iterator[tuple[str,
         if isinstance(value, Mapping):
             yield from _options(value, f"{before}{name}.")
         else:
-            listed = ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+            listed = _listed(value) if isinstance(value, list | tuple) else str(value)
             yield f"{before}{name}", "–" if value is None else listed
+
+
+def _listed(values: Sequence[Any]) -> str:
+    shown = ", ".join(str(value) for value in values[:_LISTED])
+    more = len(values) - _LISTED
+    return f"{shown} and {more:,} more" if more > 0 else shown
