@@ -82,6 +82,7 @@ from hvax.training.fit import Fit as Fit
 from hvax.training.fit import fit as fit
 from hvax.training.optimiser import clip_outliers as clip_outliers
 from hvax.training.optimiser import faster_flow as faster_flow
+from hvax.training.prepare import prepare as prepare
 from hvax.training.state import TrainState as TrainState
 from hvax.training.state import train_state as train_state
 from hvax.training.state import train_step as train_step

@@ -16,8 +16,7 @@ from hvax.models.likelihood import Bernoulli, LearnedGaussian, Poisson
 from hvax.models.network import mlp
 from hvax.models.vae import VAE
 from hvax.training import feed, loop
-from hvax.training.fit import check_fit, fit
-from hvax.training.loop import Plan
+from hvax.training.fit import check_data, fit
 from hvax.training.validation import Validation
 from models_for_tests import linear_gaussian, moving
 
@@ -388,7 +387,7 @@ def test_stored_integers_are_scaled_on_the_device():
         ({"epochs": 0}, ValueError, "epochs must be >= 1, got 0"),
         ({"batch_size": 0}, ValueError, "batch_size must be >= 1, got 0"),
         ({"batch_size": 24}, ValueError, "at most the number of examples, 23, got 24"),
-        ({"patience": 0, "validation": X}, ValueError, "patience must be >= 1, got 0"),
+        ({"patience": -1, "validation": X}, ValueError, "patience must be >= 1, got -1"),
         ({"patience": 3}, ValueError, "patience needs validation data"),
         ({"data": np.full((9, 3), np.nan)}, ValueError, "expected data to be finite, got nan"),
         ({"validation": np.full((9, 3), np.inf)}, ValueError, "expected validation to be finite"),
@@ -418,11 +417,10 @@ def test_what_is_refused_at_the_door(options, error, message):
 def test_data_outside_the_support_are_refused(likelihood, x, message):
     model = VAE(MODEL.encoder, Decoder(MODEL.decoder.network, likelihood))
     good = np.ones((9, 3))
-    plan = Plan(batch_size=3, epochs=1, seed=0, max_skipped=1, save_seconds=60.0)
     for data, validation in ((x, None), (good, x), ((good, x), None), (good, (good, x))):
         with pytest.raises(ValueError, match=message):
-            check_fit(model, data, validation, plan)
-    parts, held_out = check_fit(model, (x, good), good, plan)
+            check_data(model, data, validation)
+    parts, held_out = check_data(model, (x, good), good)
     assert len(parts) == 2 and len(held_out) == 1
 
 

@@ -323,7 +323,12 @@ def test_an_optimiser_with_numbers_in_its_state(tmp_path, a_step_a_call):
 
 def test_an_hvae_with_its_own_loss(tmp_path, a_step_a_call):
     """The loss, the ELBO and the fraction of diverged trajectories of an epoch come back."""
-    options = {"model": moving(MODEL), "loss_function": None, "loss_kwargs": None}
+    options = {
+        "model": moving(MODEL),
+        "loss_function": None,
+        "loss_kwargs": None,
+        "flow_from_epoch": 1,
+    }
     expected = numbers(train(**options))
 
     def interrupt_at_once(x, *, key):

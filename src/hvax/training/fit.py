@@ -18,7 +18,7 @@ from hvax.models.hvae import HVAE, plain_vae
 from hvax.structure import save
 from hvax.training.chunk import LossKwargs, Transform
 from hvax.training.flow_start import without_flow
-from hvax.training.folder import BEFORE_FLOW, MODEL, read_plan, write_plan
+from hvax.training.folder import BEFORE_FLOW, MODEL, check_unused, read_plan, write_plan
 from hvax.training.loop import Event as Event
 from hvax.training.loop import Plan
 from hvax.training.optimiser import clip_outliers, faster_flow
@@ -81,7 +81,8 @@ def fit(
     - `patience`: stop after this many epochs without a better validation bound: by default those
       of about 1,000 updates, at least 10, where there are validation data; 0 never stops.
     - `prepare`: whether networks that have not been trained, and whose units are far from those of
-      the data, are first put into these units, as `hvax.prepare` does.
+      the data, are first put into these units, as `hvax.prepare` does. Never with a
+      `loss_function` of your own, which may know the model's parts.
     - `flow_from_epoch`: in which epoch the flow of an HVAE is turned on; before it the plain VAE
       inside is trained. By default for about the last quarter of the time; from the first epoch on
       (1) where the VAE is trained already (its bound is above that of independent features) and
@@ -130,7 +131,7 @@ def fit(
     if resume and run_dir is None:
         raise ValueError("resume needs the run_dir to go on from.")
     notes: list[str] = []
-    if prepare:
+    if prepare and loss_function is None:
         key = jax.random.fold_in(jax.random.key(seed), 4)
         model, found = prepared_if_far(model, parts, held_out, key=key)
         if found is not None:
@@ -175,6 +176,10 @@ def _in_two_phases(
     """The plain VAE until the flow is due, and the flow from the best of its models."""
     folder = None if run_dir is None else Path(run_dir)
     before_flow = None if folder is None else folder / BEFORE_FLOW
+    if folder is not None:
+        if not options["resume"]:
+            check_unused(folder)
+        write_plan(folder, first)
     before = train_phase(
         model.vae, parts, held_out, plan.until(first - 1), run_dir=before_flow, **options
     )
@@ -255,8 +260,6 @@ def _flow_from(
         gradients = model.flow.num_steps * model.flow.leapfrog_steps
         updates = max(1, len(parts[0]) // chosen.batch_size)
         first = chosen.epochs - epochs_with_flow(chosen.epochs, gradients, updates) + 1
-    if run_dir is not None:
-        write_plan(Path(run_dir), first)
     return first
 
 

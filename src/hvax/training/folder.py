@@ -56,6 +56,14 @@ class RunFolder:
         write_atomically(self.path / name, "".join(dumps(r) + "\n" for r in records).encode())
 
 
+def check_unused(path: Path) -> None:
+    """Raises `ValueError` for a folder that holds a run."""
+    if RunFolder(path).checkpoints:
+        raise ValueError(
+            f"{path} holds a run already. resume=True goes on with it; else use another folder."
+        )
+
+
 def write_plan(path: Path, flow_from_epoch: int) -> None:
     """Notes in which epoch a run turns its flow on: a resumed run must not choose anew."""
     path.mkdir(parents=True, exist_ok=True)

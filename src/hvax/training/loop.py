@@ -269,7 +269,7 @@ class Loop:
             self._shrink(_AFTER_DIVERGENCE)
             caution(
                 DivergentTrajectories,
-                f"{metrics['divergent']:.1%} of the trajectories of epoch {at.epoch} diverged. "
+                f"{100 * metrics['divergent']:.3g}% of the trajectories of epoch {at.epoch} diverged. "
                 + trouble.divergence_advice(self.state.model),
             )
         at.history.append(metrics)

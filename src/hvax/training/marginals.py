@@ -140,7 +140,7 @@ def real_units(
     table = x.ndim == 2
     lowest = flat.min(0) if least is None else np.minimum(flat.min(0), least.reshape(-1))
     chosen = [
-        _feature(column, low > 0, transform if table else "none")
+        _feature(column, bool(low > 0), transform if table else "none")
         for column, low in zip(flat.T, lowest, strict=True)
     ]
     kinds = tuple(feature.kind for feature in chosen)
@@ -205,14 +205,20 @@ def _gaussian(
     width: float,
 ) -> _Feature:
     """The normal fitted to y = t(x), with its log-likelihood as one of x."""
-    shift, sd = float(y.mean()), float(y.std())
+    shift, sd = float(y.mean()), _spread(y)
     largest = float(np.abs(x).max())
-    if x.std() <= 4 * np.finfo(np.float32).eps * largest:
+    if _spread(x) <= 4 * np.finfo(np.float32).eps * largest:
         return _Feature("none", 0.0, 1.0, float(x.mean()), largest or 1.0, _CONSTANT_FLOOR, True, 0)
     least = min(0.5, max(_FLOOR, (_FEW / len(y)) ** 1.5))
     floor = float(np.clip(_rounding(y) / math.sqrt(12) / sd, least, 0.9))
     log_prob = len(y) * -(math.log(sd) + 0.5 + 0.5 * math.log(2 * math.pi)) + log_slope.sum()
     return _Feature(kind, center, width, shift, sd, floor, False, float(log_prob))
+
+
+def _spread(y: NDArray[np.float64]) -> float:
+    """The standard deviation, of numbers whose squares may overflow."""
+    unit = float(np.abs(y).max()) or 1.0
+    return float((y / unit).std()) * unit
 
 
 def _rounding(y: NDArray[np.float64]) -> float:

@@ -10,10 +10,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jaxtyping import Array, PyTree
+from jaxtyping import Array, PRNGKeyArray, PyTree
 from tqdm import tqdm
 
 from hvax.caution import KinkedDecoder, caution
+from hvax.data.batches import epoch_batches
 from hvax.data.examples import Examples
 from hvax.files import held
 from hvax.hamiltonian.gradient import Finite
@@ -22,7 +23,7 @@ from hvax.models.smoothed import kinks_of
 from hvax.training.chunk import Chunk, CompiledSteps, LossKwargs, Transform
 from hvax.training.feed import feed
 from hvax.training.flow_start import can_shrink, with_calm_steps
-from hvax.training.folder import RunFolder
+from hvax.training.folder import RunFolder, check_unused
 from hvax.training.interrupt import on_interrupt
 from hvax.training.loop import Loop, Plan, Position, copied
 from hvax.training.state import LossFunction, TrainState, default_loss, train_state
@@ -68,40 +69,28 @@ def train_phase(
     the model as it is handed in competes with those of all epochs.
     """
     key = jax.random.key(plan.seed)
-    scales = tuple(part.scale for part in parts)
-    batch_size = plan.batch_size
-    begun = resume and run_dir is not None and bool(RunFolder(Path(run_dir)).checkpoints)
-    if calm and not begun and can_shrink(model):
-        first = tuple(jnp.asarray(part[slice(0, batch_size)]) for part in parts)
-        if transform is not None:
-            batch = first if len(first) == 2 else first[0]
-            batch = transform(batch, key=jax.random.fold_in(key, 2))
-            first = batch if isinstance(batch, tuple) else (batch,)
-        x_out = first[1] if len(first) == 2 else None
-        model, _ = with_calm_steps(model, first[0], x_out, key=jax.random.fold_in(key, 3))
-    # The loop consumes the state it is given, so no array in it may be the caller's, nor another's:
-    # an optimiser may begin with the weights themselves.
-    state = copied(
-        train_state(
-            model,
-            optimizer,
-            key=jax.random.fold_in(key, 0),
-        )
+    steps = CompiledSteps(
+        loss_function or default_loss(model, num_samples),
+        loss_kwargs or {},
+        transform,
+        tuple(part.scale for part in parts),
     )
-    loss_function = loss_function or default_loss(model, num_samples)
-    steps = CompiledSteps(loss_function, loss_kwargs or {}, transform, scales)
-    _warn_of_kinks(state, parts, steps)
     validate = None
     if held_out is not None:
-        held_out_key = jax.random.fold_in(key, 1)
         validate = Validation(
             held_out,
-            batch_size=max(batch_size, 256),
+            batch_size=max(plan.batch_size, 256),
             num_samples=num_samples,
-            key=held_out_key,
+            key=jax.random.fold_in(key, 1),
         )
-    position, best = Position(), copied(model)
     with on_interrupt() as interrupt, _run_folder(run_dir) as folder:
+        if calm and not (resume and folder is not None and folder.checkpoints):
+            model = _calmed(model, parts, steps, plan, key)
+        # The loop consumes the state it is given, so no array in it may be the caller's, nor
+        # another's: an optimizer may begin with the weights themselves.
+        state = copied(train_state(model, optimizer, key=jax.random.fold_in(key, 0)))
+        _warn_of_kinks(state, parts, steps)
+        position, best = Position(), copied(model)
         identity = {} if folder is None else _identity(parts, plan, num_samples)
         if folder is not None:
             found = folder.checkpoints.read({"state": state, "best": best}) if resume else None
@@ -109,15 +98,11 @@ def train_phase(
                 _check_identity(found.record["identity"], identity)
                 state, best = found.trees["state"], found.trees["best"]
                 position = Position(**found.record["position"])
-            elif folder.checkpoints and not resume:
-                raise ValueError(
-                    f"{folder.path} holds a run already. resume=True goes on with it; else use "
-                    "another folder."
-                )
+            elif not resume:
+                check_unused(folder.path)
             folder.go_back_to(int(state.step), position.history)
-        total = plan.epochs * (len(parts[0]) // batch_size)
         with tqdm(
-            total=total,
+            total=plan.epochs * (len(parts[0]) // plan.batch_size),
             initial=int(state.step),
             disable=not progress,
             unit="step",
@@ -131,7 +116,7 @@ def train_phase(
                 plan=plan,
                 steps=steps,
                 examples=len(parts[0]),
-                source=feed(parts, batch_size),
+                source=feed(parts, plan.batch_size),
                 validate=validate,
                 folder=folder,
                 identity=identity,
@@ -154,6 +139,24 @@ def train_phase(
         seconds_training=position.seconds - position.compiling,
         best_bound=position.best_elbo,
     )
+
+
+def _calmed(
+    model: PyTree,
+    parts: tuple[Examples, ...],
+    steps: CompiledSteps,
+    plan: Plan,
+    key: PRNGKeyArray,
+) -> PyTree:
+    """The model with step sizes that are stable for the first batch of its first epoch."""
+    if not can_shrink(model):
+        return model
+    batches = epoch_batches(len(parts[0]), plan.batch_size, seed=plan.seed, epoch=1)[:1]
+    rows = tuple(jnp.asarray(part.rows(batches[0])) for part in parts)
+    zero = jnp.zeros((), jnp.int32)
+    chunk = Chunk(rows, jnp.arange(plan.batch_size, dtype=jnp.int32)[None], zero, zero)
+    x, x_out = steps.batch(chunk, zero, key=jax.random.fold_in(key, 2), step=zero)
+    return with_calm_steps(model, x, x_out, key=jax.random.fold_in(key, 3))[0]
 
 
 def _warn_of_kinks(state: TrainState, parts: tuple[Examples, ...], steps: CompiledSteps) -> None:

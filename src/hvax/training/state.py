@@ -123,7 +123,7 @@ def update(
     for leaf in jax.tree.leaves(gradient):
         finite &= jnp.all(jnp.isfinite(leaf))
     rough = report.pop("rough", None)
-    steady, factor = finite, 1.0
+    steady, factor = finite, jnp.ones(())
     if rough is not None and can_shrink(state.model):
         steady = finite & (rough <= _MOST_ROUGH)
         shorter = jnp.where(rough <= _MOST_ROUGH, _AFTER_ONE, _AFTER_MANY)

@@ -18,12 +18,15 @@ from hvax.training.prepare import is_prepared
 
 def advice(model: PyTree) -> str:
     """What may help where update after update is not finite, of what this model has."""
-    flow = "fewer steps of the flow (num_steps), " if isinstance(model, HVAE) else ""
-    units = "" if is_prepared(plain_vae(model)) else "data in other units (hvax.prepare), "
-    return (
-        f"Try {flow}{units}a smaller learning rate, or float64 (jax_enable_x64); in the program "
-        f"{'--num-steps, ' if flow else ''}--learning-rate, --x64."
-    )
+    python, program = ["a smaller learning rate", "float64 (jax_enable_x64)"], []
+    if isinstance(model, HVAE):
+        python.insert(0, "a smaller step size or fewer steps of the flow")
+        program += ["--step-size", "--num-steps"]
+    if not is_prepared(plain_vae(model)):
+        python.insert(0, "networks in the data's units (hvax.prepare)")
+        program.append("--standardize")
+    program += ["--learning-rate", "--x64"]
+    return f"Try {', '.join(python)}; in the program {', '.join(program)}."
 
 
 def divergence_advice(model: PyTree) -> str:
@@ -34,7 +37,10 @@ def divergence_advice(model: PyTree) -> str:
             f"Its step size was shrunk to {np.max(sizes):.3g}. Where this goes on, take fewer "
             "steps (num_steps, --num-steps) or a lower bound of the step size (--max-step)."
         )
-    return "Take a smaller step size (step_size, --step-size) or a learned one."
+    return (
+        "Take a smaller step size (step_size, --step-size), a learned one, or fewer steps "
+        "(num_steps, --num-steps)."
+    )
 
 
 def describe(

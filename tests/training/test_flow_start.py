@@ -1,0 +1,166 @@
+"""A flow that cannot ruin a model: where its steps start, when they shrink, when it is let go."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import hvax
+from hvax.caution import DivergentTrajectories, FlowFailed, SkippedUpdate
+from hvax.models.hvae import HVAE
+from hvax.training.flow_start import with_calm_steps, with_smaller_steps, without_flow
+from hvax.training.schedule import schedule
+from models_for_tests import linear_gaussian
+
+X = np.random.default_rng(0).normal(size=(60, 3)).astype(np.float32)
+VAE = linear_gaussian()
+KEY = jax.random.key(0)
+
+
+def flowing(step_size, num_steps=6, upper=4.0):
+    flow = hvax.HamiltonianFlow(
+        num_steps, hvax.Learned(step_size, upper=upper), hvax.NullTempering(1.0)
+    )
+    return HVAE(VAE, flow)
+
+
+def step_size(model):
+    return float(model.flow.step_sizes)
+
+
+def errors(model):
+    outputs = hvax.objective.forward(model, jnp.asarray(X), key=jax.random.key(5))
+    return np.asarray(jnp.max(jnp.abs(outputs.phase_space.energy_errors), axis=1))
+
+
+def test_steps_start_where_trajectories_are_stable():
+    """2.0 is beyond the stability of leapfrog for this posterior; half of it, twice, is not."""
+    wild = flowing(2.0)
+    assert np.quantile(errors(wild), 0.9) > 100
+    calm, halvings = with_calm_steps(wild, jnp.asarray(X), None, key=KEY)
+    assert 1 <= halvings <= 5 and step_size(calm) == pytest.approx(2.0 / 2**halvings, rel=1e-5)
+    assert np.quantile(errors(calm), 0.9) <= 3
+    _, again = with_calm_steps(flowing(0.05), jnp.asarray(X), None, key=KEY)
+    assert again == 0
+
+
+def test_fixed_steps_are_the_users():
+    fixed = HVAE(VAE, hvax.HamiltonianFlow(6, 2.0, hvax.NullTempering(1.0)))
+    assert with_calm_steps(fixed, jnp.asarray(X), None, key=KEY)[0] is fixed
+    assert with_smaller_steps(fixed, 0.5) is fixed
+
+
+def test_a_factor_of_one_changes_no_bit():
+    model = flowing(0.3)
+    same = with_smaller_steps(model, jnp.ones(()))
+    assert np.asarray(same.flow.step_size.raw) == np.asarray(model.flow.step_size.raw)
+
+
+def test_steps_never_reach_their_bound():
+    model = flowing(0.3)
+    for _ in range(60):
+        model = with_smaller_steps(model, 0.5)
+    assert 4e-4 < step_size(model) < 4.1e-4
+
+
+def test_without_its_flow_a_model_is_the_plain_vae():
+    model = without_flow(flowing(0.3))
+    scores = [
+        hvax.hamiltonian_elbo(one, jnp.asarray(X), key=jax.random.key(2)) for one in (model, VAE)
+    ]
+    assert float(scores[0]) == pytest.approx(float(scores[1]), rel=1e-6)
+
+
+def test_rough_trajectories_shorten_the_steps_and_move_nothing_else():
+    state = hvax.train_state(flowing(2.0), optax.sgd(1e-3), key=KEY)
+    after, _ = hvax.train_step(state, X)
+    assert step_size(after.model) == pytest.approx(1.0, rel=1e-4)
+    before, moved = (jax.tree.leaves(eqx.filter(s.model.vae, eqx.is_array)) for s in (state, after))
+    assert all(np.array_equal(a, b) for a, b in zip(before, moved, strict=True))
+    calm = hvax.train_state(flowing(0.3), optax.sgd(1e-3), key=KEY)
+    assert not np.array_equal(
+        hvax.train_step(calm, X)[0].model.vae.decoder.network.bias, VAE.decoder.network.bias
+    )
+
+
+def test_training_through_an_unstable_flow_ends_above_where_it_began():
+    """From a step at which a trajectory's energy error is 1e5 nats. Seen to end at -1e9 nats with
+    the shrinking of steps taken out of `update` and out of the start."""
+    fitted = hvax.fit(flowing(2.0), X, epochs=20, batch_size=20, flow_from_epoch=1, progress=False)
+    start = float(hvax.hamiltonian_elbo(VAE, jnp.asarray(X), key=jax.random.key(2)))
+    end = float(hvax.hamiltonian_elbo(fitted.model, jnp.asarray(X), key=jax.random.key(2)))
+    assert fitted.skipped <= 5 and end > start - 1
+
+
+class Explodes(eqx.Module):
+    """A potential whose force overflows: no step size helps."""
+
+    def __call__(self, vae, x):
+        return lambda z: jnp.sum(z**2) * 1e38 * 1e38
+
+
+def test_a_flow_that_fails_leaves_the_plain_vae(tmp_path):
+    """The epochs before it are not lost: they are the model, in memory and on disk."""
+    model = HVAE(VAE, flowing(0.3).flow, Explodes())
+    options = {"epochs": 6, "batch_size": 20, "progress": False, "max_skipped": 3}
+    with pytest.warns((FlowFailed, SkippedUpdate, DivergentTrajectories)) as told:
+        fitted = hvax.fit(
+            model, X, validation=X[:20], flow_from_epoch=5, run_dir=tmp_path, **options
+        )
+    assert any(one.category is FlowFailed for one in told)
+    assert fitted.ended == "flow failed" and fitted.model.flow.num_steps == 0
+    plain = hvax.fit(VAE, X, validation=X[:20], **(options | {"epochs": 4}))
+    for ours in (fitted.model.vae, hvax.load(tmp_path / "model", like=fitted.model).vae):
+        assert hvax.structure.digest(ours) == hvax.structure.digest(plain.model)
+    assert len(fitted.history) == 4
+
+
+def test_two_phases_are_a_vae_and_then_its_flow():
+    seen = []
+    options = {"validation": X[:20], "batch_size": 20, "progress": False}
+    fitted = hvax.fit(flowing(0.3), X, epochs=6, flow_from_epoch=4, callback=seen.append, **options)
+    assert [event.epoch for event in seen] == [row["epoch"] for row in fitted.history]
+    assert [row["epoch"] for row in fitted.history] == [1, 2, 3, 4, 5, 6]
+    assert ["divergent" in row for row in fitted.history] == [False] * 3 + [True] * 3
+    assert isinstance(fitted.model, HVAE) and fitted.ended == "finished"
+
+
+def test_a_run_of_two_phases_resumes_in_the_same_bits(tmp_path):
+    """Stopped in the first phase, and again in the second, by a callback."""
+    options = {"validation": X[:20], "batch_size": 20, "progress": False, "epochs": 6}
+    options |= {"flow_from_epoch": 4}
+    whole = hvax.fit(flowing(0.3), X, **options)
+    for last in (2, 5):
+
+        def signaled(event, last=last):
+            if event.epoch == last:
+                raise KeyError("a crash")
+
+        with pytest.raises(KeyError):
+            hvax.fit(flowing(0.3), X, run_dir=tmp_path, resume=True, callback=signaled, **options)
+    again = hvax.fit(flowing(0.3), X, run_dir=tmp_path, resume=True, **options)
+    assert hvax.structure.digest(again.model) == hvax.structure.digest(whole.model)
+    assert [row["elbo"] for row in again.history] == [row["elbo"] for row in whole.history]
+
+
+@pytest.mark.parametrize(
+    ("examples", "expected"),
+    [
+        (16, (320, 8, 500)),
+        (120, (480, 12, 100)),
+        (1437, (1000, 100, 72)),
+        (8000, (250, 100, 13)),
+        (50_000, (40, 100, 10)),
+        (10_000_000, (5, 500, 10)),
+    ],
+)
+def test_the_schedule_suits_the_number_of_examples(examples, expected):
+    assert schedule(examples) == expected
+
+
+def test_what_is_given_is_kept():
+    assert schedule(50, epochs=3, batch_size=7, patience=2) == (3, 7, 2)
+    assert schedule(50, patience=0).patience is None
+    assert schedule(50, validated=False).patience is None
