@@ -7,7 +7,7 @@ the worst twentieth of them, which outliers would decide alone.
 
 Recorded numbers are rounded, and a Gaussian narrower than that would be rewarded without bound. So
 every Gaussian of a column has the variance `floor`^2 added: of the rounding (step / sqrt 12 where
-a column has a step), at least 1e-3 standard deviations. A column that does not vary in the training
+a column has a step), between 1e-3 and 1 standard deviation. A column that does not vary in the training
 rows is scored as N(value, (value / 10)^2) everywhere. hvax's likelihood does the same.
 """
 
@@ -59,7 +59,7 @@ def scale_of(x: Floats) -> Scale:
     constant = sd <= 4 * np.finfo(np.float32).eps * size
     scale = np.where(constant, np.where(size > 0, size, 1.0), sd)
     step = np.array([_step(column) for column in x.T])
-    floor = np.maximum(step / math.sqrt(12) / scale, FLOOR)
+    floor = np.clip(step / math.sqrt(12) / scale, FLOOR, 1.0)
     return Scale(shift, scale, np.where(constant, CONSTANT_FLOOR, floor), constant)
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from typing import Any
 
-from tests.first_try.verdict import Record, judged
+from tests.first_try.verdict import Record, judged, number
 
 HEAD = (
     "data",
@@ -64,6 +64,4 @@ def _bound(scores: Any) -> str:
 
 
 def _number(value: float | None) -> str:
-    if value is None:
-        return "–"
-    return f"{value:.2f}" if abs(value) < 1e5 else f"{value:.3g}"
+    return "–" if value is None else number(value)

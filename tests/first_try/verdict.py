@@ -68,15 +68,21 @@ def _compare(
             continue
         each, points = ran.get("elbo_per_point"), reference["per_point"]
         error = standard_error(each, points) if each else math.nan
-        text = f"{who}: {below:.2f} ± {error:.2f} below {name}".replace(" ± nan", "")
+        by = number(below) if math.isnan(error) else f"{number(below)} ± {number(error)}"
+        text = f"{who}: {by} below {name}"
         few = len(points) < FEW and below < ERRORS * error
         failed = name == "independent" and not (few or below <= allowed)
         (failures if failed else remarks).append(text)
     below = ran.get("independent", -math.inf) - elbo
     if below > 0:
         few = len(family["independent"]["per_point"]) < FEW
-        text = f"{who}: {below:.2f} below independent features as it transforms them"
+        text = f"{who}: {number(below)} below independent features as it transforms them"
         (remarks if few or below <= allowed else failures).append(text)
+
+
+def number(value: float) -> str:
+    """Two digits behind the point, of what is not absurd."""
+    return f"{value:.2f}" if abs(value) < 1e5 else f"{value:.3g}"
 
 
 def standard_error(elbo: list[float], reference: list[float]) -> float:
