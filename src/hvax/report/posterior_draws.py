@@ -17,8 +17,8 @@ from hvax.hamiltonian.gradient import Reverse
 from hvax.hamiltonian.leapfrog import leapfrog_step, phase_state
 from hvax.models.vae import VAE
 
-_CHAINS = 256  # a point
-_ADAPTED, _KEPT = 24, 12  # iterations: while the step size adapts, and those whose states are kept
+_CHAINS = 128  # a point
+_ADAPTED, _KEPT = 20, 16  # iterations: while the step size adapts, and those whose states are kept
 _LEAPFROG = 6
 _TARGET, _GAIN = 0.75, 0.3  # acceptance, and how fast log step sizes follow it
 
@@ -40,7 +40,7 @@ def posterior_draws(
 ) -> PosteriorDraws:
     """Draws of p(z | x) by HMC from proposals with their log importance weights, in nats.
 
-    256 chains a point, of which the states of the last 12 iterations are kept. A proposal whose
+    128 chains a point, of which the states of the last 16 iterations are kept. A proposal whose
     weight is not finite has none; each point needs one that is.
     """
     chain_key, start_key = jax.random.split(key)
