@@ -7,8 +7,8 @@ the worst twentieth of them, which outliers would decide alone.
 
 Recorded numbers are rounded, and a Gaussian narrower than that would be rewarded without bound. So
 every Gaussian of a column has the variance `floor`^2 added: of the rounding (step / sqrt 12 where
-a column has a step), between 1e-3 and 1 standard deviation. A column that does not vary in the training
-rows is scored as N(value, (value / 10)^2) everywhere. hvax's likelihood does the same.
+a column has a step), between 1e-3 and 1 standard deviation. A column that does not vary in the
+training rows is scored as N(value, (value / 10)^2) everywhere. hvax's likelihood does the same.
 """
 
 import math
