@@ -154,8 +154,8 @@ def test_data_that_floats_do_not_resolve_are_said_to_be_so():
 
 
 def test_an_evaluation_shows_itself():
-    vae, x, _ = narrow(1.0)
-    good = score(hvax.HVAE(vae, hvax.HamiltonianFlow(2, 0.1)), x, 300)
+    _, x, _ = narrow(1.0)
+    good = score(hvax.HVAE(narrow(1.3)[0], hvax.HamiltonianFlow(2, 0.1)), x, 300)
     lines = repr(good).splitlines()
     assert 7 <= len(lines) <= 10 and lines[0].startswith("Evaluation of 40 points, 300 samples")
     assert lines[-1].split() == ["trusted", "yes"]

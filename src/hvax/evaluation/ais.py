@@ -170,7 +170,9 @@ def _batch(plan: _Plan, x: Array, indices: NDArray[np.int64], bar: Any) -> Bound
     done = sweep(x, chains, b[1:], np.diff(b), 0 * b[1:], steps, keys[3], bar)
     upper = None
     if plan.posterior_draws is not None:
-        chains = sweep.repeated(x, jnp.asarray(plan.posterior_draws[indices]), plan.num_chains)
+        chains = sweep.repeated(
+            x, jnp.asarray(plan.posterior_draws[indices], float), plan.num_chains
+        )
         back = (b[:0:-1], 0 * b[1:], np.diff(b)[::-1], steps[:, ::-1])
         upper = -_log_mean_exp(-sweep(x, chains, *back, keys[5], bar).log_weight)
     return Bounds(
