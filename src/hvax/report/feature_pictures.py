@@ -20,6 +20,7 @@ _COLUMNS = 3
 _BINS = 24
 _FEW = 6  # values of a feature that gets a bar for each
 _RUG = 30  # fewer points than these are drawn one by one beside a histogram
+_NARROW = 14  # characters of a name above a panel that has numbers on its left
 _ACROSS = 20  # characters of tick labels that fit below a panel
 
 
@@ -32,7 +33,7 @@ def reconstructed_features(
     said, bars = [], False
     for feature, name, r, axes in zip(shown.features, names, shown.score, panels, strict=True):
         bars = _reconstructed(axes, x[:, feature], mean[:, feature]) or bars
-        axes.set_title(f"{lines(name)}\nr = {_written(r)}")
+        axes.set_title(f"{lines(name, _NARROW)}\nr = {_written(r)}")
         said.append(f"{name} {_written(r)}")
     figure.supxlabel("input x", fontsize=9.5)
     figure.supylabel("reconstruction E[x | z]", fontsize=9.5)

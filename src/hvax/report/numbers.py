@@ -59,7 +59,7 @@ _NAMES = {
     "ended": "training ended",
     "epochs": "epochs",
     "best_epoch": "best epoch",
-    "skipped": "updates left out",
+    "skipped": "updates skipped",
     "seconds_training": "seconds of training",
     "seconds_compiling": "seconds of compiling",
     "grey": "grey levels under a Bernoulli: no likelihoods",
@@ -166,7 +166,7 @@ def _options(nested: Mapping[str, Any], before: str = "") -> Iterator[tuple[str,
             yield from _options(value, f"{before}{name}.")
         else:
             listed = _listed(value) if isinstance(value, list | tuple) else str(value)
-            yield f"{before}{name}", "–" if value is None else listed
+            yield f"{before}{name}", "–" if value is None else listed or "–"
 
 
 def _listed(values: Sequence[Any]) -> str:
