@@ -159,7 +159,9 @@ def test_a_run_tells_its_numbers(digits_run):
     rows = {line.split()[0]: line for line in lines if re.match(r"(VAE|DAIS) +-\d", line)}
     results = read_json(folder / "results.json")
     # Five draws are never ten effective ones.
-    assert UNTRUSTED in lines and not results["hvae"]["trusted"]
+    (advice,) = [i for i, line in enumerate(lines) if line.startswith(UNTRUSTED)]
+    assert not results["hvae"]["trusted"]
+    assert lines[advice + 2] == "    hvax evaluate out/first --num-samples 500"
     apart = results.pop("difference")
     assert f"{apart['nll']:+.3f} +- {apart['nll_se']:.3f}" in done.stdout
     for name, shown in (("vae", "VAE"), ("hvae", "DAIS")):
