@@ -11,7 +11,7 @@ import pytest
 import tyro
 
 import hvax
-from hvax.commands.build import build_vae, load_parts
+from hvax.commands.build import build_vae, decided, load_parts
 from hvax.commands.directory import claimed
 from hvax.config import Train
 from hvax.data import Examples, binarise_once, load_source, split
@@ -42,6 +42,7 @@ def untrained(arguments: str, folder: Path = Path("other")) -> None:
     config = tyro.cli(Train, args=arguments.split(), config=(tyro.conf.OmitArgPrefixes,))
     with jax.enable_x64(config.train.x64):
         parts = load_parts(config)
+        config = decided(config, parts)
         with claimed(dataclasses.replace(config, run_dir=folder), parts):
             hvax.save(build_vae(config, parts, key=jax.random.key(0)), folder / "model")
 

@@ -140,7 +140,7 @@ def test_a_run_leaves_the_files_that_are_documented(digits_run):
         assert (epoch["epoch"], epoch["step"]) == (1, 1437 // 16)
         assert -100 < epoch["validation_elbo"] < -20 and -100 < epoch["elbo"] < -20
     results = read_json(folder / "results.json")
-    assert list(results) == ["vae", "hvae", "difference"]
+    assert list(results) == ["independent", "vae", "hvae", "difference"]
     for row in (results["vae"], results["hvae"]):
         assert row["num_points"] == 10 and row["num_samples"] == 5
         assert (row["ended"], row["epochs"], row["best_epoch"]) == ("finished", 1, 1)
@@ -246,12 +246,15 @@ def test_sources_networks_and_likelihoods(name, tmp_path):
     write_files(tmp_path)
     source, *options = RUNS[name].split()
     done = program(f"train {source} {VAE_ONLY} {' '.join(options)} --run-dir run", tmp_path)
-    assert (done.returncode, done.stderr) == (0, "")
+    # In two epochs a model may be worse than independent features, and is told so.
+    told = [line for line in done.stderr.splitlines() if "worse-than-independent" not in line]
+    assert (done.returncode, told) == (0, [])
     assert f"{source}: 48 train, 6 validation, 6 test" in done.stdout
     run = tmp_path / "run"
     assert np.isfinite(metrics(run)[0]["validation_elbo"])
-    ((model_name, row),) = read_json(run / "results.json").items()
-    assert model_name == "vae" and np.isfinite(row["nll"])
+    results = read_json(run / "results.json")
+    row = results["vae"]
+    assert results.keys() <= {"independent", "gaussian", "vae"} and np.isfinite(row["nll"])
     wide = "--x64" in options
     with jax.enable_x64(wide):
         leaves = jax.tree.leaves(load(run / "model"))
@@ -321,7 +324,7 @@ BAD = [
     ("text.txt", ".npy, .npz, .csv"),
     ("data", "got a directory"),
     ("ragged.csv", "line 2"),
-    ("word.csv", "line 2, column 2"),
+    ("word.csv", r"line 2, column 1 \(1\)"),
     ("objects.npy", "objects"),
     ("complex.npy", "complex128"),
     ("empty.npy", "at least one example"),
@@ -337,7 +340,6 @@ BAD = [
     ("digits --labels digits", "labels"),
     # Values and likelihoods
     ("reals.npy --likelihood bernoulli", r"Bernoulli needs data in \[0, 1\]"),
-    ("negative.npy", "--likelihood"),
     ("negative.npy --likelihood poisson", "whole counts >= 0; got -1"),
     ("negative.npy --likelihood negative-binomial", "whole counts >= 0; got -1"),
     ("halves.npy --likelihood poisson", "whole counts >= 0; got 0.5"),
@@ -346,7 +348,6 @@ BAD = [
     ("classes.csv --labels label --likelihood categorical --num-classes 2", "classes 0 to 1"),
     ("reals.npy --likelihood fixed-gaussian --sigma 0", "sigma must be finite and > 0"),
     ("reals.npy --binarise static", "--binarise static is for the bernoulli"),
-    ("images.npy --standardize", "--standardize is for Gaussian"),
     # The split
     ("reals.npy --fractions 0.5 0.1 0.1", "sum to 1"),
     ("reals.npy --fractions 1.2 -0.1 -0.1", "none negative"),
@@ -374,7 +375,7 @@ BAD = [
     ("reals.npy --epochs 0", "epochs must be >= 1"),
     ("reals.npy --batch-size 0", "batch_size must be >= 1"),
     ("reals.npy --batch-size 49", "at most the number of examples, 48, got 49"),
-    ("reals.npy --patience 0", "patience must be >= 1"),
+    ("reals.npy --patience -1", "patience must be >= 1"),
     ("reals.npy --save-seconds 0", "save_seconds must be > 0"),
     ("reals.npy --save-seconds nan", "save_seconds must be > 0"),
     ("reals.npy --max-skipped 0", "max_skipped must be >= 1"),
@@ -405,7 +406,7 @@ def test_bad_input_is_told_in_one_line_before_anything_is_written(
     arguments, message, files, monkeypatch, capsys
 ):
     monkeypatch.chdir(files)
-    monkeypatch.setattr("hvax.commands.train._fit", lambda *_: pytest.fail("it trained"))
+    monkeypatch.setattr("hvax.commands.train._fit", lambda *_, **__: pytest.fail("it trained"))
     before = listing(files)
     code = main(["train", *TINY.split(), "--no-progress", *arguments.split()])
     out, err = capsys.readouterr()

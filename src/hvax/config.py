@@ -35,19 +35,19 @@ class DataOptions:
     labels: Unset[str] = None
     """Name of the labels in a .npz file, or their column in a .csv file."""
     columns: Unset[tuple[str, ...]] = None
-    """Columns of a .csv file to take, by name or index from
-    0; by default all numbers that vary."""
+    """Columns of a .csv file to take, by name or index
+    from 0; by default all numbers that vary."""
     binarise: Unset[Literal["none", "static", "dynamic"]] = None
     """Grey levels to bits, for training data: once, or afresh at each step (default for images)."""
     standardize: bool = True
-    """Networks work in the data's units: they see
-    (x - mean) / sd of real numbers and log(1 + x) of
+    """Networks work in the data's units: they see (x -
+    mean) / sd of real numbers and log(1 + x) of
     counts, and start at the data's marginals. The
     likelihood stays that of the raw data."""
     transform: Literal["auto", "none", "log", "asinh"] = "auto"
-    """Heavy tails of real numbers: model log x or asinh of a
-    column. By default where it fits the training data
-    better."""
+    """Heavy tails of real numbers: model log x or asinh
+    of a column. By default where it fits the
+    training data better."""
     fractions: tuple[float, float, float] = (0.8, 0.1, 0.1)
     """Train, validation and test fractions of a source that does not fix its parts."""
     split_seed: int = 0
@@ -63,19 +63,21 @@ class ModelOptions:
     network: Literal["mlp", "conv"] = "mlp"
     """Dense layers, or the paper's convolutional net for 28 x 28 images."""
     hidden: Unset[tuple[int, ...]] = None
-    """Sizes of the hidden layers of the mlp encoder; the
-    decoder mirrors them. By default 400, or 100 where there
-    are fewer than 1,000 examples for it."""
+    """Sizes of the hidden layers of the mlp encoder;
+    the decoder mirrors them. By default 400, or 100
+    where there are fewer than 1,000 examples for it."""
     latent_size: Unset[int] = None
-    """Dimension of z; by default 20, or half the features of
-    an example where those are fewer."""
+    """Dimension of z; by default 20, or half the
+    features of an example where those are fewer."""
     likelihood: Unset[LikelihoodName] = None
-    """p(x | z); by default bernoulli for images and for 0
-    and 1; gaussian (learned sigma) for other numbers, but
-    for whole ones negative-binomial if it fits better."""
+    """p(x | z); by default bernoulli for images and for
+    0 and 1; gaussian (learned sigma) for other
+    numbers, but for whole ones negative-binomial if
+    it fits better."""
     sigma: float = 1.0
-    """Standard deviation of fixed-gaussian, in those of each
-    feature; with --no-standardize in the data's units."""
+    """Standard deviation of fixed-gaussian, in those of
+    each feature; with --no-standardize in the data's
+    units."""
     num_classes: Unset[int] = None
     """Classes of categorical; by default one more than the largest in the data."""
 
@@ -91,9 +93,9 @@ class FlowOptions:
     leapfrog_steps: int = 1
     """Leapfrog steps of a transition."""
     step_size: Unset[float] = None
-    """Leapfrog step size; its first value when learned. By
-    default 0.4, of hvae at most 1.6/K, a quarter of a
-    turn: nothing else ends its trajectory."""
+    """Leapfrog step size; its first value when learned.
+    By default 0.4, of hvae at most 1.6/K, a quarter
+    of a turn: nothing else ends its trajectory."""
     units: Literal["posterior", "latent"] = "posterior"
     """What a step size of 1 is: the encoder's sigma of each example and dimension, or 1 in z."""
     step_size_shape: Literal["shared", "per-dimension", "per-step", "per-layer"] = "shared"
@@ -104,20 +106,20 @@ class FlowOptions:
     """Upper bound of a learned step size."""
     schedule: Unset[Literal["quadratic", "temperature", "free", "none"]] = None
     """Tempering: quadratic in 1/sqrt(beta) (default of
-    hvae), or in temperature; one free scaling a step;
-    none (default of the others)."""
+    hvae), or in temperature; one free scaling a
+    step; none (default of the others)."""
     beta0: float = 0.8
     """Inverse temperature at the start of the flow, in (0, 1]; its first value when learned."""
     learn_beta0: bool = True
     """Train beta0, or the scalings of free."""
     bridge: Unset[Literal["learned", "even", "none"]] = None
-    """Weights of the densities on the way: trained (default
-    of uha, dais, ula), k / (K + 1), or none (default of
-    hvae)."""
+    """Weights of the densities on the way: trained
+    (default of uha, dais, ula), k / (K + 1), or none
+    (default of hvae)."""
     eta: Unset[float] = None
-    """Share of the momentum that a transition keeps, in [0,
-    1]; its first value when learned. By default 1 for
-    hvae, 0.9 for uha and dais, 0 for ula."""
+    """Share of the momentum that a transition keeps, in
+    [0, 1]; its first value when learned. By default
+    1 for hvae, 0.9 for uha and dais, 0 for ula."""
     learn_eta: bool = True
     """Train eta, where it is neither 0 nor 1."""
     gradient: Literal["reverse", "forward", "taylor", "finite"] = "reverse"
@@ -131,11 +133,12 @@ class TrainOptions:
     """How it is trained, and scored at the end."""
 
     epochs: Unset[int] = None
-    """Passes over the training data, at most; by default
-    about 20,000 updates, 1,000 epochs at most."""
+    """Passes over the training data, at most; by
+    default about 20,000 updates, 1,000 epochs at
+    most."""
     batch_size: Unset[int] = None
-    """Examples per step; by default 100, fewer where there
-    are fewer than 1,000 examples."""
+    """Examples per step; by default 100, fewer where
+    there are fewer than 1,000 examples."""
     train_samples: int = 1
     """Draws per example in training: with more than one it is the importance weighted bound's."""
     estimator: Literal["standard", "doubly"] = "standard"
@@ -144,13 +147,15 @@ class TrainOptions:
     with several --train-samples), more in that of a
     flow."""
     warm_start: Unset[Path] = None
-    """Start from the networks of the run in this directory.
-    Example: hvax train mnist --warm-start runs/a --epochs 10"""
+    """Start from the networks of the run in this
+    directory.
+    Example: hvax train mnist --warm-start runs/a"""
     flow_from_epoch: Unset[int] = None
-    """Train the plain VAE until then, at a quarter of the
-    cost, and the flow with it from there: by default for
-    about a quarter of the time, at most a quarter of all
-    epochs; throughout after a warm start."""
+    """Train the plain VAE until then, at a quarter of
+    the cost, and the flow with it from there: by
+    default for about a quarter of the time, at most
+    a quarter of all epochs; throughout after a warm
+    start."""
     optimiser: Literal["adam", "adamw", "adamax", "rmsprop", "sgd"] = "adam"
     """One of optax's."""
     learning_rate: float = 1e-3
@@ -158,17 +163,17 @@ class TrainOptions:
     flow_rate: float = 10.0
     """Learning rate of the flow's own numbers, over that of the networks."""
     clip: float = 4.0
-    """Gradients are at most so many times as long as on average; 0 lets them be."""
+    """Clip the gradient norm at this multiple of its running mean; 0 disables clipping."""
     patience: Unset[int] = None
     """Stop after this many epochs without a better
-    validation ELBO; 0 never does. By default those of about
-    1,000 updates, 10 at least."""
+    validation ELBO; 0 never does. By default those
+    of about 1,000 updates, 10 at least."""
     save_seconds: float = 60.0
     """Seconds between checkpoints; there is one at the end too."""
     max_skipped: int = 10
     """End the run after so many updates in a row with a loss or gradient that is not finite."""
     seed: int = 0
-    """Of the weights, the batches and the noise."""
+    """Random seed for initialization, batch order and noise."""
     x64: bool = False
     """Compute in float64."""
     baseline: bool = True
@@ -189,10 +194,11 @@ class Train:
     """Where the run is written; by default runs/SOURCE-MODEL-DATE-TIME."""
     overwrite: bool = False
     """Replace a run that is there.
-    Example: hvax train digits --run-dir a --overwrite"""
+    Example: hvax train digits --run-dir a
+    --overwrite"""
     resume: bool = False
-    """Go on with the run in --run-dir, with the options it
-    has where none are given.
+    """Go on with the run in --run-dir, with the options
+    it has where none are given.
     Example: hvax train digits --run-dir a --resume"""
     strict: bool = False
     """Exit with 1 where a warning was given (docs/warnings.md)."""

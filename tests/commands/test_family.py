@@ -143,7 +143,7 @@ def test_bits_of_any_type_are_scored_as_bits(dtype, here):
     bits = np.load("bits.npy").astype(dtype)
     np.save("bits.npy", np.concatenate([bits] * 4))
     assert program(f"{TRAIN} --model vae --no-report --run-dir run")[0] == 0
-    (row,) = json.loads((here / "run" / "results.json").read_text()).values()
+    row = json.loads((here / "run" / "results.json").read_text())["vae"]
     assert abs(row["nll"] - 5 * np.log(2)) < 0.3 and not row["grey"]
 
 
@@ -156,7 +156,7 @@ def test_a_warm_start_has_the_networks_of_the_run(here):
     again = f"{TRAIN} --flow uha --warm-start first --learning-rate 1e-12 --no-report"
     assert program(f"{again} --run-dir run")[0] == 0
     first, vae = hvax.load("first/model"), hvax.load("run/model").vae
-    weights = [model.decoder.network.layers[0].weight for model in (first, vae)]
+    weights = [model.decoder.network.network.layers[0].weight for model in (first, vae)]
     np.testing.assert_allclose(*weights, rtol=1e-6)
     assert isinstance(hvax.load("run/baseline/model"), VAE)
     options = json.loads((here / "run" / "config.json").read_text())["options"]
@@ -210,9 +210,7 @@ def test_a_baseline_goes_on_from_the_epochs_before_the_flow(more, here):
     early too, and the flow those of a run without a baseline."""
     command = f"{TRAIN} --epochs 5 --flow-from-epoch 4 --no-report {more}"
     code, printed = program(f"{command} --run-dir both")
-    assert (
-        code == 0 and printed.count("\nVAE   ") + printed.count("\nDAIS  ") == 5
-    )  # 2 in the table
+    assert code == 0 and printed.count("\nVAE   ") + printed.count("\nDAIS  ") == 4
     assert program(f"{command} --no-baseline --run-dir flow")[0] == 0
     assert program(f"{TRAIN} --epochs 5 --model vae --no-report {more} --run-dir plain")[0] == 0
     results = {

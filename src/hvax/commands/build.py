@@ -47,7 +47,14 @@ from hvax.models.vae import VAE
 from hvax.parameter import AbstractParameter, Fixed, Learned
 from hvax.structure import load
 from hvax.training.folder import MODEL
-from hvax.training.marginals import Marginals, marginals, real_units, smallest, some_rows
+from hvax.training.marginals import (
+    Marginals,
+    are_counts,
+    marginals,
+    real_units,
+    smallest,
+    some_rows,
+)
 from hvax.training.optimiser import clip_outliers, faster_flow
 from hvax.training.prepare import prepared_vae
 from hvax.training.schedule import schedule
@@ -125,7 +132,7 @@ def decided(config: Train, parts: Parts) -> Train:
     large = len(parts.train) >= _LARGE
     model = replace(
         model,
-        hidden=model.hidden or ((400,) if large else (100,)),
+        hidden=((400,) if large else (100,)) if model.hidden is None else model.hidden,
         latent_size=min(20, max(2, -(-features // 2)))
         if model.latent_size is None
         else model.latent_size,
@@ -196,12 +203,12 @@ def build_vae(config: Train, parts: Parts, *, key: PRNGKeyArray) -> VAE:
 def build_hvae(config: Train, vae: VAE) -> HVAE:
     """The HVAE on a VAE that the options describe."""
     options = config.flow
-    assert config.model.latent_size is not None
+    size = config.model.latent_size or 0  # `decided` has filled it in where a shape needs it
     shape = {
         "shared": (),
-        "per-dimension": (config.model.latent_size,),
+        "per-dimension": (size,),
         "per-step": (options.num_steps, 1),
-        "per-layer": (options.num_steps, config.model.latent_size),
+        "per-layer": (options.num_steps, size),
     }[options.step_size_shape]
     initial = np.full(shape, _first_step_size(options))
     step_size = (
@@ -371,14 +378,7 @@ def _default_likelihood(source: Source, train: NDArray[np.int64] | None) -> str:
     x = source.x
     if not np.issubdtype(x.dtype, np.integer) or x.min() < 0 or x.max() > _LARGEST_COUNT:
         return "gaussian"
-    rows = some_rows(Examples(x, train))
-    fits = {}
-    for name in ("negative-binomial", "gaussian"):
-        found = marginals(_FAMILIES[name](), rows)
-        assert found is not None
-        fits[name] = float(np.mean(found.log_prob(rows)))
-    # A density at whole numbers is about the probability of each, so the two compare.
-    return max(fits, key=fits.__getitem__)
+    return "negative-binomial" if are_counts(some_rows(Examples(x, train))) else "gaussian"
 
 
 def _binarise(config: Train, source: Source, likelihood: AbstractLikelihood) -> str:

@@ -48,6 +48,11 @@ _UNNAMED = {
     "flow": {"flow": "hvae", "units": "latent"},
     "train": {"flow_rate": 1.0, "flow_from_epoch": 1, "clip": 0.0},
 }
+# What is decided by the data where it is not given; the first runs did not write down what.
+_DECIDED = {
+    "data.columns", "model.hidden", "model.latent_size", "model.likelihood", "train.epochs",
+    "train.batch_size", "train.patience",
+}  # fmt: skip
 # What a resumed run may have otherwise than the run that it goes on with.
 _FREE = {
     "run_dir", "overwrite", "resume", "strict", "progress", "report", "data.data_dir",
@@ -155,7 +160,8 @@ def resumed_options(run_dir: Path | None) -> Train:
 def _check_options(file: Path, options: dict[str, Any]) -> None:
     there, here = _flat(_read_config(file).options), _flat(json.loads(dumps(options)))
     for name in sorted(here.keys() - _FREE):
-        if there.get(name, here[name]) != here[name]:
+        undecided = name in _DECIDED and there.get(name) is None
+        if not undecided and there.get(name, here[name]) != here[name]:
             flag = "--" + name.split(".")[-1].replace("_", "-")
             what = "the source" if name == "source" else flag
             raise ValueError(

@@ -4,10 +4,11 @@ from typing import Any
 
 import jax
 import numpy as np
+from numpy.typing import NDArray
 
 from hvax.commands.build import Parts
 from hvax.data.examples import Examples
-from hvax.evaluation.latent import reconstructions
+from hvax.evaluation.latent import reconstruct
 from hvax.evaluation.references import LARGEST, gaussian_log_prob
 from hvax.models.likelihood import LearnedGaussian
 from hvax.models.standardize import StandardizedLikelihood
@@ -17,11 +18,13 @@ _NAMED = 3  # columns that a warning names
 _TRIED = 200  # examples that are reconstructed for it
 
 
-def reference_rows(parts: Parts, test: Examples) -> dict[str, Any]:
+def reference_rows(parts: Parts, test: Examples) -> tuple[dict[str, Any], NDArray[np.float64]]:
     """The NLL of test examples under the independent-feature model of the training data and, of
-    real numbers, under a Gaussian with a full covariance matrix; rows of results.json."""
+    real numbers, under a Gaussian with a full covariance matrix: rows of results.json; and log p of
+    each example under the first."""
     x = test[:]
-    rows = {"independent": _row(parts.independent.log_prob(x))}
+    independent = parts.independent.log_prob(x)
+    rows = {"independent": _row(independent)}
     if isinstance(parts.likelihood, LearnedGaussian) and test[:1].size <= LARGEST:
         units, likelihood = parts.independent.units, parts.independent.likelihood
         assert units is not None and isinstance(likelihood, StandardizedLikelihood)
@@ -30,13 +33,23 @@ def reference_rows(parts: Parts, test: Examples) -> dict[str, Any]:
         plain = np.asarray(train, np.float64).std(0)
         floor = units.floor * np.where(plain > 0, plain, units.scale)
         rows["gaussian"] = _row(gaussian_log_prob(train, x, floor=floor))
-    return rows
+    return rows, independent
+
+
+def is_worse(log_p: NDArray[np.float64], independent: NDArray[np.float64]) -> bool:
+    """Whether log p of the same examples is below that of independent features, by more than two
+    standard errors of the difference."""
+    with np.errstate(invalid="ignore"):  # where neither gives an example any probability
+        less = independent - log_p
+    if not np.all(np.isfinite(less)) or len(less) < 2:
+        return not np.mean(less) <= 0
+    return bool(less.mean() > 2 * less.std(ddof=1) / np.sqrt(len(less)))
 
 
 def worse_features(model: Any, parts: Parts) -> str:
     """Which features a model gets wrong most, in words, and what may help."""
     x = some_rows(parts.test, _TRIED)
-    made = reconstructions(model, x, key=jax.random.key(0), progress=False)
+    made = reconstruct(model, x, key=jax.random.key(0), progress=False)
     advice = "Train longer (--epochs), or give more data."
     if made.shape != x.shape:
         return advice
@@ -51,5 +64,6 @@ def worse_features(model: Any, parts: Parts) -> str:
 
 
 def _row(log_prob: Any) -> dict[str, float]:
-    se = float(log_prob.std(ddof=1) / np.sqrt(len(log_prob))) if len(log_prob) > 1 else float("nan")
+    several = len(log_prob) > 1 and np.all(np.isfinite(log_prob))
+    se = float(log_prob.std(ddof=1) / np.sqrt(len(log_prob))) if several else float("nan")
     return {"nll": float(-log_prob.mean()), "nll_se": se}

@@ -30,7 +30,7 @@ from hvax.commands.directory import (
     write_json,
 )
 from hvax.commands.outcome import describe, outcome_table
-from hvax.commands.reference_rows import reference_rows, worse_features
+from hvax.commands.reference_rows import is_worse, reference_rows, worse_features
 from hvax.commands.report import report_on
 from hvax.commands.select import evenly, seed_key
 from hvax.config import Train
@@ -93,13 +93,15 @@ def _flow_decided(config: Train, examples: int) -> Train:
 
 def _train(config: Train, models: Mapping[str, PyTree], parts: Parts, run_dir: Path) -> int:
     test = evenly(parts.test, config.train.test_points)
-    rows: dict[str, Any] = reference_rows(parts, test)
+    rows: dict[str, Any]
+    rows, independent = reference_rows(parts, test)
     scores: dict[str, Evaluation] = {}
     first = config.train.flow_from_epoch or 1
     if first > 1:
         vae = plain_vae(models["hvae"])
         before = _fit(config, vae, parts, run_dir / BEFORE_FLOW, epochs=first - 1)
         if before.ended in _EXIT:
+            print(_said(config, "vae", before))
             return _left(config, before, run_dir)
     for name, model in models.items():
         is_baseline = name != config.model.model
@@ -117,14 +119,21 @@ def _train(config: Train, models: Mapping[str, PyTree], parts: Parts, run_dir: P
             rows["failed"] = {"model": name, "why": " ".join(str(error).split())}
             print(f"{_label(config, name)} failed: {error}")
             break
+        print(_said(config, name, fitted))
         if fitted.ended in _EXIT:
             return _left(config, fitted, run_dir)
-        print(_said(config, name, fitted))
         rows[name], scores[name] = _score(config, fitted, parts)
-        _judge(config, name, fitted, scores[name], rows, parts, run_dir)
+        _judge(config, name, fitted, scores[name], run_dir)
+        if is_worse(scores[name].per_point.log_p, independent):
+            caution(
+                WorseThanIndependent,
+                f"{_label(config, name)} has a test NLL of {scores[name].nll:.4g}, worse than the "
+                f"{-independent.mean():.4g} of independent features. "
+                f"{worse_features(fitted.model, parts)}",
+            )
     if len(scores) == 2:
         rows["difference"] = difference(scores["hvae"], scores["vae"])
-    write_json(run_dir / RESULTS, {n: r for n, r in rows.items() if n != "per point"})
+    write_json(run_dir / RESULTS, rows)
     print(f"\n{outcome_table(config, rows, scores, run_dir)}\n\nrun directory: {run_dir}")
     if config.report:
         shown = run_dir if config.model.model in scores else run_dir / BASELINE
@@ -216,26 +225,17 @@ def _judge(
     name: str,
     fitted: Fit,
     scores: Evaluation,
-    rows: Mapping[str, Any],
-    parts: Parts,
     run_dir: Path,
 ) -> None:
     """The warnings that a trained model deserves, each with what to do."""
     note(scores, run=run_dir if name == config.model.model else run_dir / BASELINE)
-    label, reference = _label(config, name), rows["independent"]["nll"]
-    if not scores.nll <= reference:
-        caution(
-            WorseThanIndependent,
-            f"{label} has a test NLL of {scores.nll:.4g}, worse than the {reference:.4g} of "
-            f"independent features. {worse_features(fitted.model, parts)}",
-        )
     rise = rise_at_the_end(fitted.history)
     epochs = config.train.epochs or 0
     if fitted.ended == "finished" and rise > _STILL and name == config.model.model:
         caution(
             StillImproving,
-            f"the validation ELBO of {label} still rose by {rise:.2g} nats in the last tenth of "
-            f"its epochs. Go on with: hvax train {shlex.quote(config.source)} --run-dir "
+            f"the validation ELBO of {_label(config, name)} still rose by {rise:.2g} nats in the "
+            f"last tenth of its epochs. Go on with: hvax train {shlex.quote(config.source)} --run-dir "
             f"{shlex.quote(str(run_dir))} --resume --epochs {2 * epochs}",
         )
 

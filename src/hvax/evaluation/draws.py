@@ -106,12 +106,14 @@ def has_flow(model: PyTree) -> bool:
 
 
 def _flow_fails(model: PyTree, batch: _Batch, width: int) -> NDArray[np.bool_]:
-    """Of which points at least half of the pilot's log w are not finite."""
+    """Of which points at least half of the pilot's trajectories diverge, or give a log w that is
+    not finite."""
     if not has_flow(model):
         return np.zeros(len(batch.indices), bool)
     samples = range(_FIRST_OF_PILOT, _FIRST_OF_PILOT + _PILOT)
-    log_weight = _in_pieces(model, batch, samples, width).log_weight
-    return 2 * np.sum(~np.isfinite(log_weight), axis=1) >= _PILOT
+    drawn = _in_pieces(model, batch, samples, width)
+    failed = ~np.isfinite(drawn.log_weight) | drawn.divergent
+    return 2 * np.sum(failed, axis=1) >= _PILOT
 
 
 def _in_pieces(

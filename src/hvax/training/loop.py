@@ -31,7 +31,9 @@ from hvax.training.validation import Validation
 
 _CHUNK_SECONDS = 1.0  # about how long the host waits for the device: progress and Ctrl-C are prompt
 _DIVERGENT = 0.01  # of an epoch's trajectories: a warning, and shorter steps
-_AFTER_SKIP, _AFTER_DIVERGENCE = 0.5, 0.7  # what learned step sizes are multiplied with
+# What learned step sizes are multiplied with: after an update that was skipped, after an epoch with
+# many trajectories that diverged, after one with a diverged trajectory on validation data.
+_AFTER_SKIP, _AFTER_DIVERGENCE, _AFTER_ONE = 0.5, 0.7, 0.8
 
 
 class Event(NamedTuple):
@@ -269,9 +271,11 @@ class Loop:
             self._shrink(_AFTER_DIVERGENCE)
             caution(
                 DivergentTrajectories,
-                f"{100 * metrics['divergent']:.3g}% of the trajectories of epoch {at.epoch} diverged. "
-                + trouble.divergence_advice(self.state.model),
+                f"{100 * metrics['divergent']:.3g}% of the trajectories of epoch {at.epoch} "
+                "diverged. " + trouble.divergence_advice(self.state.model),
             )
+        elif metrics.get("validation_divergent", 0.0) > 0:
+            self._shrink(_AFTER_ONE)
         at.history.append(metrics)
         at.epoch, at.done, at.sums, at.skipped = at.epoch + 1, 0, {}, 0
         if self._folder is not None:

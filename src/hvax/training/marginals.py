@@ -34,6 +34,7 @@ TransformChoice = Literal["auto", "none", "log", "asinh"]
 _ROWS = 20_000
 _FLOOR, _CONSTANT_FLOOR = 1e-3, 0.1  # least sigma, in standard deviations of the feature
 _FEW = 10  # rows: the least sigma from n of them is (10 / n)^1.5, as they are learned by heart
+_COMPARED, _LEVEL = 500, 0.01  # rows to tell counts by, and nats a feature that are no difference
 _RANK_FLOOR = 0.05  # least scale of a pixel, in those of all pixels together
 _CENTRAL = 1.349  # interquartile range of a normal, in standard deviations
 
@@ -61,8 +62,10 @@ class Marginals(NamedTuple):
 
     def describe(self) -> str:
         """What was found, in a line."""
+        if isinstance(self.likelihood, Poisson | NegativeBinomial):
+            return "log(1 + x) into the encoder, decoder from the data's marginals"
         if self.units is None:
-            return "encoder of log(1 + x), decoder from the data's marginals"
+            return "decoder from the data's marginals"
         size, transform = self.units.shift.size, self.units.transform
         kinds = () if transform is None else transform.kinds
         kinds = kinds * (size if len(kinds) == 1 else 1)
@@ -127,6 +130,30 @@ def marginals(
     if isinstance(likelihood, Categorical):
         return _classes(likelihood, x)
     return None
+
+
+def are_counts(x: NDArray[np.integer[Any]]) -> bool:
+    """Whether whole numbers >= 0 are counts and not rounded measurements: whether negative
+    binomials give them about the probability that rounded normals do, or more.
+
+    A density is no probability, so the normals' is that of the interval of a half about a number.
+    """
+    x = np.asarray(x[: _COMPARED * max(1, len(x) // _COMPARED) : max(1, len(x) // _COMPARED)])
+    counted = marginals(NegativeBinomial(), x)
+    assert counted is not None
+    y = np.asarray(x, np.float64)
+    mean, sd = y.mean(0), np.maximum(y.std(0), 0.1)
+    ends = (_floats((y + half - mean) / sd) for half in (-0.5, 0.5))
+    rounded = float(jnp.mean(jnp.sum(_log_interval(*ends), axis=1)))
+    return float(counted.log_prob(x).mean()) > rounded - _LEVEL * x[0].size
+
+
+def _log_interval(low: jax.Array, high: jax.Array) -> jax.Array:
+    """log of the standard normal's probability between two ends, from the tail that they are in."""
+    flipped = low > 0
+    low, high = jnp.where(flipped, -high, low), jnp.where(flipped, -low, high)
+    above, below = jax.scipy.special.log_ndtr(high), jax.scipy.special.log_ndtr(low)
+    return above + jnp.log(-jnp.expm1(jnp.minimum(below - above, -1e-7)))
 
 
 def real_units(
@@ -222,10 +249,14 @@ def _spread(y: NDArray[np.float64]) -> float:
 
 
 def _rounding(y: NDArray[np.float64]) -> float:
-    """The step of recorded numbers: the median gap between different ones, where many are equal;
-    0 where they look continuous."""
-    distinct = np.unique(y)
-    return float(np.median(np.diff(distinct))) if 1 < len(distinct) < 0.8 * len(y) else 0.0
+    """The step of recorded numbers, where many are equal: the median over rows of the gap to the
+    next different number; 0 where they look continuous."""
+    distinct, rows = np.unique(y, return_counts=True)
+    if not 1 < len(distinct) < 0.8 * len(y):
+        return 0.0
+    gaps = np.diff(distinct)
+    nearest = np.minimum(np.append(gaps, np.inf), np.append(np.inf, gaps))
+    return float(np.median(np.repeat(nearest, rows)))
 
 
 def _center(x: NDArray[np.float64]) -> tuple[float, float]:
