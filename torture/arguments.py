@@ -19,7 +19,7 @@ import optax
 
 import hvax
 from hvax.evaluation.ais import annealed_importance_sampling
-from hvax.evaluation.latent import encode
+from hvax.models.hvae import reconstruct_one
 
 _OWN = str(Path(hvax.__file__).parent)
 
@@ -201,7 +201,7 @@ def cases() -> list[Case]:
         Case("HVAE", lambda **k: hvae(**k), {"x": x[0], "key": key}, one),
         Case("VAE", lambda **k: vae(**k), {"x": x[0], "key": key}, one),
         Case("HVAE.log_weight", lambda **k: hvae.log_weight(**k), {"x": x[0], "key": key}, one),
-        Case("hvax.reconstruct", hvax.reconstruct, {"model": hvae, "x": x[0], "key": key},
+        Case("reconstruct_one", reconstruct_one, {"model": hvae, "x": x[0], "key": key},
              {"model": MODELS, **one}),
         *(
             Case(f"hvax.{f.__name__}", f, {"model": vae, "x": x[0], "z": z},
@@ -294,9 +294,24 @@ def cases() -> list[Case]:
         Case("hvax.evaluate", lambda **k: hvax.evaluate(**k, **quiet),
              {"model": hvae, "data": x, "key": key, "num_samples": 3},
              {"model": MODELS, "data": batches(x), "key": KEYS, "num_samples": COUNTS}),
-        Case("encode", lambda **k: encode(**k, **quiet),
+        Case("hvax.encode", lambda **k: hvax.encode(**k, **quiet),
              {"model": hvae, "data": x, "key": key, "num_samples": 2},
-             {"model": MODELS, "data": batches(x), "key": KEYS, "num_samples": COUNTS}),
+             {"model": MODELS, "data": batches(x), "key": KEYS[1:], "num_samples": COUNTS}),
+        Case("hvax.reconstruct", lambda **k: hvax.reconstruct(**k, **quiet),
+             {"model": hvae, "data": x, "key": key},
+             {"model": MODELS, "data": batches(x), "key": KEYS[1:]}),
+        Case("hvax.decode", lambda **k: hvax.decode(**k, **quiet),
+             {"model": hvae, "z": np.stack([z, z]), "key": key},
+             {"model": MODELS, "key": KEYS[1:],
+              "z": [*arrays(np.stack([z, z])), ("one point", Wrong(z)),
+                    ("none", Wrong(z[None, :0])), ("too long", Wrong(np.stack([x[0], x[0]])))]}),
+        Case("hvax.sample", lambda **k: hvax.sample(**k, **quiet),
+             {"model": hvae, "n": 2, "key": key},
+             {"model": MODELS, "n": COUNTS, "key": KEYS[1:],
+              "latent_size": [v for v in COUNTS if v[0] != "None"] + [("3", Wrong(3))]}),
+        Case("hvax.interpolate", hvax.interpolate, {"start": z, "end": z + 1, "num_points": 3},
+             {"start": [v for v in vectors(z) if v[0] != "a batch"], "num_points": COUNTS,
+              "path": CHOICES}),
         Case("annealed_importance_sampling",
              lambda **k: annealed_importance_sampling(**k, **quiet),
              {"model": vae, "data": x[:2], "key": key, "num_temperatures": 4, "num_chains": 2},
@@ -318,6 +333,8 @@ _NAMES = {
     "validation": ("validation", "x "),
     "stored": ("stored", "data", "x ", "examples"),
     "scale": ("scale", "data"),
+    "start": ("start", "end"),
+    "latent_size": ("latent_size", "z "),
 }
 
 

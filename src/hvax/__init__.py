@@ -9,6 +9,13 @@ from hvax.evaluation.ais import AIS as AIS
 from hvax.evaluation.ais import annealed_importance_sampling as annealed_importance_sampling
 from hvax.evaluation.evaluate import Evaluation as Evaluation
 from hvax.evaluation.evaluate import evaluate as evaluate
+from hvax.evaluation.interpolate import interpolate as interpolate
+from hvax.evaluation.latent import Encoding as Encoding
+from hvax.evaluation.latent import decode as decode
+from hvax.evaluation.latent import encode as encode
+from hvax.evaluation.latent import reconstruct as reconstruct
+from hvax.evaluation.latent import sample as sample
+from hvax.evaluation.result import difference as difference
 from hvax.hamiltonian.bridge import AbstractBridge as AbstractBridge
 from hvax.hamiltonian.bridge import FixedBridge as FixedBridge
 from hvax.hamiltonian.bridge import LearnedBridge as LearnedBridge
@@ -46,7 +53,6 @@ from hvax.models.hvae import HVAE as HVAE
 from hvax.models.hvae import HVAEOutputs as HVAEOutputs
 from hvax.models.hvae import log_p_bar as log_p_bar
 from hvax.models.hvae import log_q_bar as log_q_bar
-from hvax.models.hvae import reconstruct as reconstruct
 from hvax.models.likelihood import AbstractLikelihood as AbstractLikelihood
 from hvax.models.likelihood import Bernoulli as Bernoulli
 from hvax.models.likelihood import Categorical as Categorical

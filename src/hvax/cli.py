@@ -13,17 +13,19 @@ from tqdm import tqdm
 
 from hvax import __version__
 from hvax.caution import GreyLevels, HvaxWarning, UntrustedNLL
+from hvax.commands.compare import compare_runs
 from hvax.commands.directory import resumed_options
 from hvax.commands.evaluate import evaluate_run
 from hvax.commands.latent import encode_run, reconstruct_run, sample_run
 from hvax.commands.report import report_run
 from hvax.commands.train import train
 from hvax.compile_cache import keep_compiled_programs
-from hvax.config import Encode, Evaluate, Reconstruct, Sample, Train, WriteReport
+from hvax.config import Compare, Encode, Evaluate, Reconstruct, Sample, Train, WriteReport
 
 COMMANDS: dict[str, tuple[type, Callable[[Any], int]]] = {
     "train": (Train, train),
     "evaluate": (Evaluate, evaluate_run),
+    "compare": (Compare, compare_runs),
     "encode": (Encode, encode_run),
     "reconstruct": (Reconstruct, reconstruct_run),
     "sample": (Sample, sample_run),

@@ -225,7 +225,7 @@ class Evaluate:
     points: int = 1000
     """Data points, at most; evenly spaced."""
     seed: int = 0
-    """Of the draws."""
+    """Random seed of the draws."""
     per_point: Unset[Path] = None
     """A .npy file of a row for each point: ELBO, log p,
     var(w/p), ESS, k-hat, lost draws, 1 where plain draws
@@ -243,6 +243,52 @@ class Evaluate:
     """Chains per data point for AIS."""
     ais_leapfrog: int = 10
     """Leapfrog steps of each HMC transition of AIS."""
+    array: Unset[str] = None
+    """Name of the examples' array in a .npz file; by default
+    the run's, if the file has it."""
+    labels: Unset[str] = None
+    """Name of the labels in a .npz file, or their column in
+    a .csv file; by default the run's, if the file has it."""
+    overwrite: bool = False
+    """Replace a file that is there."""
+    data_dir: Unset[Path] = None
+    """Folder of the named sources, if it has moved."""
+    strict: bool = False
+    """Exit with 1 where a warning was given (docs/warnings.md)."""
+    progress: bool = True
+    """Show progress bars."""
+
+
+@dataclass(frozen=True)
+class Compare:
+    """Score runs on the same data points, and their differences point by point."""
+
+    runs: tyro.conf.Positional[tuple[Path, ...]]
+    """Two run directories or more, of the same data and
+    split; the others are compared with the first."""
+    baseline: bool = False
+    """Also the plain VAE beside each run, RUN/baseline."""
+    source: Unset[str] = None
+    """Other data than the runs' own test part."""
+    num_samples: int = 1000
+    """Importance samples per data point."""
+    points: int = 1000
+    """Data points, at most; evenly spaced."""
+    seed: int = 0
+    """Random seed of the draws, which are the same for all."""
+    out: Unset[Path] = None
+    """A .csv file of a row for each run."""
+    per_point: Unset[Path] = None
+    """A .csv file of a row for each run and point: ELBO,
+    log p, effective samples, k-hat."""
+    array: Unset[str] = None
+    """Name of the examples' array in a .npz file; by default
+    the run's, if the file has it."""
+    labels: Unset[str] = None
+    """Name of the labels in a .npz file, or their column in
+    a .csv file; by default the run's, if the file has it."""
+    overwrite: bool = False
+    """Replace a file that is there."""
     data_dir: Unset[Path] = None
     """Folder of the named sources, if it has moved."""
     strict: bool = False
@@ -256,7 +302,7 @@ class Encode:
     """Write embeddings: encoder mean and sigma, and z after the flow."""
 
     run: tyro.conf.Positional[Path]
-    """A run directory."""
+    """A run directory; RUN/baseline is the plain VAE beside it."""
     source: tyro.conf.Positional[str | None] = None
     """Data to encode; by default the run's own test part."""
     out: Path = Path("embeddings.npz")
@@ -264,9 +310,19 @@ class Encode:
     weights: Unset[int] = None
     """Draw so many z for each point and write their log-weights too."""
     seed: int = 0
-    """Of the draws."""
+    """Random seed of the draws."""
+    array: Unset[str] = None
+    """Name of the examples' array in a .npz file; by default
+    the run's, if the file has it."""
+    labels: Unset[str] = None
+    """Name of the labels in a .npz file, or their column in
+    a .csv file; by default the run's, if the file has it."""
+    overwrite: bool = False
+    """Replace a file that is there."""
     data_dir: Unset[Path] = None
     """Folder of the named sources, if it has moved."""
+    strict: bool = False
+    """Exit with 1 where a warning was given (docs/warnings.md)."""
     progress: bool = True
     """Show progress bars."""
 
@@ -276,15 +332,25 @@ class Reconstruct:
     """Write reconstructions E[x | z] of data."""
 
     run: tyro.conf.Positional[Path]
-    """A run directory."""
+    """A run directory; RUN/baseline is the plain VAE beside it."""
     source: tyro.conf.Positional[str | None] = None
     """Data to reconstruct; by default the run's own test part."""
     out: Path = Path("reconstructions.npy")
     """The .npy file to write, or a .png of the first 32 beside their inputs."""
     seed: int = 0
-    """Of the draws."""
+    """Random seed of the draws."""
+    array: Unset[str] = None
+    """Name of the examples' array in a .npz file; by default
+    the run's, if the file has it."""
+    labels: Unset[str] = None
+    """Name of the labels in a .npz file, or their column in
+    a .csv file; by default the run's, if the file has it."""
+    overwrite: bool = False
+    """Replace a file that is there."""
     data_dir: Unset[Path] = None
     """Folder of the named sources, if it has moved."""
+    strict: bool = False
+    """Exit with 1 where a warning was given (docs/warnings.md)."""
     progress: bool = True
     """Show progress bars."""
 
@@ -294,7 +360,7 @@ class Sample:
     """Draw new data from a model."""
 
     run: tyro.conf.Positional[Path]
-    """A run directory."""
+    """A run directory; RUN/baseline is the plain VAE beside it."""
     n: Annotated[int, tyro.conf.arg(aliases=["-n"])] = 64
     """How many."""
     out: Path = Path("samples.npy")
@@ -308,9 +374,15 @@ class Sample:
     path: Literal["spherical", "linear"] = "spherical"
     """The way between them."""
     seed: int = 0
-    """Of the draws."""
+    """Random seed of the draws."""
+    overwrite: bool = False
+    """Replace a file that is there."""
     data_dir: Unset[Path] = None
     """Folder of the named sources, if it has moved."""
+    strict: bool = False
+    """Exit with 1 where a warning was given (docs/warnings.md)."""
+    progress: bool = True
+    """Show progress bars."""
 
 
 @dataclass(frozen=True)
@@ -321,7 +393,12 @@ class WriteReport:
     """A run directory; RUN/baseline is the plain VAE beside it."""
     out: Unset[Path] = None
     """The .html file to write; by default report.html in the run directory."""
+    labels: Unset[str] = None
+    """Other labels than those of the training: an array of
+    the run's .npz file, or a column of its .csv file."""
     overwrite: bool = False
     """Replace a report that is there."""
     data_dir: Unset[Path] = None
     """Folder of the named sources, if it has moved."""
+    strict: bool = False
+    """Exit with 1 where a warning was given (docs/warnings.md)."""

@@ -51,7 +51,7 @@ def refused(here, capsys, monkeypatch):
     def work(*_, **__):
         pytest.fail("it began to work")
 
-    for name in ("evaluation.evaluate.draws", "evaluation.latent.padded_batches"):
+    for name in ("evaluation.evaluate.draws", "evaluation.rows.padded_batches"):
         monkeypatch.setattr(f"hvax.{name}", work)
     for name in ("evaluate.annealed_importance_sampling", "report.write_report"):
         monkeypatch.setattr(f"hvax.commands.{name}", work)

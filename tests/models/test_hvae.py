@@ -12,7 +12,7 @@ from hvax.hamiltonian.tempering import NullTempering, QuadraticTempering
 from hvax.models.decoder import Decoder
 from hvax.models.gaussian import DiagonalGaussian
 from hvax.models.heads import SplitGaussian
-from hvax.models.hvae import HVAE, log_p_bar, log_q_bar, reconstruct
+from hvax.models.hvae import HVAE, log_p_bar, log_q_bar, reconstruct_one
 from hvax.models.likelihood import AbstractLikelihood
 from hvax.models.network import MLP, mlp
 from hvax.models.vae import VAE
@@ -156,7 +156,7 @@ def test_a_denoiser_without_x_out_is_sent_to_the_plain_vae(latent):
     with pytest.raises(ValueError, match=r"give x_out, .*model\.vae\(x, key=key\)"):
         model(x, key=jax.random.key(0), latent=latent)
     assert model.vae(x, key=jax.random.key(0)).shape == (2, 2)
-    assert reconstruct(model.vae, x, key=jax.random.key(0)).shape == (2, 2)
+    assert reconstruct_one(model.vae, x, key=jax.random.key(0)).shape == (2, 2)
 
 
 def test_an_x_out_of_the_wrong_shape_is_refused():
@@ -168,13 +168,13 @@ def test_an_x_out_of_the_wrong_shape_is_refused():
 def test_reconstruct_gives_pixels():
     model, x = HVAE(vae(), FLOWS["no steps"]()), jnp.asarray(X)
     exact = jax.nn.sigmoid(outputs(model, X).decoder)
-    pixels = reconstruct(model, x, key=jax.random.key(7))
+    pixels = reconstruct_one(model, x, key=jax.random.key(7))
     np.testing.assert_allclose(pixels, exact, rtol=0, atol=1e-14)
 
 
 def test_reconstruct_hands_x_out_to_the_flow():
     def denoised(x, x_out=None):
-        return reconstruct(HVAE(vae(x_out_shape=(2, 2))), x, x_out, key=jax.random.key(0))
+        return reconstruct_one(HVAE(vae(x_out_shape=(2, 2))), x, x_out, key=jax.random.key(0))
 
     assert jax.eval_shape(denoised, jnp.zeros(3), jnp.zeros((2, 2))).shape == (2, 2)
     with pytest.raises(ValueError, match="give x_out"):

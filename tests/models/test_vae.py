@@ -10,7 +10,7 @@ from scipy import stats
 from hvax.models.decoder import Decoder
 from hvax.models.gaussian import DiagonalGaussian
 from hvax.models.heads import JointGaussian, SplitGaussian
-from hvax.models.hvae import reconstruct
+from hvax.models.hvae import reconstruct_one
 from hvax.models.likelihood import AbstractLikelihood, Bernoulli, Categorical, FixedGaussian
 from hvax.models.network import mlp
 from hvax.models.prior import AbstractPrior
@@ -136,14 +136,14 @@ def test_the_encoder_sees_x_and_the_likelihood_x_out(shape):
 def test_a_denoisers_forward_pass_needs_no_x_out():
     model = vae(x_out_shape=(2, 2))
     assert model(jnp.asarray(X), key=jax.random.key(0)).shape == (2, 2)
-    assert reconstruct(model, jnp.asarray(X), key=jax.random.key(0)).shape == (2, 2)
+    assert reconstruct_one(model, jnp.asarray(X), key=jax.random.key(0)).shape == (2, 2)
     with pytest.raises(ValueError, match=r"x must have shape \(2, 2\), got \(3,\)"):
         outputs(model, X)
 
 
 def test_reconstruct_gives_pixels():
     model, x = vae(), jnp.asarray(X)
-    pixels = reconstruct(model, x, key=jax.random.key(7))
+    pixels = reconstruct_one(model, x, key=jax.random.key(7))
     np.testing.assert_array_equal(pixels, jax.nn.sigmoid(model(x, key=jax.random.key(7))))
 
 

@@ -155,8 +155,9 @@ def decided(config: Train, parts: Parts) -> Train:
 
 def load_whole(
     config: Train, likelihood: AbstractLikelihood, scale: float
-) -> tuple[Examples, NDArray[Any] | None]:
-    """All examples of a source, prepared as a run's test part is, and their labels.
+) -> tuple[Examples, NDArray[Any] | None, tuple[str, ...]]:
+    """All examples of a source, prepared as a run's test part is, their labels, and notes of what
+    was left out.
 
     Grey levels in a file that go no further than the run's white, its `scale`, count as the run's.
     """
@@ -166,7 +167,7 @@ def load_whole(
     examples = Examples(source.x, None, _scale(source, likelihood))
     if _binarise(config, source, likelihood) != "none":
         examples = _binarised(examples, "whole")
-    return examples, source.labels
+    return examples, source.labels, source.notes
 
 
 def build_vae(config: Train, parts: Parts, *, key: PRNGKeyArray) -> VAE:

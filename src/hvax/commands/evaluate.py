@@ -59,8 +59,10 @@ def evaluate_run(config: Evaluate) -> int:
     key, ais_key = jax.random.split(seed_key(config.seed))
     run = open_run(config.run)
     if config.per_point is not None:
-        new_file(config.per_point, (".npy",))
-    data, _ = run_data(run, config.source, config.data_dir)
+        new_file(config.per_point, (".npy",), overwrite=config.overwrite)
+    data, _ = run_data(
+        run, config.source, config.data_dir, array=config.array, labels=config.labels
+    )
     chosen = evenly(data, config.points)
     scores = evaluate(
         run.model, chosen, key=key, num_samples=config.num_samples, progress=config.progress
@@ -96,7 +98,7 @@ def _again(config: Evaluate) -> str:
     """What stands behind `hvax evaluate` to score the same points, as a shell takes it."""
     default = Evaluate(config.run)
     words = [str(config.run)] + ([] if config.source is None else [config.source])
-    for name in ("points", "seed", "data_dir"):
+    for name in ("points", "seed", "array", "labels", "data_dir"):
         value = getattr(config, name)
         if value != getattr(default, name):
             words += [f"--{name.replace('_', '-')}", str(value)]

@@ -22,7 +22,8 @@ from hvax.commands.select import (
 )
 from hvax.config import Encode, Reconstruct, Sample
 from hvax.data.binarise import binarise_once
-from hvax.evaluation.latent import decoded, encode, interpolation, prior_samples, reconstructions
+from hvax.evaluation.interpolate import interpolate
+from hvax.evaluation.latent import decode, encode, reconstruct, sample
 from hvax.report.grid import image_grid, save_grid
 
 _SHOWN = 64  # images in a .png
@@ -35,8 +36,10 @@ def encode_run(config: Encode) -> int:
     at_least_one(weights=samples)
     key = seed_key(config.seed)
     run = open_run(config.run)
-    new_file(config.out, (".npz",))
-    data, labels = run_data(run, config.source, config.data_dir)
+    new_file(config.out, (".npz",), overwrite=config.overwrite)
+    data, labels = run_data(
+        run, config.source, config.data_dir, array=config.array, labels=config.labels
+    )
     encoding = encode(run.model, data, key=key, num_samples=samples, progress=config.progress)
     arrays: dict[str, NDArray[Any]] = {"mean": encoding.mean, "sigma": encoding.sigma}
     if config.weights is None:
@@ -55,14 +58,16 @@ def reconstruct_run(config: Reconstruct) -> int:
     """The program's `reconstruct`; its exit code."""
     key = seed_key(config.seed)
     run = open_run(config.run)
-    _check_output(run, config.out)
-    data, _ = run_data(run, config.source, config.data_dir)
+    _check_output(run, config.out, overwrite=config.overwrite)
+    data, _ = run_data(
+        run, config.source, config.data_dir, array=config.array, labels=config.labels
+    )
     if config.out.suffix == ".png":
         shown = data[: _SHOWN // 2]
-        made = as_data(run, reconstructions(run.model, shown, key=key, progress=False))
+        made = as_data(run, reconstruct(run.model, shown, key=key, progress=False))
         _write(config.out, np.stack([shown, made], axis=1).reshape(-1, *made.shape[1:]))
     else:
-        _write(config.out, reconstructions(run.model, data, key=key, progress=config.progress))
+        _write(config.out, reconstruct(run.model, data, key=key, progress=config.progress))
     return 0
 
 
@@ -77,20 +82,26 @@ def sample_run(config: Sample) -> int:
         raise ValueError(f"--between needs both its ends: -n must be >= 2, got {config.n}.")
     z_key, x_key = jax.random.split(seed_key(config.seed))
     run = open_run(config.run)
-    _check_output(run, config.out)
-    latent_size = run.config.model.latent_size
+    _check_output(run, config.out, overwrite=config.overwrite)
     if config.between is None and config.mixture is None:
-        made = prior_samples(run.model, config.n, latent_size, key=x_key, mean=config.mean)
+        made = sample(
+            run.model,
+            config.n,
+            latent_size=run.config.model.latent_size,
+            key=x_key,
+            mean=config.mean,
+            progress=config.progress,
+        )
     else:
         choose = _mixture_draws if config.between is None else _between
         z = choose(config, run, key=z_key)
-        made = decoded(run.model, z, key=x_key, mean=config.mean)
+        made = decode(run.model, z, key=x_key, mean=config.mean, progress=config.progress)
     keeps_probabilities = config.mean and config.out.suffix == ".npy"
     _write(config.out, made if keeps_probabilities else as_data(run, made))
     return 0
 
 
-def _between(config: Sample, run: Run, *, key: PRNGKeyArray) -> Float[Array, "n d"]:
+def _between(config: Sample, run: Run, *, key: PRNGKeyArray) -> Float[np.ndarray, "n d"]:
     """Latent points on the way between the flow's ends for two test examples."""
     data, _ = run_data(run, None, config.data_dir)
     assert config.between is not None
@@ -100,10 +111,12 @@ def _between(config: Sample, run: Run, *, key: PRNGKeyArray) -> Float[Array, "n 
             f"got {config.between[0]} {config.between[1]}."
         )
     ends = encode(run.model, data[np.array(config.between)], key=key, progress=False).z[:, 0]
-    return interpolation(jnp.asarray(ends[0]), jnp.asarray(ends[1]), config.n, path=config.path)
+    return interpolate(ends[0], ends[1], config.n, path=config.path)
 
 
-def _mixture_draws(config: Sample, run: Run, *, key: PRNGKeyArray) -> Float[Array, "n d"]:
+def _mixture_draws(
+    config: Sample, run: Run, *, key: PRNGKeyArray
+) -> Float[Array | np.ndarray, "n d"]:
     """Draws from a mixture of Gaussians fitted to where the training data lie."""
     try:
         from sklearn.mixture import GaussianMixture
@@ -127,8 +140,8 @@ def _mixture_draws(config: Sample, run: Run, *, key: PRNGKeyArray) -> Float[Arra
     return jax.random.permutation(order_key, jnp.asarray(mixture.sample(config.n)[0], dtype=float))
 
 
-def _check_output(run: Run, out: Path) -> None:
-    new_file(out, (".npy", ".png"))
+def _check_output(run: Run, out: Path, *, overwrite: bool) -> None:
+    new_file(out, (".npy", ".png"), overwrite=overwrite)
     if out.suffix == ".png":
         image_grid(np.zeros((1, *run.x_shape)))  # refuses vectors, before the work
 

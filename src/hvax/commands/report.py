@@ -39,7 +39,7 @@ def report_run(config: WriteReport) -> int:
     run = _opened(config.run)
     path = config.out or config.run / REPORT
     new_file(path, (".html",), overwrite=config.overwrite)
-    test, labels = run_data(run, None, config.data_dir)
+    test, labels = run_data(run, None, config.data_dir, labels=config.labels)
     report_on(run, test, labels, path)
     print(f"report: {path}")
     return 0

@@ -20,29 +20,64 @@ from hvax.models.hvae import plain_vae
 
 
 def run_data(
-    run: Run, source: str | None, data_dir: Path | None
+    run: Run,
+    source: str | None,
+    data_dir: Path | None,
+    *,
+    array: str | None = None,
+    labels: str | None = None,
 ) -> tuple[Examples, NDArray[Any] | None]:
     """Examples and their labels: the run's test part, or all of another source, prepared alike.
+
+    `array` and `labels` are names inside the file; without them those of the run hold, in another
+    file where it has them. Prints what was left out of another file.
 
     Raises `ValueError` where the examples do not have the shape that the run was trained on.
     """
     if source is None:
-        parts = run_parts(run, data_dir)
+        if array is not None:
+            raise ValueError("--array is for other data than the run's own: give their file too.")
+        parts = run_parts(run, data_dir, labels=labels)
         return parts.test, parts.test_labels
-    config = _moved(run.config, data_dir)
-    if config.source not in (source, str(Path(source).resolve())):
-        # Names inside the run's own file mean nothing in another.
-        data = dataclasses.replace(config.data, array=None, labels=None)
-        config = dataclasses.replace(config, data=data)
-    config = dataclasses.replace(config, source=source)
+    config = dataclasses.replace(_moved(run.config, data_dir), source=source)
     likelihood = plain_vae(run.model).decoder.likelihood
-    examples, labels = load_whole(config, likelihood, run.scale)
-    return _of_its_shape(run, examples, source), labels
+    choices = _names_inside(run, source, array, labels)
+    for i, names in enumerate(choices):
+        config = _with_names(config, **names)
+        try:
+            examples, found, notes = load_whole(config, likelihood, run.scale)
+        except ValueError:
+            if i == len(choices) - 1:
+                raise
+            continue
+        if i == len(choices) - 1 or examples.x_shape == run.x_shape:
+            break
+    for text in notes:
+        print(f"note: {text}")
+    return _of_its_shape(run, examples, source), found
 
 
-def run_parts(run: Run, data_dir: Path | None) -> Parts:
-    """The run's own data. Raises as `load_parts` and `run_data` do."""
-    parts = load_parts(_moved(run.config, data_dir))
+def _names_inside(
+    run: Run, source: str, array: str | None, labels: str | None
+) -> list[dict[str, str | None]]:
+    """The names of examples and labels to try in a file, in this order: those of the run's own file
+    mean something in another one only where it has them too."""
+    own = run.config.data
+    first = {"array": array or own.array, "labels": labels or own.labels}
+    if run.config.source in (source, str(Path(source).resolve())):
+        return [first]
+    bare = {"array": array, "labels": labels}
+    tried = [first, {**first, "labels": labels}, {**first, "array": array}, bare]
+    return [names for i, names in enumerate(tried) if names not in tried[:i]]
+
+
+def run_parts(run: Run, data_dir: Path | None, *, labels: str | None = None) -> Parts:
+    """The run's own data, with other labels where they are named. Raises as `load_parts` and
+    `run_data` do."""
+    config = _moved(run.config, data_dir)
+    if labels is not None:
+        config = _with_names(config, array=config.data.array, labels=labels)
+    parts = load_parts(config)
     _of_its_shape(run, parts.test, run.config.source)
     return parts
 
@@ -95,6 +130,11 @@ def write_whole(path: Path, write: Callable[[BinaryIO], None]) -> None:
     buffer = io.BytesIO()
     write(buffer)
     write_atomically(path, buffer.getvalue())
+
+
+def _with_names(config: Train, *, array: str | None, labels: str | None) -> Train:
+    data = dataclasses.replace(config.data, array=array, labels=labels)
+    return dataclasses.replace(config, data=data)
 
 
 def _moved(config: Train, data_dir: Path | None) -> Train:

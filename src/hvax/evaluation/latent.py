@@ -1,27 +1,31 @@
-"""To the latent space and back: embeddings, samples, reconstructions, interpolations."""
+"""To the latent space of a model and back: `encode`, `decode`, `reconstruct` and `sample`.
 
-from collections.abc import Iterator
-from typing import Any, Literal, NamedTuple
+They take whole data sets, in compiled batches of one size, so that device memory does not grow with
+the data: arrays with the batch axis first, memory-mapped ones larger than memory, or `Examples`.
+They give NumPy arrays. Without a `key` they use `jax.random.key(0)`: the same call gives the same
+numbers, and another key other draws.
+"""
+
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, PRNGKeyArray, PyTree
+from jax.typing import ArrayLike
+from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 from numpy.typing import NDArray
-from tqdm import tqdm
 
-from hvax.data.batches import padded_batches
-from hvax.data.examples import as_pair
-from hvax.door import check_key, count, vector
+from hvax.caution import FailedDraws, caution
+from hvax.door import count, real_array
 from hvax.evaluation.draws import each_draw
-from hvax.models.hvae import HVAEOutputs, plain_vae, reconstruct
-
-_BATCH = 256  # rows of one compiled call
+from hvax.evaluation.rows import BATCH, checked_parts, failed_points, in_batches, or_first_key
+from hvax.models.hvae import HVAEOutputs, plain_vae, reconstruct_one
+from hvax.models.latent_size import find_latent_size
 
 
 class Encoding(NamedTuple):
-    """Embeddings of n data points; with S draws each where weights were asked for."""
+    """Where n data points lie in the latent space, with S draws each."""
 
     mean: Float[np.ndarray, "n d"]  # of q(z_0 | x)
     sigma: Float[np.ndarray, "n d"]
@@ -30,113 +34,139 @@ class Encoding(NamedTuple):
 
 
 def encode(
-    model: PyTree, data: Any, *, key: PRNGKeyArray, num_samples: int = 1, progress: bool = True
+    model: PyTree,
+    data: Any,
+    *,
+    key: PRNGKeyArray | None = None,
+    num_samples: int = 1,
+    progress: bool = True,
 ) -> Encoding:
-    """The encoder's mean and sigma, and z after the flow with its log-weight, for every point.
+    """Mean and sigma of the encoder, and z behind the flow with its log-weight, for every point.
 
-    Data are read batch by batch, so a memory-mapped array may be larger than memory. Draw s of
-    point i uses fold_in(fold_in(key, i), s), as `evaluate` does.
+        mean, sigma     of q(z_0 | x), (n, d): the same for every key
+        z, log_weight   (n, S, d) and (n, S), with S = num_samples: z_0 ~ q(z_0 | x), moved by the
+                        flow; log w in nats, with E[exp(log w)] = p(x)
+
+    As features for a classifier or a plot take `mean`, which is deterministic. As draws from the
+    posterior take `z`, weighted by softmax(log_weight) over S. Draw s of point i uses
+    fold_in(fold_in(key, i), s), as `evaluate` does.
+
+    `data` are (n, *x_shape), or a pair (x_in, x_out) of which the encoder sees the first. Raises
+    `ValueError` for data of another shape or outside the likelihood's support, and for num_samples
+    < 1. Warns (`FailedDraws`) where z is not finite; `mean` and `sigma` are usable there too.
+
+        features = hvax.encode(model, x).mean
     """
     num_samples = count(num_samples, "num_samples")
-    check_key(key)
-    pieces = list(_encoded(model, data, num_samples, key, progress))
-    return Encoding(*(np.concatenate(arrays) for arrays in zip(*pieces, strict=True)))
-
-
-def reconstructions(
-    model: PyTree, data: Any, *, key: PRNGKeyArray, progress: bool = True
-) -> NDArray[Any]:
-    """E[x | z_K] of every point, at one draw each: pixels, rates or probabilities."""
-    parts = as_pair(data, "data", check=plain_vae(model).decoder.likelihood.check)
+    key = or_first_key(key)
+    parts = checked_parts(model, data)
+    width = min(num_samples, BATCH)
     pieces = []
-    for indices, mask, batch in _batches(parts, progress, "reconstructing"):
-        pieces.append(np.asarray(_reconstruct(model, batch, key, indices))[mask])
-    return np.concatenate(pieces)
+    for indices, mask, batch in in_batches(parts, progress, "encoding", max(1, BATCH // width)):
+        calls = [
+            jax.device_get(_encode(model, batch, key, indices, jnp.arange(s, s + width)))
+            for s in range(0, num_samples, width)
+        ]
+        drawn = (np.concatenate([call[i] for call in calls], axis=1) for i in (2, 3))
+        z, log_weight = (draws[:, :num_samples] for draws in drawn)
+        pieces.append([array[mask] for array in (*calls[0][:2], z, log_weight)])
+    found = Encoding(*(np.concatenate(arrays) for arrays in zip(*pieces, strict=True)))
+    if (failed := failed_points(found.z)) is not None:
+        caution(FailedDraws, f"z is not finite at {failed}: the flow fails there. Take `mean`.")
+    return found
 
 
-def prior_samples(
-    model: PyTree, num_samples: int, latent_size: int, *, key: PRNGKeyArray, mean: bool = False
+def reconstruct(
+    model: PyTree, data: Any, *, key: PRNGKeyArray | None = None, progress: bool = True
 ) -> NDArray[Any]:
-    """Samples of x with z from the prior; E[x | z] instead of a draw where `mean`."""
-    z_key, x_key = jax.random.split(key)
-    prior = plain_vae(model).prior
-    keys = jax.random.split(z_key, num_samples)
-    z = jax.vmap(lambda key: prior.sample(latent_size, key=key))(keys)
-    return decoded(model, z, key=x_key, mean=mean)
+    """E[x | z] of every point at one draw of its latent, behind the flow: (n, *x_shape).
 
+    Means in the data's units: probabilities of bits, rates of counts; class probabilities, in a
+    last axis, of integer classes. Point i uses fold_in(key, i).
 
-def decoded(
-    model: PyTree, z: Float[Array | np.ndarray, "n d"], *, key: PRNGKeyArray, mean: bool = False
-) -> NDArray[Any]:
-    """Draws of x, or E[x | z] where `mean`, at given latent points."""
-    pieces = []
-    for indices, mask in padded_batches(len(z), min(_BATCH, len(z))):
-        where = jnp.asarray(indices, jnp.int32)
-        pieces.append(np.asarray(_decode(model, jnp.asarray(z)[where], key, where, mean))[mask])
-    return np.concatenate(pieces)
+    `data` are (n, *x_shape), or a pair (x_in, x_out) of which the encoder sees the first (a
+    denoiser with a flow needs the second). Raises as `encode` does, and warns (`FailedDraws`) where
+    the result is not finite.
 
-
-def interpolation(
-    start: Float[Array | np.ndarray, " d"],
-    end: Float[Array | np.ndarray, " d"],
-    num_points: int,
-    *,
-    path: Literal["linear", "spherical"] = "spherical",
-) -> Float[Array, "num_points d"]:
-    """Latent points from `start` to `end`, both included.
-
-    "spherical" turns and changes length at even rates, and so stays where a standard normal has
-    its mass; between parallel ends it is the straight line. Raises `ValueError` for fewer than two
-    points or an unknown path.
+        error = np.mean((hvax.reconstruct(model, x) - x) ** 2)
     """
-    num_points = count(num_points, "num_points", least=2)
-    start, end = vector(start, "start"), vector(end, "end")
-    if start.shape != end.shape:
-        raise ValueError(f"end must have the shape of start, {start.shape}, got {end.shape}.")
-    if path not in ("linear", "spherical"):
-        raise ValueError(f"path must be 'linear' or 'spherical', got {path!r}.")
-    t = jnp.linspace(0.0, 1.0, num_points)
-    lengths = jnp.linalg.norm(start), jnp.linalg.norm(end)
-    angle = jnp.arccos(jnp.clip(start @ end / jnp.maximum(lengths[0] * lengths[1], 1e-12), -1, 1))
-    if path == "linear" or bool(jnp.sin(angle) < 1e-4):
-        return jnp.outer(1 - t, jnp.asarray(start)) + jnp.outer(t, jnp.asarray(end))
-    length = (1 - t) * lengths[0] + t * lengths[1]
-    first = jnp.sin((1 - t) * angle) / jnp.sin(angle) * length / lengths[0]
-    last = jnp.sin(t * angle) / jnp.sin(angle) * length / lengths[1]
-    return jnp.outer(first, jnp.asarray(start)) + jnp.outer(last, jnp.asarray(end))
+    key = or_first_key(key)
+    parts = checked_parts(model, data)
+    pieces = []
+    for indices, mask, batch in in_batches(parts, progress, "reconstructing"):
+        pieces.append(np.asarray(_reconstruct(model, batch, key, indices))[mask])
+    made = np.concatenate(pieces)
+    if (failed := failed_points(made)) is not None:
+        caution(FailedDraws, f"reconstructions are not finite at {failed}: the flow fails there.")
+    return made
 
 
-def _encoded(
-    model: PyTree, data: Any, num_samples: int, key: PRNGKeyArray, progress: bool
-) -> Iterator[tuple[NDArray[Any], ...]]:
-    parts = as_pair(data, "data", check=plain_vae(model).decoder.likelihood.check)
-    size = max(1, _BATCH // num_samples)
-    for indices, mask, batch in _batches(parts, progress, "encoding", size):
-        yield tuple(np.asarray(a)[mask] for a in _encode(model, batch, key, indices, num_samples))
+def decode(
+    model: PyTree,
+    z: ArrayLike,
+    *,
+    key: PRNGKeyArray | None = None,
+    mean: bool = True,
+    progress: bool = True,
+) -> NDArray[Any]:
+    """E[x | z] at latent points z of shape (n, d): (n, *x_shape); draws of x where not `mean`.
+
+    Draw i uses fold_in(key, i); a mean needs no key. Raises `TypeError` for what is no array of
+    numbers, and `ValueError` for another shape.
+
+        images = hvax.decode(model, hvax.encode(model, x).mean)
+    """
+    key = or_first_key(key)
+    points = real_array(z, "z")
+    if points.ndim != 2 or points.size == 0:
+        one = " For one latent point give z[None]." if points.ndim == 1 else ""
+        raise ValueError(f"z must have shape (n, d), got {points.shape}.{one}")
+    if not jnp.issubdtype(points.dtype, jnp.floating):
+        points = points.astype(float)
+    pieces = []
+    for indices, mask, (some,) in in_batches([np.asarray(points)], progress, "decoding"):
+        pieces.append(np.asarray(_decode(model, some, key, indices, mean))[mask])
+    return np.concatenate(pieces)
 
 
-def _batches(
-    parts: tuple[Any, ...], progress: bool, title: str, size: int = _BATCH
-) -> Iterator[tuple[Any, ...]]:
-    """(indices, mask, rows of each part), padded, with a progress bar."""
-    n = len(parts[0])
-    with tqdm(total=n, disable=not progress, unit="point", desc=title, leave=False) as bar:
-        for indices, mask in padded_batches(n, min(size, n)):
-            batch = tuple(jnp.asarray(part[indices]) for part in parts)
-            yield jnp.asarray(indices, jnp.int32), mask, batch
-            bar.update(int(mask.sum()))
+def sample(
+    model: PyTree,
+    n: int,
+    *,
+    key: PRNGKeyArray | None = None,
+    mean: bool = False,
+    latent_size: int | None = None,
+    progress: bool = True,
+) -> NDArray[Any]:
+    """`n` new data points, (n, *x_shape): z from the prior, then x from p(x | z).
+
+    With `mean` E[x | z] takes the place of a draw of x. The flow has no part in this: it belongs to
+    the posterior. `latent_size` is needed only where the model's networks do not tell it. Raises
+    `ValueError` for n < 1, and where `latent_size` is needed or does not suit the decoder.
+
+        new = hvax.sample(model, 64, key=jax.random.key(1))
+    """
+    n = count(n, "n")
+    z_key, x_key = jax.random.split(or_first_key(key))
+    prior = plain_vae(model).prior
+    d = find_latent_size(model) if latent_size is None else count(latent_size, "latent_size")
+    z = jax.vmap(lambda key: prior.sample(d, key=key))(jax.random.split(z_key, n))
+    return decode(model, z, key=x_key, mean=mean, progress=progress)
 
 
 @eqx.filter_jit
 def _encode(
-    model: PyTree, batch: tuple[Array, ...], key: PRNGKeyArray, indices: Array, num_samples: int
+    model: PyTree,
+    batch: tuple[Array, ...],
+    key: PRNGKeyArray,
+    indices: Int[Array, " rows"],
+    samples: Int[Array, " width"],
 ) -> tuple[Array, ...]:
     def numbers(outputs: PyTree, *_: Any) -> tuple[Array, Array]:
         flowed = isinstance(outputs, HVAEOutputs)
         return outputs.phase_space.z_final if flowed else outputs.z, outputs.log_weight
 
     posterior = jax.vmap(plain_vae(model).posterior)(batch[0])
-    samples = jnp.arange(num_samples)
     drawn = each_draw(
         model, posterior, batch[-1], numbers, key=key, indices=indices, samples=samples
     )
@@ -145,17 +175,21 @@ def _encode(
 
 @eqx.filter_jit
 def _reconstruct(
-    model: PyTree, batch: tuple[Array, ...], key: PRNGKeyArray, indices: Array
+    model: PyTree, batch: tuple[Array, ...], key: PRNGKeyArray, indices: Int[Array, " rows"]
 ) -> Array:
     def one(index: Array, batch: tuple[Array, ...]) -> Array:
-        return reconstruct(model, *batch, key=jax.random.fold_in(key, index))
+        return reconstruct_one(model, *batch, key=jax.random.fold_in(key, index))
 
     return jax.vmap(one)(indices, batch)
 
 
 @eqx.filter_jit
 def _decode(
-    model: PyTree, z: Float[Array, "n d"], key: PRNGKeyArray, indices: Array, mean: bool
+    model: PyTree,
+    z: Float[Array, "n d"],
+    key: PRNGKeyArray,
+    indices: Int[Array, " n"],
+    mean: bool,
 ) -> Array:
     decoder = plain_vae(model).decoder
 

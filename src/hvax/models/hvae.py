@@ -198,7 +198,7 @@ def log_q_bar(outputs: HVAEOutputs) -> Float[Array, ""]:
     return jnp.sum(outputs.log_q_terms)
 
 
-def reconstruct(
+def reconstruct_one(
     model: VAE | HVAE,
     x: Data,
     x_out: Data | None = None,

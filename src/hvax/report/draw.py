@@ -9,7 +9,7 @@ from jaxtyping import Float, PRNGKeyArray
 from numpy.typing import NDArray
 
 from hvax.data.examples import Examples
-from hvax.evaluation.latent import decoded
+from hvax.evaluation.latent import decode
 from hvax.models.hvae import HVAE, plain_vae
 from hvax.models.likelihood import Categorical
 from hvax.models.vae import VAE
@@ -54,7 +54,7 @@ def reconstructed(
     noise_key, decoder_key = jax.random.split(key)
     x = test[rows]
     z = paths(model, x, noise(model, len(x), 1, latent_size(model, x), key=noise_key)).z[:, 0, -1]
-    mean = decoded(model, z, key=decoder_key, mean=True)
+    mean = decode(model, z, key=decoder_key, progress=False)
     likelihood = plain_vae(model).decoder.likelihood
     if isinstance(likelihood, Categorical):
         x = np.eye(likelihood.num_classes)[x] if x.shape != mean.shape else x

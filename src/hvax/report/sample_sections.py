@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import PRNGKeyArray
 from numpy.typing import NDArray
 
-from hvax.evaluation.latent import decoded, prior_samples
+from hvax.evaluation.latent import decode, sample
 from hvax.models.hvae import plain_vae
 from hvax.models.likelihood import Categorical
 from hvax.models.prior import StandardNormal
@@ -40,7 +40,13 @@ def samples_section(report: Report, *, key: PRNGKeyArray) -> Section:
 
 def _beside_data(report: Report, key: PRNGKeyArray) -> Html | None:
     x = report.test[draw.spaced(len(report.test), _POINTS)]
-    sampled = prior_samples(report.model, 2 * _POINTS, report.evaluation["latent_size"], key=key)
+    sampled = sample(
+        report.model,
+        2 * _POINTS,
+        latent_size=report.evaluation["latent_size"],
+        key=key,
+        progress=False,
+    )
     sound = np.all(np.isfinite(sampled.reshape(len(sampled), -1)), axis=1)
     if not sound.any():
         return None
@@ -80,7 +86,7 @@ def _sheet(report: Report, key: PRNGKeyArray) -> Html | None:
     low, high = images.levels(x)
     if d == 2 and isinstance(plain_vae(model).prior, StandardNormal):
         z, columns = _quantile_grid(), _GRID
-        found = decoded(model, jnp.asarray(z, float), key=key, mean=True)
+        found = decode(model, jnp.asarray(z, float), key=key, progress=False)
         alt = f"{_GRID} by {_GRID} images decoded from a grid of the two latent dimensions."
         words = (
             "E[x | z] on a grid of z: latent 0 grows to the right, latent 1 upwards, and each image"
@@ -88,7 +94,7 @@ def _sheet(report: Report, key: PRNGKeyArray) -> Html | None:
         )
     else:
         columns = _COLUMNS
-        found = prior_samples(model, _SAMPLES, d, key=key, mean=True)
+        found = sample(model, _SAMPLES, latent_size=d, key=key, mean=True, progress=False)
         alt = f"{_SAMPLES} images decoded from draws of the prior."
         words = "E[x | z] at independent draws of z from the prior."
     if not np.all(np.isfinite(found)):
