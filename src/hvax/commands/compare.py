@@ -67,7 +67,7 @@ def compare_runs(config: Compare) -> int:
         note(scores, run.path)
         first = scored[0].scores if scored else None
         scored.append(_of(run, scores, first))
-    print(table(scored))
+    print(table(scored, "test points" if config.source is None else f"points of {config.source}"))
     for text in _notes(runs, scored):
         print(text)
     _write(config.out, _run_rows(scored))
@@ -75,7 +75,7 @@ def compare_runs(config: Compare) -> int:
     return 0
 
 
-def table(scored: Sequence[Scored]) -> str:
+def table(scored: Sequence[Scored], points: str) -> str:
     """The runs in lines, and below them their differences to the first."""
     first = scored[0]
     heads = ("run", "model", "ELBO", f"NLL ({first.scores.num_samples} samples)")
@@ -95,7 +95,7 @@ def table(scored: Sequence[Scored]) -> str:
         ).rstrip()
         for row in cells
     ]
-    title = f"On {first.scores.num_points} points, in nats, +- one standard error over points:"
+    title = f"On {first.scores.num_points} {points}, in nats, +- one standard error over points:"
     below = ["", f"Less {first.name}, point by point:"]
     return "\n".join([title, *lines[: len(scored) + 1], *below, *lines[len(scored) + 1 :]])
 
@@ -162,10 +162,8 @@ def _notes(runs: Sequence[Run], scored: Sequence[Scored]) -> list[str]:
 
 def _run_rows(scored: Sequence[Scored]) -> list[list[Any]]:
     apart = ("elbo", "elbo_se", "nll", "nll_se")
-    rows: list[list[Any]] = [
-        ["run", "model", *_SCORES, *(f"{name}_less_first" for name in apart), "parameters",
-         "seconds_training"]
-    ]  # fmt: skip
+    named = ("elbo_less_first", "elbo_less_first_se", "nll_less_first", "nll_less_first_se")
+    rows: list[list[Any]] = [["run", "model", *_SCORES, *named, "parameters", "seconds_training"]]
     for run in scored:
         numbers, less = run.scores.to_dict(), run.less_first or {}
         rows.append([run.name, run.model, *(numbers[name] for name in _SCORES)])
