@@ -11,6 +11,7 @@ import pytest
 
 from hvax.cli import main
 from hvax.data import load_source
+from hvax.evaluation import latent
 from hvax.evaluation.latent import Encoding
 from runs_for_tests import (
     COMMANDS,
@@ -65,6 +66,112 @@ def test_sources_beside_a_run_on_named_arrays(source, here, ran, monkeypatch):
     else:
         assert len(labels) == (50 if source else 5)
         np.testing.assert_array_equal(found["mean"], bits(50)[labels])
+
+
+def csv_file(name, columns, n=40, **cells):
+    """A .csv of these columns: numbers by their name, and text that `cells` has."""
+    numbers = {c: np.random.default_rng(ord(c[0])).normal(size=n) for c in columns}
+    lines = [",".join(columns)]
+    lines += [
+        ",".join(
+            cells[c][i % len(cells[c])] if c in cells else f"{numbers[c][i]:.6f}" for c in columns
+        )
+        for i in range(n)
+    ]
+    Path(name).write_text("\n".join(lines) + "\n")
+
+
+KINDS = ["lark", "wren", "crow"]
+LAYOUTS = [  # columns of another file, options, and its labels
+    ("abc+kind", "", KINDS[:3]),  # as in training
+    ("abc", "", None),
+    ("kind+cba", "", KINDS),
+    ("kind+cba+site", "", KINDS),
+    ("abc+site", "", None),
+    ("abc+site", "--labels site", ["x", "y"]),
+    ("abc+kind+site", "--labels site", ["x", "y"]),
+    ("abc+kind", "--labels -1", KINDS),
+]
+
+
+@pytest.mark.parametrize(("layout", "options", "labels"), LAYOUTS)
+def test_new_tables_in_the_layout_of_the_training(layout, options, labels, here, ran):
+    """The labels are remembered where the file has them; columns go by their names."""
+    csv_file("old.csv", [*"abc", "kind"], kind=KINDS)
+    untrained(f"old.csv --labels kind {SMALL}")
+    columns = [
+        c for part in layout.split("+") for c in (part if part in ("abc", "cba") else [part])
+    ]
+    csv_file("new.csv", columns, n=24, kind=KINDS, site=["x", "y"])
+    ran(f"encode other new.csv {options} --no-progress --out new.npz")
+    csv_file("plain.csv", list("abc"), n=24)
+    ran("encode other plain.csv --no-progress --out plain.npz")
+    found, plain = load_npz("new.npz"), load_npz("plain.npz")
+    np.testing.assert_array_equal(found["mean"], plain["mean"])
+    assert ("labels" in found) == (labels is not None)
+    if labels is not None:
+        assert found["labels"].tolist() == [labels[i % len(labels)] for i in range(24)]
+    for command in ("evaluate", "reconstruct"):
+        arguments = COMMANDS[command].format(f"other new.csv {options}")
+        ran(f"{arguments} --overwrite")
+
+
+def test_tables_without_a_header_go_by_place(here, ran):
+    chance = np.random.default_rng(0)
+    rows = np.column_stack([np.arange(30) % 3, chance.normal(size=(30, 3))])
+    np.savetxt("old.csv", rows, delimiter=",", fmt="%.6f")
+    untrained(f"old.csv --labels 0 {SMALL}")
+    np.savetxt("with.csv", rows[:9], delimiter=",", fmt="%.6f")
+    np.savetxt("without.csv", rows[:9, 1:], delimiter=",", fmt="%.6f")
+    for name in ("with", "without"):
+        ran(f"encode other {name}.csv --no-progress --out {name}.npz")
+    found, bare = load_npz("with.npz"), load_npz("without.npz")
+    np.testing.assert_array_equal(found["mean"], bare["mean"])
+    assert "labels" not in bare and len(found["labels"]) == 9
+
+
+@pytest.mark.parametrize(
+    ("arrays", "options", "has_labels"),
+    [
+        ("a y", "", True),
+        ("a y z", "", True),
+        ("a", "", False),
+        ("b", "", False),
+        ("b c", "--array b", False),
+        ("b c y", "--array b --labels y", True),
+        ("b y", "", True),
+    ],
+)
+def test_new_archives_in_the_layout_of_the_training(arrays, options, has_labels, here, ran):
+    np.savez("old.npz", a=bits(40), y=np.arange(40))
+    untrained(f"old.npz --array a --labels y --likelihood bernoulli {SMALL}")
+    held = {"a": bits(10), "b": bits(10), "c": bits(10), "y": np.arange(10), "z": np.zeros(3)}
+    np.savez("new.npz", **{name: held[name] for name in arrays.split()})
+    ran(f"encode other new.npz {options} --no-progress --out out.npz")
+    found = load_npz("out.npz")
+    assert ("labels" in found) == has_labels and len(found["mean"]) == 10
+
+
+def test_rows_that_are_left_out_are_told(here, ran):
+    csv_file("old.csv", list("abc"))
+    untrained(f"old.csv {SMALL}")
+    lines = Path("old.csv").read_text().splitlines()
+    lines[3] = lines[3].split(",", 1)[0] + ",,1.5"
+    Path("new.csv").write_text("\n".join(lines) + "\n")
+    out = ran("encode other new.csv --no-progress --out new.npz")
+    assert out.startswith(
+        "note: left out 1 of 40 rows with missing cells: b (1)\nnew.npz: mean (39,"
+    )
+
+
+def test_labels_of_the_runs_own_data_by_another_name(here, ran):
+    csv_file("old.csv", [*"abc", "kind", "site"], kind=KINDS, site=["x", "y"])
+    untrained(f"old.csv --labels kind {SMALL}")
+    ran("encode other --no-progress --out kind.npz")
+    ran("encode other --labels site --no-progress --out site.npz")
+    kind, site = load_npz("kind.npz"), load_npz("site.npz")
+    np.testing.assert_array_equal(kind["mean"], site["mean"])
+    assert set(kind["labels"]) <= set(KINDS) and set(site["labels"]) == {"x", "y"}
 
 
 @pytest.mark.parametrize("likelihood", ["bernoulli", "gaussian", "poisson"])
@@ -177,8 +284,11 @@ BAD_OPTIONS = [
     ("sample run --between 0 180", "two indices of test examples, 0 to 179, got 0 180"),
     ("sample run --between -1 3", "two indices of test examples, 0 to 179, got -1 3"),
     ("sample run --between 0 1 -n 1", "--between needs both its ends: -n must be >= 2, got 1"),
+    ("encode run --array a", "--array is for other data than the run's own"),
+    ("encode run --labels digit", "with the source 'digits', which knows its own"),
     # Where it is written
-    ("evaluate run --per-point file.npy", "file.npy is there already; give another name or remove"),
+    ("evaluate run --per-point file.npy", "file.npy is there already; .* or use --overwrite"),
+    ("encode run --out folder.npz --overwrite", "folder.npz is there already; .* remove it"),
     ("evaluate run --per-point new.txt", "must end in .npy, got new.txt"),
     ("encode run --out file.npz", "file.npz is there already"),
     ("encode run --out folder.npz", "folder.npz is there already"),
@@ -228,3 +338,34 @@ def test_the_program_itself(here):
     assert load_npz("z.npz")["z"].shape == (180, 2)
     assert (bad.returncode, bad.stdout) == (2, "")
     assert bad.stderr.startswith("hvax: nowhere is no run") and bad.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_overwrite_replaces_the_file_that_is_there(command, here, ran, monkeypatch):
+    monkeypatch.setattr(
+        "hvax.commands.report.write_report", lambda report, path, key: path.write_text("new")
+    )
+    arguments = COMMANDS[command].format("run")
+    name = arguments.split()[-1]
+    (here / name).write_text("old")
+    ran(f"{arguments} --overwrite")
+    assert (here / name).read_bytes() != b"old"
+
+
+@pytest.mark.parametrize("command", ["encode", "reconstruct"])
+def test_draws_that_fail_are_told_and_counted(command, here, monkeypatch, capsys):
+    """With --strict the exit code is 1, and the file is written all the same."""
+    name = {"encode": "_encode", "reconstruct": "_reconstruct"}[command]
+    own = getattr(latent, name)
+
+    def failing(*arguments):
+        made = own(*arguments)
+        if command == "reconstruct":
+            return made.at[0].set(np.nan)
+        return (*made[:2], made[2].at[0].set(np.nan), made[3])
+
+    monkeypatch.setattr(f"hvax.evaluation.latent.{name}", failing)
+    arguments = COMMANDS[command].format("run")
+    assert main(f"{arguments} --strict".split()) == 1
+    assert "WARNING failed-draws: " in capsys.readouterr().err
+    assert main(f"{arguments} --overwrite".split()) == 0

@@ -68,5 +68,7 @@ def _what_differs(a: Run, b: Run, first: Examples, other: Examples) -> str:
 
 
 def _short(value: object) -> str:
-    text = " ".join(map(str, value)) if isinstance(value, tuple) else str(value)
+    if not isinstance(value, tuple):
+        return str(value)
+    text = " ".join(map(str, value))  # of columns there may be many
     return text if len(text) <= 60 else f"{text[:57]}..."
