@@ -328,3 +328,57 @@ def test_num_steps_must_be_a_whole_number():
 def test_z_must_be_one_vector():
     with pytest.raises((ValueError, TypeCheckError), match=r"z|shape"):
         HamiltonianFlow(1).transport(potential, z=jnp.zeros((2, 3)), gamma=jnp.zeros((2, 3)))
+
+
+# The limit of the force
+
+
+def steep(z):
+    """A wall at z_0 > 2, steeper than float32 holds a few units on."""
+    return jnp.sum(0.5 * z**2) + jnp.exp(40.0 * (z[0] - 2.0))
+
+
+def at_wall(max_force):
+    flow = HamiltonianFlow(
+        6, 0.4, NullTempering(1.0), units="latent", max_force=max_force, integrator="position"
+    )
+    z = jnp.stack([jnp.linspace(1.5, 3.0, 30), jnp.zeros(30)], axis=1)
+    keys = jax.random.split(jax.random.key(0), 30)
+    return jax.vmap(lambda z, key: flow(steep, z, key=key))(z, keys)
+
+
+def test_no_trajectory_runs_away_within_a_limit_of_the_force():
+    """Without it they end at 1e30 and beyond; with it no further than K^2 step^2 / 2 times 30."""
+    assert not np.all(np.abs(at_wall(None).z_final) < 1e6)
+    assert np.all(np.abs(at_wall(30.0).z_final) < 36 * 0.16 * 30)
+
+
+def test_a_force_within_its_limit_changes_no_bit():
+    ends = [
+        HamiltonianFlow(4, 0.2, NullTempering(1.0), max_force=limit)(
+            lambda z: 0.5 * z @ z, jnp.ones(3), key=jax.random.key(3)
+        ).z_final
+        for limit in (None, 100.0)
+    ]
+    np.testing.assert_array_equal(*ends)
+
+
+@pytest.mark.parametrize("integrator", ["velocity", "position"])
+def test_a_limited_force_preserves_volume(integrator, x64):
+    """log |det| of the map (z, rho) is 0, with the limit at work in each step, so that the
+    log-weight stays exact. With a force scaled by |rho| it would not be."""
+    flow = HamiltonianFlow(
+        3, 0.3, NullTempering(1.0), max_force=0.5, units="latent", integrator=integrator
+    )
+
+    def end(state):
+        space = flow.transport(lambda z: (2.0 * z @ z, None), z=state[:2], gamma=state[2:])
+        return jnp.concatenate([space.z_final, space.rho_final])
+
+    jacobian = jax.jacfwd(end)(jnp.array([1.0, -0.7, 0.3, 0.2]))
+    assert float(jnp.linalg.slogdet(jacobian)[1]) == pytest.approx(0, abs=1e-12)
+
+
+def test_a_limit_must_be_positive():
+    with pytest.raises(ValueError, match="max_force must be finite and > 0, got 0"):
+        HamiltonianFlow(2, max_force=0.0)

@@ -22,7 +22,7 @@ from hvax.data.examples import Examples
 from hvax.data.source import SOURCES, Source, load_source
 from hvax.data.split import split
 from hvax.hamiltonian.bridge import AbstractBridge, FixedBridge, LearnedBridge
-from hvax.hamiltonian.flow import HamiltonianFlow
+from hvax.hamiltonian.flow import MAX_FORCE, HamiltonianFlow
 from hvax.hamiltonian.tempering import (
     AbstractTempering,
     FreeTempering,
@@ -226,6 +226,7 @@ def build_hvae(config: Train, vae: VAE) -> HVAE:
         leapfrog_steps=options.leapfrog_steps,
         units=options.units,
         integrator="position" if options.flow == "dais" else "velocity",
+        max_force=MAX_FORCE if options.units == "posterior" else None,
     )
     return HVAE(vae, flow)
 

@@ -54,8 +54,10 @@ def varying_columns(
 
 
 def _numbers_rows(column: NDArray) -> bool:
-    """Whether a column counts its rows: 0, 1, 2 ... or 1, 2, 3 ..."""
-    return len(column) > 2 and bool(np.all(np.diff(column) == 1)) and column[0] in (0, 1)
+    """Whether a column counts the rows of its file from 0 or 1, some of which may be left out."""
+    steps = np.diff(column)
+    counts = len(column) > 2 and bool(np.all((steps >= 1) & (steps == np.rint(steps))))
+    return bool(counts and column[0] in (0, 1) and column[-1] <= 1.5 * len(column) + 1)
 
 
 def _listed(names: tuple[str, ...], which: NDArray[np.bool_]) -> str:

@@ -235,8 +235,8 @@ def _judge(
         caution(
             StillImproving,
             f"the validation ELBO of {_label(config, name)} still rose by {rise:.2g} nats in the "
-            f"last tenth of its epochs. Go on with: hvax train {shlex.quote(config.source)} --run-dir "
-            f"{shlex.quote(str(run_dir))} --resume --epochs {2 * epochs}",
+            f"last tenth of its epochs. Go on with: hvax train {shlex.quote(config.source)} "
+            f"--run-dir {shlex.quote(str(run_dir))} --resume --epochs {2 * epochs}",
         )
 
 

@@ -96,7 +96,8 @@ class HVAE(eqx.Module):
     **Arguments:**
 
     - `vae`: a `VAE`.
-    - `flow`: a `HamiltonianFlow`; the default one where None.
+    - `flow`: a `HamiltonianFlow`; where None `HamiltonianFlow.dais(4)`, as in the program. The
+      reference's own is `HamiltonianFlow()`.
     - `potential`: what the flow follows in place of the model's own U, as a callable
       `potential(vae, x) -> (z -> U)`, or z -> (U, aux), such as `Smoothed()` where the decoder has
       relu. The weights score the model all the same.
@@ -120,7 +121,7 @@ class HVAE(eqx.Module):
         if potential is not None:
             check_callable(potential, "potential")
         self.vae = vae
-        self.flow = HamiltonianFlow() if flow is None else flow
+        self.flow = HamiltonianFlow.dais(4) if flow is None else flow
         self.potential = potential
 
     def __call__(
