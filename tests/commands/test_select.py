@@ -174,6 +174,18 @@ def test_labels_of_the_runs_own_data_by_another_name(here, ran):
     assert set(kind["labels"]) <= set(KINDS) and set(site["labels"]) == {"x", "y"}
 
 
+def test_a_report_with_other_labels(here, ran, monkeypatch):
+    shown = []
+    monkeypatch.setattr(
+        "hvax.commands.report.report_on", lambda run, test, labels, path: shown.append(labels)
+    )
+    csv_file("old.csv", [*"abc", "kind", "site"], kind=KINDS, site=["x", "y"])
+    untrained(f"old.csv --labels kind {SMALL}")
+    ran("report other")
+    ran("report other --labels site")
+    assert set(shown[0]) <= set(KINDS) and set(shown[1]) == {"x", "y"}
+
+
 @pytest.mark.parametrize("likelihood", ["bernoulli", "gaussian", "poisson"])
 @pytest.mark.parametrize("binarise", ["", "--binarise static"])
 def test_a_file_counts_in_the_runs_own_grey_levels(likelihood, binarise, here, ran, monkeypatch):
