@@ -194,8 +194,7 @@ class Train:
     """Where the run is written; by default runs/SOURCE-MODEL-DATE-TIME."""
     overwrite: bool = False
     """Replace a run that is there.
-    Example: hvax train digits --run-dir a
-    --overwrite"""
+    Example: hvax train digits --overwrite --run-dir a"""
     resume: bool = False
     """Go on with the run in --run-dir, with the options
     it has where none are given.
@@ -219,7 +218,7 @@ class Evaluate:
     run: tyro.conf.Positional[Path]
     """A run directory; RUN/baseline is the plain VAE beside it."""
     source: tyro.conf.Positional[str | None] = None
-    """Other data than the run's own test part; all of it is scored."""
+    """Other data than the run's own test part."""
     num_samples: int = 1000
     """Importance samples per data point."""
     points: int = 1000
@@ -250,7 +249,7 @@ class Evaluate:
     """Name of the labels in a .npz file, or their column in
     a .csv file; by default the run's, if the file has it."""
     overwrite: bool = False
-    """Replace a file that is there."""
+    """Replace a --per-point file that is there."""
     data_dir: Unset[Path] = None
     """Folder of the named sources, if it has moved."""
     strict: bool = False
