@@ -335,7 +335,7 @@ def test_skipped_updates_are_told_in_lines_and_counted(option, code, here, capsy
     reals = np.load("reals.npy")
     reals[5] = 1e25
     np.save("outlier.npy", reals)
-    arguments = TRAIN.replace("reals.npy", "outlier.npy").replace(" --standardize", " --no-standardize")
+    arguments = TRAIN.replace("reals.npy", "outlier.npy").replace("--stand", "--no-stand")
     assert program(f"{arguments} --run-dir run --test-points 3{option}") == code
     out, err = capsys.readouterr()
     told = err.splitlines()
@@ -350,7 +350,7 @@ def test_skipped_updates_are_told_in_lines_and_counted(option, code, here, capsy
 
 def test_too_many_skipped_updates_end_the_program(here, capsys):
     np.save("huge.npy", np.full((60, 3), 1e25) * np.arange(1, 61)[:, None])
-    arguments = TRAIN.replace("reals.npy", "huge.npy").replace(" --standardize", " --no-standardize")
+    arguments = TRAIN.replace("reals.npy", "huge.npy").replace("--stand", "--no-stand")
     assert program(f"{arguments} --run-dir run --max-skipped 2") == 1
     err = capsys.readouterr().err
     one, end = err.splitlines()
