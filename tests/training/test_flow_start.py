@@ -1,5 +1,7 @@
 """A flow that cannot ruin a model: where its steps start, when they shrink, when it is let go."""
 
+import warnings
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -115,6 +117,21 @@ def test_a_flow_that_fails_leaves_the_plain_vae(tmp_path):
     for ours in (fitted.model.vae, hvax.load(tmp_path / "model", like=fitted.model).vae):
         assert hvax.structure.digest(ours) == hvax.structure.digest(plain.model)
     assert len(fitted.history) == 4
+
+
+@pytest.mark.parametrize(("stop", "ended"), [(99, "flow of no use"), (5, "callback")])
+def test_a_flow_that_does_not_help_is_let_go_at_the_end_alone(stop, ended):
+    """Fixed steps that are too long cost 1e3 nats; a run that is to be gone on with keeps them."""
+    model = HVAE(VAE, hvax.HamiltonianFlow(4, 1.6, hvax.NullTempering(1.0)))
+    options = {"validation": X[:20], "batch_size": 20, "progress": False, "flow_from_epoch": 5}
+    options["callback"] = lambda event: event.epoch == stop
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        fitted = hvax.fit(model, X, epochs=6, **options)
+    assert fitted.ended == ended
+    told = [one.category for one in caught]
+    assert (FlowFailed in told) == (ended == "flow of no use")
+    assert fitted.model.flow.num_steps == (0 if ended == "flow of no use" else 4)
 
 
 def test_two_phases_are_a_vae_and_then_its_flow():

@@ -207,7 +207,8 @@ def _in_two_phases(
         seconds_compiling=before.seconds_compiling + after.seconds_compiling,
         seconds_training=before.seconds_training + after.seconds_training,
     )
-    if held_out is not None and not after.best_bound >= before.best_bound - _WORSE:
+    over = after.ended not in _SIGNALS  # else it is gone on with, and may come to help
+    if over and held_out is not None and not after.best_bound >= before.best_bound - _WORSE:
         why = (
             f"the flow left the validation bound at {after.best_bound:.4g}, below the "
             f"{before.best_bound:.4g} of the plain VAE."
