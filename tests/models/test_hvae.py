@@ -128,7 +128,7 @@ def test_a_users_likelihood():
 
 
 def test_shapes():
-    model, x = HVAE(vae((2, 3), 4)), jnp.zeros((2, 3), jnp.uint8)
+    model, x = HVAE(vae((2, 3), 4), HamiltonianFlow()), jnp.zeros((2, 3), jnp.uint8)
     out = jax.eval_shape(lambda: outputs(model, x))
     path = out.phase_space
     positions = [path.z_init, path.z_final, path.rho_init, path.rho_final, path.gamma]
