@@ -375,7 +375,7 @@ BAD = [
     ("reals.npy --epochs 0", "epochs must be >= 1"),
     ("reals.npy --batch-size 0", "batch_size must be >= 1"),
     ("reals.npy --batch-size 49", "at most the number of examples, 48, got 49"),
-    ("reals.npy --patience -1", "patience must be >= 1"),
+    ("reals.npy --patience -1", "patience must be >= 0"),
     ("reals.npy --save-seconds 0", "save_seconds must be > 0"),
     ("reals.npy --save-seconds nan", "save_seconds must be > 0"),
     ("reals.npy --max-skipped 0", "max_skipped must be >= 1"),

@@ -106,6 +106,7 @@ COUNTS: Values = [
     ("an array", Wrong(np.ones(2, int))),
     ("NumPy's", Odd(np.int64(2))), ("a whole float", Odd(2.0)),
 ]  # fmt: skip
+GIVEN_COUNTS = [value for value in COUNTS if value[0] != "None"]  # None is one by the data's size
 KEYS: Values = [
     ("None", Wrong(None)), ("a number", Odd(0)), ("text", Wrong("key")),
     ("an array", Wrong(np.zeros(3, np.float32))),
@@ -285,10 +286,10 @@ def cases() -> list[Case]:
             hvax.train_state(vae, _ADAM, key=key), **k)[1], {"x": x}, {"x": batches(x)}),
         Case("hvax.fit", lambda **k: hvax.fit(**k, progress=False).history[0]["loss"],
              {"model": vae, "data": x, "epochs": 1, "batch_size": 2},
-             {"model": MODELS, "data": batches(x), "epochs": COUNTS, "batch_size": COUNTS,
-              "num_samples": COUNTS,
+             {"model": MODELS, "data": batches(x), "epochs": GIVEN_COUNTS,
+              "batch_size": GIVEN_COUNTS, "num_samples": COUNTS,
               "validation": [v for v in batches(x) if v[0] != "None"],
-              "seed": [*COUNTS[1:7]], "patience": [*COUNTS[:5]], "save_seconds": POSITIVE[:3],
+              "seed": [*COUNTS[1:7]], "patience": COUNTS[1:5], "save_seconds": POSITIVE[:3],
               "save_steps": COUNTS[:5], "max_skipped": COUNTS, "optimiser": MODELS[1:],
               "loss_function": CALLABLES, "transform": CALLABLES, "callback": CALLABLES}),
         Case("hvax.evaluate", lambda **k: hvax.evaluate(**k, **quiet),

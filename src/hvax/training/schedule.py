@@ -3,6 +3,8 @@
 import math
 from typing import NamedTuple
 
+from hvax.door import count
+
 _BATCH, _LARGE_BATCH, _LARGE = 100, 500, 1_000_000
 _UPDATES, _MOST_EPOCHS, _FEWEST_EPOCHS = 20_000, 1000, 5
 # A network learns a few dozen rows by heart, and as few to validate on do not notice it.
@@ -32,8 +34,13 @@ def schedule(
     Batches of a tenth of the data, between 8 and 100 (500 from a million examples on); epochs for
     about 20,000 updates, or 40 an example where those are fewer, between 5 and 1,000; patience of
     about 1,000 updates, at least 10 epochs, where there are validation data. `patience=0` never
-    stops early.
+    stops early. Raises `TypeError` for what is no integer, `ValueError` for one out of range.
     """
+    for name, number in (("epochs", epochs), ("batch_size", batch_size)):
+        if number is not None:
+            count(number, name)
+    if patience is not None:
+        count(patience, "patience", least=0)
     if batch_size is None:
         most = _LARGE_BATCH if examples >= _LARGE else _BATCH
         batch_size = min(most, max(8, examples // 10), examples)
