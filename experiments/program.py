@@ -62,7 +62,8 @@ def run(name: str, seed: int, units: int, data_dir: str) -> dict[str, Any]:
     resume = ["--resume"] if (folder / "config.json").exists() else []
     _hvax(*train.split(), "--data-dir", data_dir, "--run-dir", str(folder), *resume)
     _hvax("evaluate", str(folder), "--num-samples", str(draws), "--no-progress")
-    (row,) = json.loads((folder / "results.json").read_text()).values()
+    results = json.loads((folder / "results.json").read_text())
+    (row,) = (results[name] for name in ("vae", "hvae") if name in results)
     scores = json.loads((folder / "evaluation.json").read_text())
     return {
         "setting": name,

@@ -33,7 +33,7 @@ class End(NamedTuple):
 
 THE_PROGRAM = {
     "finished": End(0, r"weights [0-9a-f]{16}", results=True),
-    "early stop": End(0, r"early stop", results=True, again=(0, False)),
+    "early stop": End(0, r"stopped early", results=True, again=(0, False)),
     "Ctrl-C": End(130, r"interrupted .*--resume"),
     "SIGTERM": End(143, r"terminated .*--resume"),
     "SIGKILL": End(-9, r""),

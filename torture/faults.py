@@ -26,7 +26,7 @@ _ALONE = "--no-baseline --flow-from-epoch 1"
 # three trainings: until the flow comes, with it, and the plain VAE beside it.
 SOURCES = {
     "digits": f"digits {_ALONE}",
-    "outlier": f"outlier.npy --likelihood gaussian --max-skipped 50 {_ALONE}",
+    "outlier": f"outlier.npy --likelihood gaussian --no-standardize --max-skipped 50 {_ALONE}",
     "three trainings": "digits --flow-from-epoch 8",
 }
 _BESIDE = ("before-flow", "baseline")

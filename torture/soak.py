@@ -32,6 +32,7 @@ def main(net: str, steps: int) -> int:
             fitted = hvax.fit(
                 model, x, validation=x[:batch], epochs=epochs, batch_size=batch,
                 optimiser=optax.adam(0.3), callback=after_epoch, progress=False,
+                flow_from_epoch=1, patience=0,
             )  # fmt: skip
             ended, skipped = fitted.ended, fitted.skipped
             finite = all(np.all(np.isfinite(leaf)) for leaf in jax.tree.leaves(fitted.model))

@@ -78,10 +78,13 @@ class Learned(AbstractParameter):
     def scaled(self, factor: ArrayLike) -> "Learned":
         """The parameter at `factor` <= 1 times its value, no lower than just above its bound; a
         factor of 1 changes no bit. It may be traced."""
-        start = jnp.maximum(factor * self.value / self.upper, 1.01 * FLOOR)
-        fraction = (start - FLOOR) / (1 - FLOOR)
-        raw = (jnp.log(fraction) - jnp.log1p(-fraction)).astype(self.raw.dtype)
-        return eqx.tree_at(lambda p: p.raw, self, jnp.where(factor == 1, self.raw, raw))
+        traced = any(isinstance(a, jax.core.Tracer) for a in (self.raw, factor))
+        numpy: Any = jnp if traced else np  # NumPy compiles nothing
+        now = FLOOR + (1 - FLOOR) / (1 + numpy.exp(-numpy.asarray(self.raw)))
+        fraction = (numpy.maximum(factor * now, 1.01 * FLOOR) - FLOOR) / (1 - FLOOR)
+        raw = (numpy.log(fraction) - numpy.log1p(-fraction)).astype(self.raw.dtype)
+        chosen = numpy.where(factor == 1, numpy.asarray(self.raw), raw)
+        return eqx.tree_at(lambda p: p.raw, self, jnp.asarray(chosen, self.raw.dtype))
 
 
 def as_parameter(value: AbstractParameter | ArrayLike, name: str) -> AbstractParameter:

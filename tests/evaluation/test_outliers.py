@@ -50,7 +50,8 @@ def counts(encoder=None) -> tuple[hvax.VAE, np.ndarray]:
 
 
 def flowing(vae: hvax.VAE) -> hvax.HVAE:
-    return hvax.HVAE(vae, hvax.HamiltonianFlow.dais(4, step_size=0.3))
+    # Without a limit of the force, which would keep its trajectories.
+    return hvax.HVAE(vae, hvax.HamiltonianFlow.dais(4, step_size=0.3, max_force=None))
 
 
 def score(model, x, num_samples=20, seed=0):

@@ -82,7 +82,7 @@ def fit(
       of about 1,000 updates, at least 10, where there are validation data; 0 never stops.
     - `prepare`: whether networks that have not been trained, and whose units are far from those of
       the data, are first put into these units, as `hvax.prepare` does. Never with a
-      `loss_function` of your own, which may know the model's parts.
+      `loss_function` of your own, which may know the model's parts, or with a `transform`.
     - `flow_from_epoch`: in which epoch the flow of an HVAE is turned on; before it the plain VAE
       inside is trained. By default for about the last quarter of the time; from the first epoch on
       (1) where the VAE is trained already (its bound is above that of independent features) and
@@ -131,13 +131,22 @@ def fit(
     if resume and run_dir is None:
         raise ValueError("resume needs the run_dir to go on from.")
     notes: list[str] = []
-    if prepare and loss_function is None:
+    if prepare and loss_function is None and transform is None:
         key = jax.random.fold_in(jax.random.key(seed), 4)
         model, found = prepared_if_far(model, parts, held_out, key=key)
         if found is not None:
             notes.append(f"networks in the units of the data: {found.describe()}")
     own_loss = loss_function is not None or loss_kwargs is not None
-    first = _flow_from(model, parts, chosen, flow_from_epoch, own_loss, run_dir, resume)
+    known = None if transform is not None else parts  # what the model sees of the data
+    first = flow_from_epoch
+    if first is None:
+        first = _flow_from(model, known, len(parts[0]), chosen, own_loss)
+        if resume and run_dir is not None:
+            first = read_plan(Path(run_dir)) or first
+    elif count(first, "flow_from_epoch") > chosen.epochs:
+        raise ValueError(f"flow_from_epoch must be at most epochs, {chosen.epochs}, got {first}.")
+    if not isinstance(model, HVAE) or model.flow.num_steps == 0:
+        first = 1
     options: dict[str, Any] = {
         "optimizer": faster_flow(clip_outliers(optax.adam(1e-3)))
         if optimiser is None
@@ -238,30 +247,21 @@ def followed_by(before: list[dict[str, Any]], after: list[dict[str, Any]]) -> li
 
 def _flow_from(
     model: PyTree,
-    parts: tuple[Examples, ...],
+    parts: tuple[Examples, ...] | None,
+    examples: int,
     chosen: Schedule,
-    asked: int | None,
     own_loss: bool,
-    run_dir: str | Path | None,
-    resume: bool,
 ) -> int:
-    """The epoch in which the flow is turned on, from 1; a resumed run keeps its own."""
-    if not isinstance(model, HVAE) or model.flow.num_steps == 0:
+    """The epoch, from 1, in which the flow is turned on by default; `parts` are None where the
+    model sees others than are known here."""
+    if not isinstance(model, HVAE):
         return 1
-    if asked is not None:
-        if count(asked, "flow_from_epoch") > chosen.epochs:
-            raise ValueError(
-                f"flow_from_epoch must be at most epochs, {chosen.epochs}, got {asked}."
-            )
-        return asked
-    if resume and run_dir is not None and (known := read_plan(Path(run_dir))) is not None:
-        return known
-    first = 1
-    if not own_loss and not is_better_than_independent(model.vae, parts):
-        gradients = model.flow.num_steps * model.flow.leapfrog_steps
-        updates = max(1, len(parts[0]) // chosen.batch_size)
-        first = chosen.epochs - epochs_with_flow(chosen.epochs, gradients, updates) + 1
-    return first
+    trained = parts is not None and is_better_than_independent(model.vae, parts)
+    if own_loss or trained:
+        return 1
+    gradients = model.flow.num_steps * model.flow.leapfrog_steps
+    updates = max(1, examples // chosen.batch_size)
+    return chosen.epochs - epochs_with_flow(chosen.epochs, gradients, updates) + 1
 
 
 def check_data(
