@@ -39,6 +39,10 @@ _RANK_FLOOR = 0.05  # least scale of a pixel, in those of all pixels together
 _CENTRAL = 1.349  # interquartile range of a normal, in standard deviations
 
 
+# An outlier whose square overflows is met in training, which says what to do; not here.
+_QUIET = np.errstate(over="ignore", invalid="ignore")
+
+
 class Units(NamedTuple):
     """The natural units of real features: y = (t(x) - shift) / scale has mean 0 and variance 1."""
 
@@ -72,6 +76,7 @@ class Marginals(NamedTuple):
         bent = [f"{kinds.count(k)} by {k}" for k in dict.fromkeys(kinds) if k != "none"]
         return ", ".join([f"(x - mean) / sd of {size} features", *bent])
 
+    @_QUIET
     def log_prob(self, x: NDArray[Any]) -> NDArray[np.float64]:
         """log p(x) of each example (batch axis first) under independent features, in nats."""
         one: Any = jax.jit(jax.vmap(lambda x: self.likelihood.log_prob(self.output, x)))
@@ -94,6 +99,7 @@ def smallest(*parts: Examples) -> NDArray[np.float64] | None:
     return np.min([piece.min(axis=0) for piece in pieces], axis=0).astype(np.float64)
 
 
+@_QUIET
 def marginals(
     likelihood: AbstractLikelihood,
     x: NDArray[Any],
@@ -156,6 +162,7 @@ def _log_interval(low: jax.Array, high: jax.Array) -> jax.Array:
     return above + jnp.log(-jnp.expm1(jnp.minimum(below - above, -1e-7)))
 
 
+@_QUIET
 def real_units(
     x: NDArray[Any],
     transform: TransformChoice = "auto",

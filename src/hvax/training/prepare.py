@@ -100,6 +100,7 @@ def is_prepared(vae: VAE) -> bool:
     )
 
 
+@np.errstate(over="ignore")
 def prepared_if_far(
     model: PyTree,
     parts: tuple[Examples, ...],
@@ -132,6 +133,7 @@ def prepared_if_far(
     return _with_vae(model, prepared_vae(vae, found, x, inputs)), found
 
 
+@np.errstate(over="ignore")
 def is_better_than_independent(vae: VAE, parts: tuple[Examples, ...]) -> bool:
     """Whether a VAE has been trained on such data: its bound on some of them is above the
     log-likelihood of independent features. False for a likelihood of the user's own."""
@@ -182,9 +184,9 @@ def _is_far(likelihood: AbstractLikelihood, x: NDArray[Any]) -> bool:
     x = np.asarray(x, np.float64)
     if isinstance(likelihood, Poisson | NegativeBinomial):
         return bool(np.any(np.abs(np.log(x.mean(0) + 0.1)) > _FAR_SCALE))
-    sd = x.std(0)
-    far = np.abs(x.mean(0)) > _FAR * np.maximum(sd, 1.0)
-    with np.errstate(divide="ignore"):
+    with np.errstate(divide="ignore", over="ignore", invalid="ignore"):
+        sd = x.std(0)
+        far = np.abs(x.mean(0)) > _FAR * np.maximum(sd, 1.0)
         return bool(np.any(far | (np.abs(np.log(sd)) > _FAR_SCALE)))
 
 
