@@ -127,7 +127,7 @@ def images_of_classes() -> Report:
     return scored(vae((6, 5, 3), Categorical(3), 3), x)
 
 
-def colours() -> Report:
+def colors() -> Report:
     """Images with channels last, standardized so that they leave [0, 1]."""
     x = np.random.default_rng(3).normal(size=(20, 6, 5, 3)).astype(np.float32)
     return scored(HVAE(vae((6, 5, 3), FixedGaussian(1.0), 3), HamiltonianFlow(1)), x)
@@ -191,7 +191,7 @@ def broken() -> Report:
 KINDS: dict[str, Callable[[], Report]] = {
     function.__name__: function
     for function in (
-        tiny_run, vectors, counts, long_counts, classes, images_of_classes, colours, channels_first,
+        tiny_run, vectors, counts, long_counts, classes, images_of_classes, colors, channels_first,
         table, series, broken,
     )
 }  # fmt: skip

@@ -18,7 +18,7 @@ SECTIONS = {
     "counts": {"training"},
     "classes": {"training", "latent", "posteriors"},
     "images_of_classes": {"training", "latent", "posteriors"},
-    "colours": {"training", "latent", "posteriors", "flow"},
+    "colors": {"training", "latent", "posteriors", "flow"},
     "channels_first": {"training", "latent", "posteriors"},
     "table": {"training", "latent", "posteriors", "options"},
     "series": {"training", "latent", "posteriors", "flow"},
