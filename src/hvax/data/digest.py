@@ -1,0 +1,46 @@
+"""Digests of examples: whether data are still those that a run was trained on."""
+
+import hashlib
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hvax.data.examples import Examples
+
+_BYTES = 1 << 24  # hashed at a time, so that memory-mapped data may be larger than memory
+
+
+def digest_of_numbers(x: NDArray[Any]) -> str:
+    """A digest of all numbers of an array (n, ...): the same for the same numbers in whatever type
+    they are stored, but for uint8, which are grey levels, and no other numbers."""
+    digest = _begun(x, "grey levels" if x.dtype == np.uint8 else "numbers")
+    for start, stop in _pieces(len(x), x.shape[1:], 8):
+        piece = np.asarray(x[start:stop])
+        if x.dtype != np.uint8:
+            piece = piece.astype("<f8") + 0.0  # which makes -0.0 0.0
+        digest.update(np.ascontiguousarray(piece))
+    return digest.hexdigest()
+
+
+def digest_of_rows(parts: Sequence[Examples]) -> str:
+    """A digest of every row of some examples as it is stored, with type, order and scale."""
+    whole = hashlib.blake2b(digest_size=16)
+    for part in parts:
+        digest = _begun(part.stored, f"{part.stored.dtype.str[1:]} / {part.scale}")
+        size = part.stored.dtype.itemsize
+        for start, stop in _pieces(len(part), part.x_shape, size):
+            digest.update(np.ascontiguousarray(part.rows(slice(start, stop))))
+        whole.update(digest.digest())
+    return whole.hexdigest()
+
+
+def _begun(x: NDArray[Any], kind: str) -> Any:
+    return hashlib.blake2b(f"{kind} {x.shape[1:]} ".encode(), digest_size=16)
+
+
+def _pieces(n: int, shape: tuple[int, ...], size: int) -> list[tuple[int, int]]:
+    step = max(1, _BYTES // max(1, math.prod(shape) * size))
+    return [(start, min(n, start + step)) for start in range(0, n, step)]
