@@ -21,6 +21,7 @@ from hvax.commands.report import report_run
 from hvax.commands.train import train
 from hvax.compile_cache import keep_compiled_programs
 from hvax.config import Compare, Encode, Evaluate, Reconstruct, Sample, Train, WriteReport
+from hvax.wording import for_program
 
 COMMANDS: dict[str, tuple[type, Callable[[Any], int]]] = {
     "train": (Train, train),
@@ -57,7 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 args=arguments[1:],
                 config=(tyro.conf.OmitArgPrefixes,),
             )
-        with _warnings() as given:
+        with for_program(), _warnings() as given:
             code = command(config)
         return 1 if code == 0 and given and getattr(config, "strict", False) else code
     except BrokenPipeError:  # no file of ours: `run` sees to it

@@ -16,11 +16,11 @@ from hvax.commands.directory import BASELINE, CONFIG, RESULTS, Run, open_run, re
 from hvax.commands.same_data import same_data
 from hvax.commands.select import at_least_one, evenly, new_file, seed_key
 from hvax.config import Compare
-from hvax.data.examples import Examples, as_pair
+from hvax.data.examples import Examples
 from hvax.evaluation.evaluate import Evaluation, difference, evaluate
-from hvax.evaluation.table import GREY, note, untrusted_advice
+from hvax.evaluation.table import grey_warning, note, untrusted_advice
 from hvax.files import write_atomically
-from hvax.models.hvae import plain_vae
+from hvax.models.seen import checked_pair
 from hvax.parameter import trainable
 
 _DENSITIES = {"gaussian", "fixed-gaussian"}
@@ -57,7 +57,7 @@ def compare_runs(config: Compare) -> int:
     chosen = evenly(Examples(np.arange(len(data))), config.points)[:]
     x = data if len(chosen) == len(data) else evenly(data, config.points)
     for run in runs:
-        as_pair(x, "data", check=plain_vae(run.model).decoder.likelihood.check)
+        checked_pair(run.model, x, "data")
     scored: list[Scored] = []
     for run in runs:
         jax.config.update("jax_enable_x64", run.config.train.x64)
@@ -148,7 +148,7 @@ def _notes(runs: Sequence[Run], scored: Sequence[Scored]) -> list[str]:
             "numbers a density is about the probability of each, elsewhere it is not."
         )
     if any(run.scores.grey for run in scored):
-        said.append(GREY)
+        said.append(grey_warning())
     untrusted = [run for run in scored if not run.scores.trusted]
     if untrusted:
         worst = max(untrusted, key=lambda run: run.scores.untrusted)

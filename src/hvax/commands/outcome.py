@@ -8,7 +8,7 @@ from hvax.commands.build import Parts
 from hvax.commands.directory import BASELINE
 from hvax.config import Train
 from hvax.evaluation.evaluate import Evaluation
-from hvax.evaluation.table import GREY, untrusted_advice
+from hvax.evaluation.table import grey_warning, untrusted_advice
 
 _PARTS = ("train", "validation", "test")
 _REFERENCES = {"independent": "independent", "gaussian": "Gaussian"}
@@ -63,7 +63,7 @@ def outcome_table(
         name = _label(config, rows["failed"]["model"])
         lines.append(f"{name} failed: {rows['failed']['why']}")
     if first.grey:
-        lines.append(GREY)
+        lines.append(grey_warning())
     untrusted = [name for name, score in scores.items() if not score.trusted]
     if untrusted:  # of the model with a flow, where it is among them
         name = untrusted[-1]

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hvax.commands.build import Parts
+from hvax.commands.select import evenly
 from hvax.data.examples import Examples
 from hvax.evaluation.latent import reconstruct
 from hvax.evaluation.references import LARGEST, gaussian_log_prob
@@ -22,7 +23,7 @@ def reference_rows(parts: Parts, test: Examples) -> tuple[dict[str, Any], NDArra
     """The NLL of test examples under the independent-feature model of the training data and, of
     real numbers, under a Gaussian with a full covariance matrix: rows of results.json; and log p of
     each example under the first."""
-    x = test[:]
+    x = test.seen(slice(None))
     independent = parts.independent.log_prob(x)
     rows = {"independent": _row(independent)}
     if isinstance(parts.likelihood, LearnedGaussian) and test[:1].size <= LARGEST:
@@ -36,31 +37,79 @@ def reference_rows(parts: Parts, test: Examples) -> tuple[dict[str, Any], NDArra
     return rows, independent
 
 
-def is_worse(log_p: NDArray[np.float64], independent: NDArray[np.float64]) -> bool:
-    """Whether log p of the same examples is below that of independent features, by more than two
-    standard errors of the difference."""
+def is_worse(log_p: NDArray[np.float64], independent: NDArray[np.float64], features: int) -> bool:
+    """Whether log p of the same examples is below that of independent features: by more than two
+    standard errors of the difference, or, as a few examples may decide, by a nat a feature."""
     with np.errstate(invalid="ignore"):  # where neither gives an example any probability
         less = independent - log_p
     if not np.all(np.isfinite(less)) or len(less) < 2:
         return not np.mean(less) <= 0
-    return bool(less.mean() > 2 * less.std(ddof=1) / np.sqrt(len(less)))
+    limit = min(2 * less.std(ddof=1) / np.sqrt(len(less)), features)
+    return bool(less.mean() > limit)
 
 
-def worse_features(model: Any, parts: Parts) -> str:
-    """Which features a model gets wrong most, in words, and what may help."""
-    x = some_rows(parts.test, _TRIED)
-    made = reconstruct(model, x, key=jax.random.key(0), progress=False)
-    advice = "Train longer (--epochs), or give more data."
+def why_worse(
+    model: Any,
+    parts: Parts,
+    test: Examples,
+    *,
+    log_p: NDArray[np.float64],
+    independent: NDArray[np.float64],
+    standardized: bool,
+    longer: str | None,
+) -> str:
+    """Why a model is worse than independent features, in words, and what may help.
+
+    `log_p` and `independent` are those of the test examples; `standardized` says whether the
+    networks began in the units of the data; `longer` is the command that trains on, where the run
+    was cut short.
+    """
+    cause = _cause(parts, test, independent - log_p, standardized, longer)
+    return f"{_worst_features(model, parts)}{cause}"
+
+
+def _cause(
+    parts: Parts,
+    test: Examples,
+    less: NDArray[np.float64],
+    standardized: bool,
+    longer: str | None,
+) -> str:
+    """The likeliest of four, by what can be seen; `less` is what each example lacks."""
+    worst = np.argsort(-np.nan_to_num(less, nan=np.inf))
+    decide = worst[: max(1, len(less) // 20)]  # one in twenty
+    others = np.setdiff1d(worst, decide)
+    if longer is not None:
+        return f"It was still improving when its epochs were over: go on with {longer}"
+    if not standardized:
+        return "Its networks are not in the units of the data: train without --no-standardize."
+    if len(others) > 0 and less[others].mean() <= 0:
+        numbers = np.arange(len(test)) if test.index is None else test.index
+        listed = ", ".join(str(numbers[i]) for i in decide[:_NAMED])
+        return (
+            f"{len(decide)} of the {len(less)} test rows decide (of all rows, from 0, number "
+            f"{listed}): over the others it is better. If they are errors, take them out of the "
+            "file; if they are not, the training rows hold too few of their kind."
+        )
+    return (
+        f"It has learned its {len(parts.train)} training rows by heart: take a smaller model "
+        "(--hidden 16 --latent-size 2, say), or more rows."
+    )
+
+
+def _worst_features(model: Any, parts: Parts) -> str:
+    """Which features are reconstructed worst, in words; nothing where they are classes."""
+    test = evenly(parts.test, _TRIED)
+    x = test[:]
+    made = reconstruct(model, test, key=jax.random.key(0), progress=False)
     if made.shape != x.shape:
-        return advice
+        return ""
     spread = np.maximum(some_rows(parts.train).astype(np.float64).var(0), 1e-300).ravel()
     error = ((made.astype(np.float64) - x) ** 2).mean(0).ravel() / spread
     worst = np.argsort(-np.nan_to_num(error, nan=np.inf))[:_NAMED]
     names = parts.feature_names or tuple(str(i) for i in range(len(error)))
     listed = ", ".join(f"{names[i]} ({error[i]:.3g})" for i in worst)
-    return (
-        f"Its reconstruction errors are largest, in variances of the column, in {listed}. {advice}"
-    )
+    return f"Its reconstruction errors are largest, in variances of the column, in {listed}. "
 
 
 def _row(log_prob: Any) -> dict[str, float]:

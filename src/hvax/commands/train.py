@@ -1,5 +1,6 @@
 """`hvax train`: trains a model, and the plain VAE beside it; prints and draws what came of it."""
 
+import math
 import shlex
 from collections.abc import Mapping
 from dataclasses import replace
@@ -30,7 +31,7 @@ from hvax.commands.directory import (
     write_json,
 )
 from hvax.commands.outcome import describe, outcome_table
-from hvax.commands.reference_rows import is_worse, reference_rows, worse_features
+from hvax.commands.reference_rows import is_worse, reference_rows, why_worse
 from hvax.commands.report import report_on
 from hvax.commands.select import evenly, seed_key
 from hvax.config import Train
@@ -124,12 +125,20 @@ def _train(config: Train, models: Mapping[str, PyTree], parts: Parts, run_dir: P
             return _left(config, fitted, run_dir)
         rows[name], scores[name] = _score(config, fitted, parts)
         _judge(config, name, fitted, scores[name], run_dir)
-        if is_worse(scores[name].per_point.log_p, independent):
+        if is_worse(scores[name].per_point.log_p, independent, math.prod(parts.train.x_shape)):
             caution(
                 WorseThanIndependent,
                 f"{_label(config, name)} has a test NLL of {scores[name].nll:.4g}, worse than the "
                 f"{-independent.mean():.4g} of independent features. "
-                f"{worse_features(fitted.model, parts)}",
+                + why_worse(
+                    fitted.model,
+                    parts,
+                    test,
+                    log_p=scores[name].per_point.log_p,
+                    independent=independent,
+                    standardized=config.data.standardize,
+                    longer=_longer(config, run_dir) if _still_improves(fitted) else None,
+                ),
             )
     if len(scores) == 2:
         rows["difference"] = difference(scores["hvae"], scores["vae"])
@@ -229,15 +238,25 @@ def _judge(
 ) -> None:
     """The warnings that a trained model deserves, each with what to do."""
     note(scores, run=run_dir if name == config.model.model else run_dir / BASELINE)
-    rise = rise_at_the_end(fitted.history)
-    epochs = config.train.epochs or 0
-    if fitted.ended == "finished" and rise > _STILL and name == config.model.model:
+    if _still_improves(fitted) and name == config.model.model:
         caution(
             StillImproving,
-            f"the validation ELBO of {_label(config, name)} still rose by {rise:.2g} nats in the "
-            f"last tenth of its epochs. Go on with: hvax train {shlex.quote(config.source)} "
-            f"--run-dir {shlex.quote(str(run_dir))} --resume --epochs {2 * epochs}",
+            f"the validation ELBO of {_label(config, name)} still rose by "
+            f"{rise_at_the_end(fitted.history):.2g} nats in the last tenth of its epochs. Go on "
+            f"with: {_longer(config, run_dir)}",
         )
+
+
+def _still_improves(fitted: Fit) -> bool:
+    return fitted.ended == "finished" and rise_at_the_end(fitted.history) > _STILL
+
+
+def _longer(config: Train, run_dir: Path) -> str:
+    """The command that goes on with a run, to twice its epochs."""
+    return (
+        f"hvax train {shlex.quote(config.source)} --run-dir {shlex.quote(str(run_dir))} --resume "
+        f"--epochs {2 * (config.train.epochs or 0)}"
+    )
 
 
 def rise_at_the_end(history: list[dict[str, Any]]) -> float:

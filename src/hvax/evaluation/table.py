@@ -9,11 +9,19 @@ import numpy as np
 
 from hvax.caution import GreyLevels, UntrustedNLL, caution
 from hvax.evaluation.result import Evaluation, with_error
+from hvax.wording import words
 
-GREY = (
-    "WARNING grey-levels: the data are grey levels under a Bernoulli: ELBO and NLL are\n"
-    "cross-entropies, not likelihoods. Binarise the data to compare with others."
-)
+
+def grey_warning() -> str:
+    """The warning grey-levels, in lines."""
+    likelihood = words("LearnedGaussian()", "--likelihood gaussian")
+    return (
+        "WARNING grey-levels: the data are grey levels under a Bernoulli: ELBO and NLL are\n"
+        "cross-entropies, not likelihoods. Train on bits "
+        f"({words('hvax.data.binarise', '--binarise dynamic')}), or with a likelihood\n"
+        f"of real numbers ({likelihood})."
+    )
+
 
 UNTRUSTED = "WARNING untrusted-nll"
 """With this begins the warning in a table; `untrusted_advice` says the rest."""
@@ -33,8 +41,8 @@ def untrusted_advice(
     as one string for a shell; without it the words are Python's. `ais_follows` where annealed
     importance sampling is what comes next.
     """
-    words = shlex.quote(str(run)) if isinstance(run, Path) else run
-    return evaluation.untrusted_because(words, ais_follows=ais_follows)
+    behind = shlex.quote(str(run)) if isinstance(run, Path) else run
+    return evaluation.untrusted_because(behind, ais_follows=ais_follows)
 
 
 def as_table(
@@ -88,7 +96,7 @@ def as_table(
             rows.append(("momentum kept, eta", f"{e.eta:.4f}"))
     lines = [f"{name:38}{value}" for name, value in rows]
     if e.grey:
-        lines.append(GREY)
+        lines.append(grey_warning())
     if not e.trusted:
         lines.append(f"WARNING {untrusted_advice(e, run, ais_follows=ais_follows)}")
     return "\n".join(lines)
@@ -133,5 +141,5 @@ def note(evaluation: Evaluation, run: str | Path | None = None) -> None:
     if evaluation.grey:
         caution(GreyLevels, "the data are grey levels under a Bernoulli.")
     if not evaluation.trusted:
-        words = " ".join(untrusted_advice(evaluation, run).split())
-        caution(UntrustedNLL, words.removeprefix(f"{UntrustedNLL.name}: "))
+        said = " ".join(untrusted_advice(evaluation, run).split())
+        caution(UntrustedNLL, said.removeprefix(f"{UntrustedNLL.name}: "))

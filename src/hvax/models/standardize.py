@@ -21,6 +21,7 @@ from hvax.models.gaussian import DiagonalGaussian
 from hvax.models.likelihood import AbstractLikelihood, Data, check_shape
 from hvax.models.transform import Transform
 from hvax.parameter import Fixed
+from hvax.wording import named
 
 
 class StandardizedInput(eqx.Module):
@@ -81,7 +82,7 @@ class StandardizedLikelihood(AbstractLikelihood):
             raise ValueError(
                 f"feature {', '.join(map(str, feature))} must be positive, as in the training data "
                 f"(its logarithm is modeled); got {x[row, *feature]} at index {row}. Train with "
-                'transform="none" (--transform none) to allow such values.'
+                f"{named('transform')} none to allow such values."
             )
 
     def _floored(self, output: PyTree) -> PyTree:

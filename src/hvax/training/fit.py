@@ -12,9 +12,11 @@ from tqdm import tqdm
 
 from hvax.caution import FlowFailed, caution
 from hvax.compile_cache import keep_compiled_programs
-from hvax.data.examples import Examples, as_pair
+from hvax.data.examples import Examples, with_origin
 from hvax.door import check_callable, count
-from hvax.models.hvae import HVAE, plain_vae
+from hvax.models.hvae import HVAE
+from hvax.models.origin import origin_of
+from hvax.models.seen import checked_pair, warn_of_unresolved
 from hvax.structure import save
 from hvax.training.chunk import LossKwargs, Transform
 from hvax.training.flow_start import without_flow
@@ -27,6 +29,7 @@ from hvax.training.phase import train_phase
 from hvax.training.prepare import is_better_than_independent, prepared_if_far
 from hvax.training.schedule import Schedule, epochs_with_flow, schedule
 from hvax.training.state import LossFunction
+from hvax.wording import named
 
 _SIGNALS = ("interrupted", "terminated", "callback")
 
@@ -136,6 +139,11 @@ def fit(
         model, found = prepared_if_far(model, parts, held_out, key=key)
         if found is not None:
             notes.append(f"networks in the units of the data: {found.describe()}")
+            parts, held_out = (
+                None if each is None else with_origin(each, origin_of(model))
+                for each in (parts, held_out)
+            )
+    warn_of_unresolved(parts, "data")
     own_loss = loss_function is not None or loss_kwargs is not None
     known = None if transform is not None else parts  # what the model sees of the data
     first = flow_from_epoch
@@ -232,7 +240,9 @@ _WORSE = 0.05  # nats that the validation bound with a flow may be below that of
 def _switched_off(fitted: Fit, flowing: HVAE, folder: Path | None, ended: str, why: str) -> Fit:
     """What was earned before the flow: the plain VAE, as an HVAE whose flow has no steps."""
     caution(
-        FlowFailed, f"{why} The flow was switched off: the model is the plain VAE (num_steps = 0)."
+        FlowFailed,
+        f"{why} The flow was switched off: the model is the plain VAE (num_steps = 0). For a flow "
+        f"that helps, try a smaller {named('step_size')} or more {named('epochs')}.",
     )
     model = without_flow(flowing)
     if folder is not None:
@@ -268,9 +278,8 @@ def check_data(
     model: PyTree, data: Any, validation: Any
 ) -> tuple[tuple[Examples, ...], tuple[Examples, ...] | None]:
     """The data of a `fit` as `Examples`, after every check of them."""
-    check = plain_vae(model).decoder.likelihood.check
-    parts = as_pair(data, "data", check=check)
-    held_out = None if validation is None else as_pair(validation, "validation", check=check)
+    parts = checked_pair(model, data, "data")
+    held_out = None if validation is None else checked_pair(model, validation, "validation")
     for part, other in zip(parts, held_out or (), strict=False):
         if part.x_shape != other.x_shape:
             raise ValueError(

@@ -28,6 +28,7 @@ from hvax.models.likelihood import (
 from hvax.models.standardize import StandardizedLikelihood
 from hvax.models.transform import Kind, Transform
 from hvax.parameter import Fixed
+from hvax.wording import named
 
 TransformChoice = Literal["auto", "none", "log", "asinh"]
 
@@ -86,16 +87,14 @@ class Marginals(NamedTuple):
 
 def some_rows(examples: Examples, most: int = _ROWS) -> NDArray[Any]:
     """At most so many rows as the model sees them, evenly spaced: files are often sorted."""
-    index = np.unique(np.linspace(0, len(examples) - 1, min(most, len(examples))).astype(np.int64))
-    rows = examples.rows(index)
-    return rows if examples.scale == 1 else rows / examples.scale
+    return examples.spaced(most)
 
 
 def smallest(*parts: Examples) -> NDArray[np.float64] | None:
     """The least value of each feature over all rows of vectors; None for images and series."""
     if len(parts[0].x_shape) != 1:
         return None
-    pieces = (part[i : i + 4096] for part in parts for i in range(0, len(part), 4096))
+    pieces = (part.seen(slice(i, i + 4096)) for part in parts for i in range(0, len(part), 4096))
     return np.min([piece.min(axis=0) for piece in pieces], axis=0).astype(np.float64)
 
 
@@ -215,8 +214,7 @@ def _feature(x: NDArray[np.float64], positive: bool, transform: TransformChoice)
         candidates.append(_gaussian("log", np.log(x), x, -np.log(x), 0.0, 1.0))
     if transform == "log" and len(candidates) == 1:
         raise ValueError(
-            f'transform="log" needs numbers > 0, got {x.min():g}. Use "auto" or "asinh" '
-            "(--transform)."
+            f"{named('transform')} log needs numbers > 0, got {x.min():g}. Use auto or asinh."
         )
     if transform in ("auto", "asinh"):
         center, width = _center(x)

@@ -14,32 +14,44 @@ from hvax.models.hvae import HVAE, plain_vae
 from hvax.objective import forward
 from hvax.training.flow_start import can_shrink
 from hvax.training.prepare import is_prepared
+from hvax.wording import named, words
 
 
 def advice(model: PyTree) -> str:
     """What may help where update after update is not finite, of what this model has."""
-    python, program = ["a smaller learning rate", "float64 (jax_enable_x64)"], []
-    if isinstance(model, HVAE):
-        python.insert(0, "a smaller step size or fewer steps of the flow")
-        program += ["--step-size", "--num-steps"]
+    cures = []
     if not is_prepared(plain_vae(model)):
-        python.insert(0, "networks in the data's units (hvax.prepare)")
-        program.append("--standardize")
-    program += ["--learning-rate", "--x64"]
-    return f"Try {', '.join(python)}; in the program {', '.join(program)}."
+        cures.append(words("networks in the data's units (hvax.prepare)", "--standardize"))
+    if isinstance(model, HVAE) and model.flow.num_steps > 0:
+        cures.append(_gentler_flow())
+    cures.append(
+        words(
+            "an optimizer with a smaller learning rate (hvax.fit(..., optimiser=optax.adam(1e-4)))",
+            "a smaller --learning-rate",
+        )
+    )
+    if jnp.result_type(float) == jnp.float32:
+        x64 = 'jax.config.update("jax_enable_x64", True), before anything else'
+        cures.append(f"64-bit numbers ({words(x64, '--x64')})")
+    return f"Try {'; '.join(cures)}."
 
 
 def divergence_advice(model: PyTree) -> str:
     """What was done about trajectories that diverged, or what may be."""
-    if can_shrink(model):
-        sizes = np.ravel(model.flow.step_sizes)
-        return (
-            f"Its step size was shrunk to {np.max(sizes):.3g}. Where this goes on, take fewer "
-            "steps (num_steps, --num-steps) or a lower bound of the step size (--max-step)."
-        )
+    if not can_shrink(model):
+        return f"Take {_gentler_flow()}."
+    sizes = np.ravel(model.flow.step_sizes)
+    bound = words("a lower bound of the step size (Learned(..., upper=...))", "a lower --max-step")
     return (
-        "Take a smaller step size (step_size, --step-size), a learned one, or fewer steps "
-        "(num_steps, --num-steps)."
+        f"Its step size was shrunk to {np.max(sizes):.3g}. Where this goes on, take fewer steps "
+        f"({named('num_steps')}) or {bound}."
+    )
+
+
+def _gentler_flow() -> str:
+    return (
+        f"a smaller step size of the flow ({named('step_size')}) or fewer steps "
+        f"({named('num_steps')})"
     )
 
 

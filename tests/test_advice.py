@@ -1,0 +1,202 @@
+"""The advice of warnings and errors is followed, and helps; and it is in its reader's words."""
+
+import json
+import re
+import shlex
+import warnings
+from pathlib import Path
+
+import jax
+import numpy as np
+import optax
+import pytest
+
+import hvax
+from hvax.caution import DivergentTrajectories, FlowFailed, HvaxWarning, SkippedUpdate
+from hvax.cli import main
+from hvax.data import load_source, split
+from hvax.training.trouble import advice
+from hvax.wording import for_program, named
+
+DRAW = np.random.default_rng(0)
+LINE = (DRAW.normal(size=(120, 1)) + 0.3 * DRAW.normal(size=(120, 4))).astype(np.float32)
+
+
+def vae():
+    likelihood = hvax.LearnedGaussian()
+    return hvax.VAE(*hvax.mlp((4,), 2, likelihood=likelihood, hidden=(8,), key=jax.random.key(0)))
+
+
+def fit(model, x=LINE, **options):
+    """One short training; the names of its warnings, and the error that ended it."""
+    defaults = {"epochs": 8, "batch_size": 20, "progress": False, "max_skipped": 3}
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", HvaxWarning)
+        try:
+            fitted, error = hvax.fit(model, x, **(defaults | options)), ""
+        except FloatingPointError as raised:
+            fitted, error = None, str(raised)
+    return fitted, {one.category for one in caught}, error
+
+
+# Words
+
+
+def test_words_are_those_of_the_reader():
+    model = hvax.HVAE(vae())
+    python = advice(model)
+    with for_program():
+        program = advice(model)
+        assert named("step_size") == "--step-size"
+    assert named("step_size") == "step_size"
+    assert "--" not in python and "hvax.prepare" in python and "step_size" in python
+    assert "hvax." not in program
+    for option in ("--standardize", "--step-size", "--num-steps", "--learning-rate"):
+        assert option in program
+
+
+def test_no_advice_for_what_a_model_has_not():
+    assert "step" not in advice(vae()) and "float" not in advice(vae())
+    assert "prepare" not in advice(hvax.prepare(vae(), LINE))
+    assert ("64-bit" in advice(vae())) == (np.result_type(jax.numpy.ones(()).dtype) == np.float32)
+
+
+# skipped-update
+
+
+def test_after_skipped_updates_a_smaller_learning_rate_helps():
+    model = hvax.prepare(vae(), LINE)
+    for rate, fine in ((1e30, False), (1e-3, True)):
+        fitted, told, error = fit(model, optimiser=optax.sgd(rate), flow_from_epoch=1)
+        assert (fitted is not None) == fine
+        if not fine:
+            assert SkippedUpdate in told and "smaller learning rate" in error
+
+
+def test_after_skipped_updates_networks_in_the_datas_units_help():
+    far = LINE * np.float32(1e19)
+    _, told, error = fit(vae(), far, prepare=False)
+    if jax.numpy.ones(()).dtype == np.float32:  # x^2 is no number of 32 bits
+        assert SkippedUpdate in told and "hvax.prepare" in error and "64-bit" in error
+    else:  # which is the other piece of advice
+        assert SkippedUpdate not in told and not error
+    fitted, told, error = fit(hvax.prepare(vae(), far), far)
+    assert not told and not error and np.isfinite(fitted.history[-1]["elbo"])
+
+
+def test_after_skipped_updates_a_smaller_step_size_helps():
+    before = hvax.prepare(vae(), LINE)
+    for step, fine in ((1e12, False), (0.05, True)):
+        model = hvax.HVAE(before, hvax.HamiltonianFlow(4, step))
+        fitted, told, error = fit(model, flow_from_epoch=1)
+        assert (fitted is not None and not told) == fine
+        if not fine:
+            assert "smaller step size of the flow (step_size)" in error
+
+
+# divergent-trajectories, flow-failed
+
+
+@pytest.mark.parametrize("cure", [{"step_size": 0.05}, {"num_steps": 1, "step_size": 0.5}])
+def test_after_divergence_smaller_or_fewer_steps_help(cure):
+    model = hvax.prepare(vae(), LINE)
+    wild = {"num_steps": 12, "step_size": 3.0}
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        hvax.fit(
+            hvax.HVAE(model, hvax.HamiltonianFlow(**wild)),
+            LINE,
+            epochs=1,
+            flow_from_epoch=1,
+            progress=False,
+        )
+    (message,) = (str(c.message) for c in caught if c.category is DivergentTrajectories)
+    assert "a smaller step size of the flow (step_size) or fewer steps (num_steps)" in message
+    flow = hvax.HamiltonianFlow(**(wild | cure))
+    _, told, error = fit(hvax.HVAE(model, flow), flow_from_epoch=1)
+    assert DivergentTrajectories not in told and not error
+
+
+def test_after_a_flow_that_failed_a_smaller_step_helps():
+    options = {"validation": LINE[:20], "flow_from_epoch": 5}
+    for step, fine in ((1.6, False), (0.1, True)):
+        flow = hvax.HamiltonianFlow(4, step, hvax.NullTempering(1.0))
+        fitted, told, _ = fit(hvax.HVAE(vae(), flow), **options)
+        assert (FlowFailed not in told) == fine == (fitted.model.flow.num_steps == 4)
+
+
+# The program's: grey-levels, worse-than-independent
+
+QUICK = "--num-samples 20 --no-progress --no-report --overwrite --run-dir run"
+
+
+@pytest.fixture
+def ran(tmp_path, monkeypatch, capsys):
+    """Runs the program in a folder of its own; its exit code and all that it said."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(arguments):
+        code = main([*shlex.split(arguments), *QUICK.split()])
+        return code, "".join(capsys.readouterr())
+
+    return run
+
+
+def test_grey_levels_binarized_or_as_real_numbers_are_not_warned_of(ran):
+    grey = DRAW.beta(0.3, 0.3, size=(100, 6)).astype(np.float32)
+    np.save("grey.npy", grey)
+    train = "train grey.npy --epochs 2 --model vae --hidden 8 --likelihood"
+    code, said = ran(f"{train} bernoulli --binarise none")
+    assert code == 0 and "WARNING grey-levels" in said
+    assert "--binarise dynamic" in said and "--likelihood gaussian" in said
+    for cure in ("bernoulli --binarise dynamic", "gaussian"):
+        code, said = ran(f"{train} {cure}")
+        assert code == 0 and "grey-levels" not in said
+
+
+def worse(ran, arguments):
+    """The warning worse-than-independent of a run, "" where there is none."""
+    code, said = ran(arguments)
+    assert code == 0, said
+    found = re.findall(r"WARNING worse-than-independent: (.*)", said)
+    return found[0] if found else ""
+
+
+def test_worse_for_its_training_rows_by_heart_a_smaller_model_helps(ran):
+    np.save("x.npy", DRAW.normal(size=(60, 8)))
+    train = "train x.npy --model vae --no-standardize --patience 0 --batch-size 8"
+    said = worse(ran, f"{train} --epochs 600 --hidden 128 128 --latent-size 8 --learning-rate 3e-3")
+    assert "reconstruction errors are largest, in variances of the column" in said
+    assert "by heart" in said or "without --no-standardize" in said
+    assert not worse(ran, "train x.npy --model vae --hidden 16 --latent-size 2")
+
+
+def test_worse_for_units_they_are_what_is_named(ran):
+    """A network that has to find means of 1e4 from 0 is far behind at the first epochs."""
+    np.save("x.npy", 1e4 + DRAW.normal(size=(100, 4)))
+    train = "train x.npy --model vae --hidden 8 --epochs 3"
+    said = worse(ran, f"{train} --no-standardize")
+    assert "train without --no-standardize" in said or "go on with" in said
+    assert not worse(ran, train)
+
+
+def test_worse_for_a_row_that_decides_it_is_named(ran):
+    """Its columns contradict each other, as in no other row."""
+    x = DRAW.normal(size=(300, 1)) + 0.03 * DRAW.normal(size=(300, 6))
+    np.save("x.npy", x)
+    odd = int(split(load_source("x.npy")).test[4])
+    np.save("x.npy", x * np.where(np.arange(300)[:, None] == odd, [1, -1, 1, -1, 1, -1], 1))
+    train = "train x.npy --model vae --hidden 16 --epochs 150 --batch-size 20"
+    said = worse(ran, train)
+    assert re.search(rf"1 of the 30 test rows decide \(of all rows, from 0, number {odd}\)", said)
+    np.save("x.npy", np.delete(x, odd, axis=0))
+    assert not worse(ran, train)
+
+
+def test_worse_for_a_run_cut_short_going_on_helps(ran):
+    np.save("x.npy", 20 + LINE)
+    said = worse(ran, "train x.npy --model vae --no-standardize --hidden 8 --epochs 10")
+    command = re.search("go on with hvax (.*)$", said)[1]
+    before = json.loads(Path("run/results.json").read_text())["vae"]["nll"]
+    assert main([*shlex.split(command), "--no-report", "--no-progress"]) == 0
+    assert json.loads(Path("run/results.json").read_text())["vae"]["nll"] < before - 1
