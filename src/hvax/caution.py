@@ -70,6 +70,12 @@ class GreyLevels(HvaxWarning):
     name = "grey-levels"
 
 
+class UnresolvedFeature(HvaxWarning):
+    """A feature varies by so little, so far from 0, that float32 does not tell its values apart."""
+
+    name = "unresolved-feature"
+
+
 def caution(kind: type[HvaxWarning], message: str) -> None:
     """Warns, under the warning's name."""
     warnings.warn(f"{kind.name}: {message}", kind, stacklevel=3)

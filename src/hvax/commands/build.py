@@ -18,7 +18,9 @@ from hvax.commands.columns import varying_columns
 from hvax.config import FlowOptions, Train
 from hvax.data.binarise import binarise_once
 from hvax.data.check import holds_bits
-from hvax.data.examples import Examples
+from hvax.data.digest import digest_of_numbers
+from hvax.data.examples import Examples, feature_name
+from hvax.data.precision import origin_of_rows
 from hvax.data.source import SOURCES, Source, load_source
 from hvax.data.split import split
 from hvax.hamiltonian.bridge import AbstractBridge, FixedBridge, LearnedBridge
@@ -88,7 +90,7 @@ def load_parts(config: Train) -> Parts:
     likelihood = _likelihood(config, source, indices.train)
     scale = _scale(source, likelihood)
     train, validation, test = (
-        Examples(source.x, index, scale)
+        Examples(source.x, index, scale, names=source.feature_names)
         for index in (indices.train, indices.validation, indices.test)
     )
     for part, examples in (("validation", validation), ("test", test)):
@@ -110,6 +112,12 @@ def load_parts(config: Train) -> Parts:
     return Parts(
         train=train,
         validation=validation,
+    if options.standardize and isinstance(likelihood, LearnedGaussian | FixedGaussian):
+        origin = origin_of_rows(some_rows(train))
+        train, validation, test = (
+            replace(part, origin=origin) for part in (train, validation, test)
+        )
+        notes += _taken_off(train)
         test=test,
         test_labels=None if source.labels is None else source.labels[indices.test],
         transform=_bits if binarise == "dynamic" else None,
@@ -133,6 +141,40 @@ def decided(config: Train, parts: Parts) -> Train:
     model = replace(
         model,
         hidden=((400,) if large else (100,)) if model.hidden is None else model.hidden,
+def _read_and_split(config: Train) -> tuple[Source, Split, tuple[str, ...]]:
+    """A run's source without the columns that are of no use, its parts, and notes of what was left
+    out."""
+    options = config.data
+    source = _read(config)
+    parts = split(source, seed=options.split_seed, fractions=options.fractions)
+    kept, notes = varying_columns(source, parts.train, options.columns is not None)
+    names = kept.feature_names
+    if source.rows is None or names is None or names == source.feature_names:
+        return kept, parts, (*source.notes, *notes)
+    # Some rows may lack a cell in such columns alone. They are used, as they will be by all that
+    # reads these columns by their names: a resumed run, and every command on it.
+    again = _read(replace(config, data=replace(options, columns=names)))
+    of_columns = tuple(text for text in source.notes if ROWS_WITH_HOLES not in text)
+    parts = split(again, seed=options.split_seed, fractions=options.fractions)
+    return again, parts, (*of_columns, *again.notes, *notes)
+
+
+def _rows(source: Source) -> NDArray[np.int64]:
+    """Where the examples stand in their file, from 0."""
+    return np.arange(len(source.x)) if source.rows is None else source.rows
+
+
+def _taken_off(train: Examples) -> tuple[str, ...]:
+    """A note of what is taken off features that float32 does not resolve."""
+    if train.origin is None:
+        return ()
+    which = np.argwhere(train.origin != 0)
+    means = [f"{feature_name(train, tuple(i))} {train.origin[*i]:.9g}" for i in which[:5].tolist()]
+    more = f" and of {len(which) - 5} more" if len(which) > 5 else ""
+    return (f"float32 does not resolve some columns: their means are taken off before, of "
+            f"{', '.join(means)}{more}",)  # fmt: skip
+
+
         latent_size=min(20, max(2, -(-features // 2)))
         if model.latent_size is None
         else model.latent_size,
@@ -164,7 +206,7 @@ def load_whole(
     source = _read_alike(config)
     if source.name not in SOURCES and source.x.max() <= scale < source.scale:
         source = replace(source, scale=scale)
-    examples = Examples(source.x, None, _scale(source, likelihood))
+    examples = Examples(source.x, None, _scale(source, likelihood), names=source.feature_names)
     if _binarise(config, source, likelihood) != "none":
         examples = _binarised(examples, "whole")
     return examples, source.labels, source.notes
@@ -195,7 +237,7 @@ def build_vae(config: Train, parts: Parts, *, key: PRNGKeyArray) -> VAE:
             likelihood=parts.likelihood,
             key=key,
         )
-    vae = VAE(encoder, decoder)
+    vae = VAE(encoder, decoder, origin=parts.train.origin)
     if not config.data.standardize:
         return vae
     return prepared_vae(vae, parts.independent, some_rows(parts.train))

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hvax.data.examples import Examples
+from hvax.data.precision import origin_of_rows
 from hvax.data.source import SOURCES, Source
 from hvax.training.marginals import real_units, some_rows
 
@@ -27,6 +28,8 @@ def varying_columns(
     names = source.feature_names or tuple(str(i) for i in range(x.shape[1]))
     rows = some_rows(Examples(x, train)).astype(np.float64)
     constant = real_units(rows, "none").constant
+    origin = origin_of_rows(rows)
+    rows = rows if origin is None else rows - origin
     numbers = np.array([_numbers_rows(x[:, i]) for i in range(x.shape[1])])
     index = numbers & np.array([name.lower() in _INDEX_NAMES for name in names])
     notes = []

@@ -23,12 +23,12 @@ from hvax.commands.select import (
     write_whole,
 )
 from hvax.config import Evaluate
-from hvax.data.examples import Examples, as_pair
+from hvax.data.examples import Examples
 from hvax.evaluation.advice import duration
 from hvax.evaluation.ais import AIS, annealed_importance_sampling, simulate, transitions
 from hvax.evaluation.evaluate import evaluate
 from hvax.evaluation.table import as_json, as_table, note
-from hvax.models.hvae import plain_vae
+from hvax.models.seen import checked_pair
 
 FINISHED = "ais"
 """In a run directory, the finished batches of annealed importance sampling."""
@@ -142,7 +142,7 @@ def _sweeps(run: Run, data: NDArray[Any], latent_size: int, key: PRNGKeyArray) -
         ("simulated", Examples(made), latents),
     ]
     try:
-        as_pair(made, "simulated data", check=plain_vae(run.model).decoder.likelihood.check)
+        checked_pair(run.model, made, "simulated data")
     except ValueError as error:
         print(f"\nno AIS on simulated data, since what the model draws are no data: {error}")
         del kinds[1]

@@ -129,7 +129,9 @@ def _mixture_draws(
         raise ValueError(
             f"--mixture must be at most {points}, the points it is fitted to, got {config.mixture}."
         )
-    rows = dataclasses.replace(parts.train, index=None, stored=parts.train.rows(slice(0, _FITTED)))
+    index = parts.train.index
+    index = np.arange(len(parts.train)) if index is None else index
+    rows = dataclasses.replace(parts.train, index=index[:_FITTED])
     if parts.transform is not None:
         rows = binarise_once(rows, "train")
     encode_key, draw_key, order_key = jax.random.split(key, 3)

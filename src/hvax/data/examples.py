@@ -3,7 +3,7 @@
 import math
 import numbers
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import jax
@@ -17,14 +17,18 @@ _CHECKED_ROWS = 4096  # at a time, so that data larger than memory can be checke
 
 @dataclass(frozen=True, eq=False)
 class Examples:
-    """The rows `index` of `stored` (all where None), divided by `scale` when a model sees them.
+    """The rows `index` of `stored` (all where None), divided by `scale` when they are read.
 
     `stored` is (n, *x_shape), and stays as it is: uint8, or memory-mapped and larger than memory.
+    `origin`, of x_shape, is what a model takes off, in float64, before float32 would round: see
+    `VAE.origin`. `names` are those of the features, for messages.
     """
 
     stored: NDArray[Any]
     index: NDArray[np.int64] | None = None
     scale: float = 1.0
+    origin: NDArray[np.float64] | None = None
+    names: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
         check_array(self.stored, "stored")
@@ -47,16 +51,33 @@ class Examples:
         return len(self) * math.prod(self.x_shape) * self.stored.dtype.itemsize
 
     def rows(self, which: NDArray[np.integer[Any]] | slice) -> NDArray[Any]:
-        """Some rows as stored; float64 as float32 is left to JAX."""
+        """Some rows for a model that divides them by `scale` itself: as stored, less the origin;
+        float64 as float32 is left to JAX."""
+        rows = self._stored(which)
+        return rows if self.origin is None else rows - self.origin * self.scale
+
+    def seen(self, which: NDArray[np.integer[Any]] | slice) -> NDArray[Any]:
+        """Some rows as a model sees them: scaled, less the origin."""
+        rows = self.rows(which)
+        return rows if self.scale == 1 else (rows / self.scale).astype(np.float32)
+
+    def __getitem__(self, which: NDArray[np.integer[Any]] | slice) -> NDArray[Any]:
+        """Some rows as they are read: scaled."""
+        rows = self._stored(which)
+        return rows if self.scale == 1 else (rows / self.scale).astype(np.float32)
+
+    def spaced(self, most: int) -> NDArray[Any]:
+        """At most so many rows, evenly spaced (files are often sorted), as a model sees them but in
+        the precision of what is stored."""
+        n = len(self)
+        rows = self.rows(np.unique(np.linspace(0, n - 1, min(most, n)).astype(np.int64)))
+        return rows if self.scale == 1 else rows / self.scale
+
+    def _stored(self, which: NDArray[np.integer[Any]] | slice) -> NDArray[Any]:
         if self.index is not None:
             which = self.index[which]
         rows = np.asarray(self.stored[which])
         return rows if rows.dtype.isnative else rows.astype(rows.dtype.newbyteorder("="))
-
-    def __getitem__(self, which: NDArray[np.integer[Any]] | slice) -> NDArray[Any]:
-        """Some rows as the model sees them."""
-        rows = self.rows(which)
-        return rows if self.scale == 1 else (rows / self.scale).astype(np.float32)
 
 
 def as_examples(data: Any, name: str = "data") -> Examples:
@@ -70,8 +91,15 @@ def as_examples(data: Any, name: str = "data") -> Examples:
     return Examples(array)
 
 
-def as_pair(data: Any, name: str, *, check: Callable[[NDArray[Any]], None]) -> tuple[Examples, ...]:
-    """`data` as (x,), or (x_in, x_out) where it is a pair; `check` sees the rows to be scored.
+def as_pair(
+    data: Any,
+    name: str,
+    *,
+    check: Callable[[NDArray[Any]], None],
+    origin: NDArray[np.float64] | None = None,
+) -> tuple[Examples, ...]:
+    """`data` as (x,), or (x_in, x_out) where it is a pair; `check` sees the rows to be scored, less
+    the `origin`.
 
     Raises what `as_examples` and `check` raise, and `ValueError` where a pair does not match.
     """
@@ -83,17 +111,35 @@ def as_pair(data: Any, name: str, *, check: Callable[[NDArray[Any]], None]) -> t
         raise ValueError(
             f"{name} must pair as many x_in as x_out, got {len(parts[0])} and {len(parts[1])}."
         )
+    parts = with_origin(parts, origin)
     for part in parts if not jax.config.read("jax_enable_x64") else ():
         _check_narrow(part, name)
     scored = parts[-1]
     for start in range(0, len(scored), _CHECKED_ROWS):
-        check(scored[start : start + _CHECKED_ROWS])
+        check(scored.seen(slice(start, start + _CHECKED_ROWS)))
     return parts
+
+
+def with_origin(
+    parts: tuple[Examples, ...], origin: NDArray[np.float64] | None
+) -> tuple[Examples, ...]:
+    """The parts of a pair, of which a model takes `origin` off what it scores."""
+    # Examples of another shape than the model's are refused later, in words of their own.
+    fits = origin is not None and origin.shape == parts[-1].x_shape
+    others = tuple(replace(part, origin=None) for part in parts[:-1])
+    return (*others, replace(parts[-1], origin=origin if fits else None))
+
+
+def feature_name(part: Examples, index: tuple[int, ...]) -> str:
+    """What a feature is called in a message: by its name where it has one."""
+    if part.names is not None and len(index) == 1:
+        return repr(part.names[index[0]])
+    return f"feature {', '.join(map(str, index))}"
 
 
 def _check_narrow(part: Examples, name: str) -> None:
     """Refuses numbers that would wrap around, or become infinite, in 32 bits."""
-    kind = part.stored.dtype
+    kind = part.rows(slice(0, 1)).dtype
     if kind.itemsize < 4 or kind in (np.int32, np.float32):
         return
     limit = np.finfo(np.float32).max if kind.kind == "f" else np.iinfo(np.int32).max

@@ -25,11 +25,13 @@ from tqdm import tqdm
 
 from hvax.caution import FailedDraws, caution
 from hvax.data.batches import PaddedBatch, padded_batches
-from hvax.data.examples import as_pair
+from hvax.data.examples import Examples
 from hvax.door import check_key, count
 from hvax.evaluation.annealing import Start, Sweep
 from hvax.evaluation.finished import Bounds, Finished, fingerprint
 from hvax.models.hvae import plain_vae
+from hvax.models.origin import to_data
+from hvax.models.seen import seen_by
 
 TEMPERATURES, CHAINS, LEAPFROG = 1000, 16, 10
 """What is taken by default."""
@@ -92,7 +94,7 @@ def annealed_importance_sampling(
     if start not in ("prior", "posterior"):
         raise ValueError(f"start must be 'prior' or 'posterior', got {start!r}.")
     vae = plain_vae(model)
-    examples, *rest = as_pair(data, "data", check=vae.decoder.likelihood.check)
+    examples, *rest = seen_by(model, data)
     if rest:
         raise ValueError("AIS takes one array of data, the x that is scored, not a pair.")
     n = len(examples)
@@ -138,7 +140,7 @@ def transitions(num_temperatures: int, *, both: bool) -> int:
 
 def _each(
     plan: _Plan,
-    examples: Any,
+    examples: Examples,
     batches: list[PaddedBatch],
     finished: Finished,
     passes: int,
@@ -152,7 +154,7 @@ def _each(
             bar.update(passes)
             yield known
             continue
-        bounds = _batch(plan, jnp.asarray(examples[indices]), indices, bar).only(mask)
+        bounds = _batch(plan, jnp.asarray(examples.seen(indices)), indices, bar).only(mask)
         finished.add(begin, bounds)
         yield bounds
 
@@ -185,8 +187,9 @@ def _batch(plan: _Plan, x: Array, indices: NDArray[np.int64], bar: Any) -> Bound
 
 def simulate(
     model: PyTree, num_points: int, latent_size: int, *, key: PRNGKeyArray
-) -> tuple[Array, Array]:
-    """Data points from the model itself, each with the z it came from: an exact posterior draw."""
+) -> tuple[Array | NDArray[Any], Array]:
+    """Data points from the model itself, each with the z it came from: an exact posterior draw.
+    Where the model has an origin, they are NumPy's float64."""
     vae = plain_vae(model)
 
     def one(key: PRNGKeyArray) -> tuple[Array, Array]:
@@ -194,7 +197,8 @@ def simulate(
         z = vae.prior.sample(latent_size, key=z_key)
         return vae.decoder.likelihood.sample(vae.decoder(z), key=x_key), z
 
-    return eqx.filter_jit(jax.vmap(one))(jax.random.split(key, num_points))
+    made, z = eqx.filter_jit(jax.vmap(one))(jax.random.split(key, num_points))
+    return (made if vae.origin is None else to_data(model, made)), z
 
 
 def temperatures(count: int) -> NDArray[np.float64]:

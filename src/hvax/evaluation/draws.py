@@ -82,7 +82,7 @@ def draws(
     # The pilot is cut as the draws are, if that costs little: then it compiles nothing.
     pilot = width if points * width <= _ROWS_CPU else _PILOT
     for indices, mask in padded_batches(len(parts[0]), points):
-        x = [jnp.asarray(part[indices]) for part in parts]
+        x = [jnp.asarray(part.seen(indices)) for part in parts]
         posterior = _posteriors(model, x[0])
         batch = _Batch(posterior, x[-1], key, jnp.asarray(indices, jnp.int32))
         plain = mask & _flow_fails(model, batch, pilot)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from hvax.caution import FailedDraws, caution
-from hvax.data.examples import Examples, as_pair
+from hvax.data.examples import Examples
 from hvax.door import check_key, count
 from hvax.evaluation.diagnosis import ESS as ESS
 from hvax.evaluation.diagnosis import K_HAT as K_HAT
@@ -23,6 +23,7 @@ from hvax.evaluation.weights import WeightStatistics, importance_bound, weight_s
 from hvax.hamiltonian.flow import HamiltonianFlow
 from hvax.models.hvae import HVAE, plain_vae
 from hvax.models.likelihood import Bernoulli
+from hvax.models.seen import seen_by
 
 ACTIVE = 0.01
 """A latent unit is active where the variance over x of its posterior mean exceeds this."""
@@ -51,7 +52,7 @@ def evaluate(
     """
     num_samples = count(num_samples, "num_samples")
     check_key(key)
-    parts = as_pair(data, "data", check=plain_vae(model).decoder.likelihood.check)
+    parts = seen_by(model, data)
     sizes = sorted({size for size in (1, 10, 100) if size <= num_samples} | {num_samples})
     collected = _Collected(sizes)
     with tqdm(

@@ -17,11 +17,13 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 from numpy.typing import NDArray
 
 from hvax.caution import FailedDraws, caution
+from hvax.data.examples import Examples
 from hvax.door import count, real_array
 from hvax.evaluation.draws import each_draw
 from hvax.evaluation.rows import BATCH, checked_parts, failed_points, in_batches, or_first_key
 from hvax.models.hvae import HVAEOutputs, plain_vae, reconstruct_one
 from hvax.models.latent_size import find_latent_size
+from hvax.models.origin import to_data
 
 
 class Encoding(NamedTuple):
@@ -95,7 +97,7 @@ def reconstruct(
     pieces = []
     for indices, mask, batch in in_batches(parts, progress, "reconstructing"):
         pieces.append(np.asarray(_reconstruct(model, batch, key, indices))[mask])
-    made = np.concatenate(pieces)
+    made = to_data(model, np.concatenate(pieces))
     if (failed := failed_points(made)) is not None:
         caution(FailedDraws, f"reconstructions are not finite at {failed}: the flow fails there.")
     return made
@@ -124,9 +126,9 @@ def decode(
     if not jnp.issubdtype(points.dtype, jnp.floating):
         points = points.astype(float)
     pieces = []
-    for indices, mask, (some,) in in_batches([np.asarray(points)], progress, "decoding"):
+    for indices, mask, (some,) in in_batches((Examples(np.asarray(points)),), progress, "decoding"):
         pieces.append(np.asarray(_decode(model, some, key, indices, mean))[mask])
-    return np.concatenate(pieces)
+    return to_data(model, np.concatenate(pieces))
 
 
 def sample(

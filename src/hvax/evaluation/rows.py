@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from hvax.data.batches import padded_batches
-from hvax.data.examples import Examples, as_pair
+from hvax.data.examples import Examples
 from hvax.door import check_key
 from hvax.models.hvae import plain_vae
+from hvax.models.seen import seen_by
 
 BATCH = 256
 """Rows of one compiled call."""
@@ -32,8 +33,8 @@ def or_first_key(key: PRNGKeyArray | None) -> PRNGKeyArray:
 def checked_parts(model: PyTree, data: Any) -> tuple[Examples, ...]:
     """(x,) or (x_in, x_out), checked before anything is compiled."""
     vae = plain_vae(model)
-    parts = as_pair(data, "data", check=vae.decoder.likelihood.check)
-    first = parts[0][:1]
+    parts = seen_by(model, data)
+    first = parts[0].seen(slice(0, 1))
     row, whole = (
         jax.ShapeDtypeStruct(shape, jnp.asarray(first).dtype)
         for shape in (first.shape[1:], (len(parts[0]), *first.shape[1:]))
@@ -68,7 +69,7 @@ def failed_points(array: NDArray[Any]) -> str | None:
 
 
 def in_batches(
-    parts: Sequence[Any], progress: bool, title: str, size: int = BATCH
+    parts: Sequence[Examples], progress: bool, title: str, size: int = BATCH
 ) -> Iterator[tuple[Int[Array, " rows"], NDArray[np.bool_], tuple[Array, ...]]]:
     """(indices, mask, rows of each part), padded, with a progress bar."""
     n = len(parts[0])
@@ -76,6 +77,6 @@ def in_batches(
         total=n, disable=not progress, unit="point", desc=title, leave=False, delay=_QUICK
     ) as bar:
         for indices, mask in padded_batches(n, min(size, n)):
-            batch = tuple(jnp.asarray(part[indices]) for part in parts)
+            batch = tuple(jnp.asarray(part.seen(indices)) for part in parts)
             yield jnp.asarray(indices, jnp.int32), mask, batch
             bar.update(int(mask.sum()))

@@ -6,14 +6,18 @@ from typing import NamedTuple
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax.typing import ArrayLike
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
+from hvax.data.precision import in_two
 from hvax.door import check_callable, check_key, check_kind, real_array
 from hvax.hamiltonian.gradient import Potential
 from hvax.models.decoder import Decoder
 from hvax.models.likelihood import Data, ShapeMismatch, batch_advice
 from hvax.models.posterior import Posterior
 from hvax.models.prior import AbstractPrior, StandardNormal
+from hvax.parameter import Fixed
 
 
 class LogJoint(NamedTuple):
@@ -49,6 +53,10 @@ class VAE(eqx.Module):
       a `Posterior` of yours, over one latent vector.
     - `decoder`: a `Decoder`.
     - `prior`: `StandardNormal()` by default.
+    - `origin`: of x's shape, where float32 does not resolve x itself: the model is one of
+      x - origin. `fit`, `evaluate`, `encode` and all else that takes data sets takes it off in
+      float64 and gives numbers of x; the methods of this class take, and decode to, x - origin.
+      `fit` and `prepare` choose it where it is needed.
 
     Kingma and Welling, "Auto-Encoding Variational Bayes" (2014).
     """
@@ -56,12 +64,14 @@ class VAE(eqx.Module):
     encoder: Callable[[Array], Posterior]
     decoder: Decoder
     prior: AbstractPrior
+    origin: Fixed | None = None
 
     def __init__(
         self,
         encoder: Callable[[Array], Posterior],
         decoder: Decoder,
         prior: AbstractPrior | None = None,
+        origin: ArrayLike | Fixed | None = None,
     ):
         check_callable(encoder, "encoder")
         check_kind(decoder, "decoder", Decoder)
@@ -70,6 +80,8 @@ class VAE(eqx.Module):
         self.encoder = encoder
         self.decoder = decoder
         self.prior = StandardNormal() if prior is None else prior
+        fixed = origin is None or isinstance(origin, Fixed)
+        self.origin = origin if fixed else Fixed(in_two(np.asarray(origin, np.float64)))
 
     def __call__(
         self,

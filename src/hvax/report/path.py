@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from hvax.hamiltonian.gradient import with_aux
 from hvax.models.hvae import HVAE, plain_vae
+from hvax.models.origin import to_model
 from hvax.models.vae import VAE
 
 _ROWS = 256  # draws of one compiled call: one program serves every picture
@@ -73,7 +74,9 @@ def paths(model: VAE | HVAE, x: Num[NDArray, "n ..."], noise: Noise) -> Paths:
     pieces = [
         jax.device_get(
             _paths(
-                model, jnp.asarray(x[some // draws]), *(jnp.asarray(a[some], float) for a in flat)
+                model,
+                jnp.asarray(to_model(model, x[some // draws])),
+                *(jnp.asarray(a[some], float) for a in flat),
             )
         )
         for some in rows

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from hvax.hamiltonian.gradient import Reverse
 from hvax.hamiltonian.leapfrog import leapfrog_step, phase_state
+from hvax.models.origin import to_model
 from hvax.models.vae import VAE
 
 _CHAINS = 128  # a point
@@ -49,7 +50,7 @@ def posterior_draws(
     start = np.stack([resampled(z[i], log_weight[i], _CHAINS, generator) for i in range(len(z))])
     keys = jax.random.split(chain_key, (len(x), _CHAINS))
     states, acceptance = jax.device_get(
-        _chains(vae, jnp.asarray(x), jnp.asarray(start, float), keys)
+        _chains(vae, jnp.asarray(to_model(vae, x)), jnp.asarray(start, float), keys)
     )
     return PosteriorDraws(
         np.asarray(states, np.float64).reshape(len(x), -1, z.shape[-1]), acceptance

@@ -7,6 +7,7 @@ from jaxtyping import PRNGKeyArray
 from numpy.typing import NDArray
 
 from hvax.models.hvae import plain_vae
+from hvax.models.origin import to_model
 from hvax.report import draw, images
 from hvax.report.density import Density, box, smoothed
 from hvax.report.figure import Picture
@@ -59,7 +60,9 @@ def _exact(report: Report, found: Paths, x: NDArray, index: NDArray[np.int64]) -
     for i, one in enumerate(x):
         encoder = Gaussian(found.mean[i], found.sigma[i])
         cover = np.percentile(found.z[i, :, -1], (1, 99), axis=0)
-        scene = plane(plain_vae(report.model), jnp.asarray(one), encoder, cover=cover)
+        scene = plane(
+            plain_vae(report.model), jnp.asarray(to_model(report.model, one)), encoder, cover=cover
+        )
         said = f"log p(x) = {number(scene.log_p)} nats. The encoder’s bound misses it by "
         said += number(scene.kl)
         gap = scene.log_p - found.log_weight[i, :, -1].astype(np.float64)
@@ -91,7 +94,7 @@ def _drawn(
     )
     scenes = []
     for i, one in enumerate(x):
-        axes = most_tied(vae, jnp.asarray(one))
+        axes = most_tied(vae, jnp.asarray(to_model(vae, one)))
         shown = np.array(axes)
         stages = found.z[i][..., shown]
         clouds = truth.z[i][:, shown], stages[:, 0], stages[:, -1]

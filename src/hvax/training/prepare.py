@@ -13,7 +13,8 @@ import numpy as np
 from jaxtyping import Array, PRNGKeyArray, PyTree
 from numpy.typing import NDArray
 
-from hvax.data.examples import Examples, as_pair
+from hvax.data.examples import Examples, with_origin
+from hvax.data.precision import origin_of_rows
 from hvax.models.decoder import Decoder
 from hvax.models.gaussian import DiagonalGaussian
 from hvax.models.hvae import HVAE, plain_vae
@@ -24,6 +25,8 @@ from hvax.models.likelihood import (
     NegativeBinomial,
     Poisson,
 )
+from hvax.models.origin import origin_of
+from hvax.models.seen import checked_pair
 from hvax.models.standardize import (
     ScaledOutput,
     StandardizedInput,
@@ -48,6 +51,7 @@ _FAR = 3.0  # standard deviations that a mean may be from 0
 _FAR_SCALE = 1.5  # log units that a standard deviation, or a count's mean, may be from 1
 _MARGIN = 1.0  # nats a feature that a model may be below independent features
 _TRIED = 256  # examples that a model is tried on
+_LOOKED_AT = 20_000  # examples by which features are known that float32 does not resolve
 
 
 def prepare(model: Model, data: Any, *, transform: TransformChoice = "auto") -> Model:
@@ -55,8 +59,10 @@ def prepare(model: Model, data: Any, *, transform: TransformChoice = "auto") -> 
 
     Real features are standardized inside (the density stays that of the raw data), heavy tails by a
     log or asinh of the feature where its marginal likelihood asks for it; encoders of counts see
-    log1p; each decoder starts at the data's marginals: means, log rates, logits, dispersions. `fit`
-    does this by itself for an untrained model whose units are far from the data's.
+    log1p; each decoder starts at the data's marginals: means, log rates, logits, dispersions. Real
+    features that float32 does not resolve (POSIX seconds, say) have their mean taken off in float64
+    first, as `VAE.origin`. `fit` does this by itself for an untrained model whose units are far
+    from the data's.
 
     **Arguments:**
 
@@ -68,9 +74,10 @@ def prepare(model: Model, data: Any, *, transform: TransformChoice = "auto") -> 
     Raises `ValueError` for data outside the likelihood's support.
     """
     vae = plain_vae(model)
-    parts = as_pair(data, "data", check=vae.decoder.likelihood.check)
+    parts = checked_pair(model, data, "data")
     if is_prepared(vae):
         return model
+    vae, parts = with_data_origin(vae, parts)
     found = marginals(vae.decoder.likelihood, some_rows(parts[-1]), transform=transform)
     if found is None:
         return model
@@ -86,12 +93,22 @@ def prepared_vae(
     encoder = _prepared_encoder(vae, found, x, x_in)
     if isinstance(vae.decoder.likelihood, LearnedGaussian):
         assert isinstance(found.likelihood, StandardizedLikelihood)
-        return VAE(encoder, Decoder(vae.decoder.network, found.likelihood), vae.prior)
+        decoder = Decoder(vae.decoder.network, found.likelihood)
+        return VAE(encoder, decoder, vae.prior, vae.origin)
     offset, gain = (
         tuple(Fixed(leaf) for leaf in jax.tree.leaves(tree)) for tree in (found.output, found.gain)
     )
     decoder = Decoder(ScaledOutput(vae.decoder.network, offset, gain), vae.decoder.likelihood)
-    return VAE(encoder, decoder, vae.prior)
+    return VAE(encoder, decoder, vae.prior, vae.origin)
+
+
+def with_data_origin(vae: VAE, parts: tuple[Examples, ...]) -> tuple[VAE, tuple[Examples, ...]]:
+    """A VAE of real numbers with the origin that the data ask for, and the data less it."""
+    real = isinstance(vae.decoder.likelihood, LearnedGaussian | FixedGaussian)
+    if not real or vae.origin is not None:
+        return vae, parts
+    vae = VAE(vae.encoder, vae.decoder, vae.prior, origin_of_rows(parts[-1].spaced(_LOOKED_AT)))
+    return vae, with_origin(parts, origin_of(vae))
 
 
 def is_prepared(vae: VAE) -> bool:
@@ -121,12 +138,14 @@ def prepared_if_far(
     x = some_rows(parts[-1])
     if not _is_far(vae.decoder.likelihood, x):
         return model, None
-    least = smallest(parts[-1], *(held_out or ())[-1:])
-    found = marginals(vae.decoder.likelihood, x, least=least)
-    assert found is not None
     tried = tuple(some_rows(part, _TRIED) for part in parts)
     bound = _bound(vae, tuple(jnp.asarray(rows) for rows in tried), key)
-    reference = float(np.mean(found.log_prob(tried[-1])))
+    vae, parts = with_data_origin(vae, parts)
+    x = some_rows(parts[-1])
+    others = with_origin((held_out or ())[-1:], origin_of(vae)) if held_out else ()
+    found = marginals(vae.decoder.likelihood, x, least=smallest(parts[-1], *others))
+    assert found is not None
+    reference = float(np.mean(found.log_prob(some_rows(parts[-1], _TRIED))))
     if bound >= reference - _MARGIN * x[0].size:
         return model, None
     inputs = None if len(parts) == 1 else some_rows(parts[0])

@@ -40,7 +40,7 @@ class Validation:
         n = len(self._parts[0])
         totals: dict[str, float] = {}
         for indices, mask in padded_batches(n, self._batch_size):
-            batch = tuple(jnp.asarray(part[indices]) for part in self._parts)
+            batch = tuple(jnp.asarray(part.seen(indices)) for part in self._parts)
             arguments = (model, batch, self._key, jnp.asarray(indices, jnp.int32), mask)
             if self._compiled is None:
                 began = time.perf_counter()

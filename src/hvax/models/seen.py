@@ -1,0 +1,50 @@
+"""A data set as a model sees it."""
+
+from typing import Any
+
+import numpy as np
+
+from hvax.caution import UnresolvedFeature, caution
+from hvax.data.examples import Examples, as_pair, feature_name
+from hvax.data.precision import unresolved
+from hvax.models.hvae import HVAE, plain_vae
+from hvax.models.origin import origin_of
+from hvax.models.vae import VAE
+from hvax.wording import words
+
+_NAMED = 5  # features that a warning names
+_LOOKED_AT = 20_000  # rows, at most
+
+
+def seen_by(model: VAE | HVAE, data: Any, name: str = "data") -> tuple[Examples, ...]:
+    """(x,) or (x_in, x_out), checked, less the model's origin. Raises as `as_pair` does; warns
+    (`UnresolvedFeature`) where float32 does not tell a feature's values apart."""
+    parts = checked_pair(model, data, name)
+    warn_of_unresolved(parts, name)
+    return parts
+
+
+def checked_pair(model: VAE | HVAE, data: Any, name: str) -> tuple[Examples, ...]:
+    """`seen_by` without its warning, for a model that may yet be given an origin."""
+    likelihood = plain_vae(model).decoder.likelihood
+    return as_pair(data, name, check=likelihood.check, origin=origin_of(model))
+
+
+def warn_of_unresolved(parts: tuple[Examples, ...], name: str) -> None:
+    """Warns of features whose values are lost in float32, by their names."""
+    for part in parts:
+        lost = np.argwhere(unresolved(part.spaced(_LOOKED_AT)))
+        if len(lost) == 0:
+            continue
+        named = ", ".join(feature_name(part, tuple(index)) for index in lost[:_NAMED].tolist())
+        more = f" and {len(lost) - _NAMED} more" if len(lost) > _NAMED else ""
+        caution(
+            UnresolvedFeature,
+            f"float32 does not tell the values of {named}{more} in {name} apart: they vary by too "
+            "little, so far from 0, and numbers of them are wrong. "
+            + words(
+                "Take a constant off such features first, in float64 (hvax.prepare does so for "
+                "Gaussians), or compute in float64 (jax_enable_x64).",
+                "Train with --x64, or without --no-standardize.",
+            ),
+        )
