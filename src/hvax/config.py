@@ -212,6 +212,32 @@ class Train:
 
 
 @dataclass(frozen=True)
+class InsideFile:
+    """What to read in a file; without them what the run read in its own, where the file has it."""
+
+    array: Unset[str] = None
+    """Name of the examples' array in a .npz file."""
+    labels: Unset[str] = None
+    """Name of the labels in a .npz file, or their column in
+    a .csv file."""
+    columns: Unset[tuple[str, ...]] = None
+    """Columns of a .csv file that stand for the run's, in
+    the run's order, by name or index from 0."""
+
+
+@dataclass(frozen=True)
+class OwnData:
+    """Where the run's own data are, if they have moved."""
+
+    source: Unset[str] = None
+    """The run's own file; it must hold what it held in
+    training."""
+    data_dir: Unset[Path] = None
+    """Folder of the run's own mnist/, fashion-mnist/ or
+    binarized_mnist/."""
+
+
+@dataclass(frozen=True)
 class Evaluate:
     """Score a run: bounds, likelihood, and whether to trust them."""
 
@@ -229,7 +255,9 @@ class Evaluate:
     """A .npy file of a row for each point: ELBO, log p,
     var(w/p), ESS, k-hat, lost draws, 1 where plain draws
     were scored, rounding of log w; with --ais the lower
-    bounds from prior and posterior (NaN: not taken)."""
+    bounds from prior and posterior (NaN: not taken). Or an
+    .npz of these by name, and the row of each point in its
+    file, from 0."""
     ais: bool = False
     """Also bound log p(x) by annealed importance sampling,
     on these and on simulated data. Finished batches are
@@ -242,16 +270,10 @@ class Evaluate:
     """Chains per data point for AIS."""
     ais_leapfrog: int = 10
     """Leapfrog steps of each HMC transition of AIS."""
-    array: Unset[str] = None
-    """Name of the examples' array in a .npz file; by default
-    the run's, if the file has it."""
-    labels: Unset[str] = None
-    """Name of the labels in a .npz file, or their column in
-    a .csv file; by default the run's, if the file has it."""
+    file: InsideFile = field(default_factory=InsideFile)
     overwrite: bool = False
     """Replace a --per-point file that is there."""
-    data_dir: Unset[Path] = None
-    """Folder of the named sources, if it has moved."""
+    own_data: OwnData = field(default_factory=OwnData)
     strict: bool = False
     """Exit with 1 where a warning was given (docs/warnings.md)."""
     progress: bool = True
@@ -267,7 +289,7 @@ class Compare:
     split; the others are compared with the first."""
     baseline: bool = False
     """Also the plain VAE beside each run, RUN/baseline."""
-    source: Unset[str] = None
+    data: Unset[str] = None
     """Other data than the runs' own test part."""
     num_samples: int = 1000
     """Importance samples per data point."""
@@ -280,16 +302,10 @@ class Compare:
     per_point: Unset[Path] = None
     """A .csv file of a row for each run and point: ELBO,
     log p, effective samples, k-hat."""
-    array: Unset[str] = None
-    """Name of the examples' array in a .npz file; by default
-    the run's, if the file has it."""
-    labels: Unset[str] = None
-    """Name of the labels in a .npz file, or their column in
-    a .csv file; by default the run's, if the file has it."""
+    file: InsideFile = field(default_factory=InsideFile)
     overwrite: bool = False
     """Replace a file that is there."""
-    data_dir: Unset[Path] = None
-    """Folder of the named sources, if it has moved."""
+    own_data: OwnData = field(default_factory=OwnData)
     strict: bool = False
     """Exit with 1 where a warning was given (docs/warnings.md)."""
     progress: bool = True
@@ -305,21 +321,17 @@ class Encode:
     source: tyro.conf.Positional[str | None] = None
     """Data to encode; by default the run's own test part."""
     out: Path = Path("embeddings.npz")
-    """The .npz file to write: mean, sigma, z, and labels where there are some."""
+    """The .npz file to write: mean, sigma, z, row (the number
+    of each in its file, from 0), and labels where there are
+    some."""
     weights: Unset[int] = None
     """Draw so many z for each point and write their log-weights too."""
     seed: int = 0
     """Random seed of the draws."""
-    array: Unset[str] = None
-    """Name of the examples' array in a .npz file; by default
-    the run's, if the file has it."""
-    labels: Unset[str] = None
-    """Name of the labels in a .npz file, or their column in
-    a .csv file; by default the run's, if the file has it."""
+    file: InsideFile = field(default_factory=InsideFile)
     overwrite: bool = False
     """Replace a file that is there."""
-    data_dir: Unset[Path] = None
-    """Folder of the named sources, if it has moved."""
+    own_data: OwnData = field(default_factory=OwnData)
     strict: bool = False
     """Exit with 1 where a warning was given (docs/warnings.md)."""
     progress: bool = True
@@ -335,19 +347,15 @@ class Reconstruct:
     source: tyro.conf.Positional[str | None] = None
     """Data to reconstruct; by default the run's own test part."""
     out: Path = Path("reconstructions.npy")
-    """The .npy file to write, or a .png of the first 32 beside their inputs."""
+    """The .npy file to write; or an .npz with the row of each
+    in its file, from 0; or a .png of the first 32 beside
+    their inputs."""
     seed: int = 0
     """Random seed of the draws."""
-    array: Unset[str] = None
-    """Name of the examples' array in a .npz file; by default
-    the run's, if the file has it."""
-    labels: Unset[str] = None
-    """Name of the labels in a .npz file, or their column in
-    a .csv file; by default the run's, if the file has it."""
+    file: InsideFile = field(default_factory=InsideFile)
     overwrite: bool = False
     """Replace a file that is there."""
-    data_dir: Unset[Path] = None
-    """Folder of the named sources, if it has moved."""
+    own_data: OwnData = field(default_factory=OwnData)
     strict: bool = False
     """Exit with 1 where a warning was given (docs/warnings.md)."""
     progress: bool = True
@@ -376,8 +384,7 @@ class Sample:
     """Random seed of the draws."""
     overwrite: bool = False
     """Replace a file that is there."""
-    data_dir: Unset[Path] = None
-    """Folder of the named sources, if it has moved."""
+    own_data: OwnData = field(default_factory=OwnData)
     strict: bool = False
     """Exit with 1 where a warning was given (docs/warnings.md)."""
     progress: bool = True
@@ -397,7 +404,6 @@ class WriteReport:
     the run's .npz file, or a column of its .csv file."""
     overwrite: bool = False
     """Replace a report that is there."""
-    data_dir: Unset[Path] = None
-    """Folder of the named sources, if it has moved."""
+    own_data: OwnData = field(default_factory=OwnData)
     strict: bool = False
     """Exit with 1 where a warning was given (docs/warnings.md)."""

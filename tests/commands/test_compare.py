@@ -91,7 +91,7 @@ def test_the_numbers_are_those_of_evaluate(ran, here):
 
 def test_other_data(ran, here):
     np.save("new.npy", bits(25))
-    out = ran(f"compare run --baseline --source new.npy {QUIET} --out runs.csv")
+    out = ran(f"compare run --baseline --data new.npy {QUIET} --out runs.csv")
     assert out.startswith("On 25 points of new.npy, in nats")
     data = np.load("new.npy")
     key = jax.random.split(jax.random.key(0))[0]
@@ -146,7 +146,7 @@ BAD = [
      "0 here. Compare runs of the same data and split"),
     ("compare run one", "one is scored on .* than run: source is .*bits.npy there, digits here"),
     ("compare one vectors", "--likelihood is gaussian there, bernoulli here"),
-    ("compare run one --source vectors.npy", r"trained on examples of shape \(8, 8\)"),
+    ("compare run one --data vectors.npy", r"trained on examples of shape \(8, 8\)"),
     ("compare run one --num-samples 0", "--num-samples must be >= 1"),
     ("compare run one --points 0", "--points must be >= 1"),
     ("compare run one --seed -1", "--seed must be in"),

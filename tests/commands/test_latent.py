@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import hvax
+from hvax.data import load_source, split
 from hvax.evaluation.latent import Encoding, decode, encode, reconstruct, sample
 from hvax.report.grid import image_grid
 from runs_for_tests import SMALL, bits, digits_test, load_npz, untrained
@@ -30,13 +31,14 @@ def test_encode_writes_the_librarys_embeddings(weights, ran):
         del expected["log_weight"]
         expected["z"] = expected["z"][:, 0]
     found = load_npz("embeddings.npz")
-    assert list(found) == [*expected, "labels"]
+    assert list(found) == [*expected, "row", "labels"]
+    np.testing.assert_array_equal(found["row"], split(load_source("digits")).test)
     for name, array in expected.items():
         np.testing.assert_array_equal(found[name], array)
         assert found[name].dtype == np.float32
     shapes = {"mean": (180, 2), "sigma": (180, 2), "labels": (180,)}
     shapes |= {"z": (180, 2)} if weights is None else {"z": (180, 3, 2), "log_weight": (180, 3)}
-    assert {name: array.shape for name, array in found.items()} == shapes
+    assert {name: a.shape for name, a in found.items() if name != "row"} == shapes
     assert out.startswith("embeddings.npz: mean (180, 2), sigma (180, 2), z (180, ")
     np.testing.assert_array_equal(found["labels"], labels)
     assert np.all(found["sigma"] > 0)
@@ -48,7 +50,8 @@ def test_encode_of_a_file_larger_than_a_batch(ran):
     np.save("bits.npy", 255 * x)
     ran("encode run bits.npy --out z.npz --weights 3 --no-progress")
     found = load_npz("z.npz")
-    assert list(found) == ["mean", "sigma", "z", "log_weight"]  # the file has no labels
+    assert list(found) == ["mean", "sigma", "z", "log_weight", "row"]  # the file has no labels
+    np.testing.assert_array_equal(found["row"], np.arange(600))
     own = hvax.load("run/model")
     for order in (slice(None), slice(None, None, -1)):
         expected = encode(own, x[order], key=jax.random.key(0), num_samples=3, progress=False)
@@ -63,7 +66,8 @@ def test_a_run_in_float64_writes_float64(ran):
     np.save("bits.npy", bits(20))
     untrained(f"bits.npy --likelihood bernoulli --x64 {SMALL}")
     ran("encode other --no-progress --out z.npz")
-    assert {array.dtype for array in load_npz("z.npz").values()} == {np.dtype(np.float64)}
+    found = load_npz("z.npz")
+    assert {a.dtype for name, a in found.items() if name != "row"} == {np.dtype(np.float64)}
 
 
 # hvax reconstruct

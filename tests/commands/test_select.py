@@ -301,7 +301,7 @@ BAD_OPTIONS = [
     # Where it is written
     ("evaluate run --per-point file.npy", "file.npy is there already; .* or use --overwrite"),
     ("encode run --out folder.npz --overwrite", "folder.npz is there already; .* remove it"),
-    ("evaluate run --per-point new.txt", "must end in .npy, got new.txt"),
+    ("evaluate run --per-point new.txt", "must end in .npy or .npz, got new.txt"),
     ("encode run --out file.npz", "file.npz is there already"),
     ("encode run --out folder.npz", "folder.npz is there already"),
     ("encode run --out none/z.npz", "the folder none does not exist; make it first"),
@@ -309,7 +309,7 @@ BAD_OPTIONS = [
     ("encode run --out z.npy", "must end in .npz, got z.npy"),
     ("encode run --out z", "must end in .npz, got z"),
     ("reconstruct run --out file.png", "file.png is there already"),
-    ("reconstruct run --out r.jpg", "must end in .npy or .png, got r.jpg"),
+    ("reconstruct run --out r.jpg", "must end in .npy or .npz or .png, got r.jpg"),
     ("reconstruct run --out none/r.npy", "the folder none does not exist"),
     ("sample run --out file.npy", "file.npy is there already"),
     ("sample run --out s.npz", "must end in .npy or .png, got s.npz"),
@@ -346,7 +346,8 @@ def test_the_program_itself(here):
         for arguments in ("encode run --out z.npz", "sample nowhere")
     )
     assert good.returncode == 0 and "Traceback" not in good.stderr
-    assert good.stdout == "z.npz: mean (180, 2), sigma (180, 2), z (180, 2), labels (180,)\n"
+    shapes = "mean (180, 2), sigma (180, 2), z (180, 2), row (180,), labels (180,)"
+    assert good.stdout == f"z.npz: {shapes}\n"
     assert load_npz("z.npz")["z"].shape == (180, 2)
     assert (bad.returncode, bad.stdout) == (2, "")
     assert bad.stderr.startswith("hvax: nowhere is no run") and bad.stderr.count("\n") == 1

@@ -22,7 +22,8 @@ from hvax.data.digest import digest_of_numbers
 from hvax.data.examples import Examples, feature_name
 from hvax.data.precision import origin_of_rows
 from hvax.data.source import SOURCES, Source, load_source
-from hvax.data.split import split
+from hvax.data.split import Split, split
+from hvax.data.table import ROWS_WITH_HOLES
 from hvax.hamiltonian.bridge import AbstractBridge, FixedBridge, LearnedBridge
 from hvax.hamiltonian.flow import MAX_FORCE, HamiltonianFlow
 from hvax.hamiltonian.tempering import (
@@ -78,15 +79,24 @@ class Parts(NamedTuple):
     feature_names: tuple[str, ...] | None  # of a table with a header
     independent: Marginals  # the model of independent features of the training data
     notes: tuple[str, ...]  # what was left out, and what looks odd
+    test_rows: NDArray[np.int64]  # where the test examples stand in the file, from 0
+    digest: str  # of the numbers of all parts
+
+
+class Whole(NamedTuple):
+    """All examples of a source, prepared as a run's test part is."""
+
+    examples: Examples
+    labels: NDArray[Any] | None
+    rows: NDArray[np.int64]  # where they stand in the file, from 0
+    notes: tuple[str, ...]  # what was left out, and what was guessed
 
 
 def load_parts(config: Train) -> Parts:
     """Reads, splits and prepares the data. Raises as the readers do, and `ValueError` for options
     that do not suit them."""
     options = config.data
-    source = _read(config)
-    indices = split(source, seed=options.split_seed, fractions=options.fractions)
-    source, notes = varying_columns(source, indices.train, options.columns is not None)
+    source, indices, notes = _read_and_split(config)
     likelihood = _likelihood(config, source, indices.train)
     scale = _scale(source, likelihood)
     train, validation, test = (
@@ -102,6 +112,12 @@ def load_parts(config: Train) -> Parts:
         test = _binarised(test, "test")
     if binarise == "static":
         train = _binarised(train, "train")
+    if options.standardize and isinstance(likelihood, LearnedGaussian | FixedGaussian):
+        origin = origin_of_rows(some_rows(train))
+        train, validation, test = (
+            replace(part, origin=origin) for part in (train, validation, test)
+        )
+        notes += _taken_off(train)
     rows = some_rows(train)
     likelihood.check(rows)
     if isinstance(likelihood, FixedGaussian) and options.standardize:
@@ -112,12 +128,6 @@ def load_parts(config: Train) -> Parts:
     return Parts(
         train=train,
         validation=validation,
-    if options.standardize and isinstance(likelihood, LearnedGaussian | FixedGaussian):
-        origin = origin_of_rows(some_rows(train))
-        train, validation, test = (
-            replace(part, origin=origin) for part in (train, validation, test)
-        )
-        notes += _taken_off(train)
         test=test,
         test_labels=None if source.labels is None else source.labels[indices.test],
         transform=_bits if binarise == "dynamic" else None,
@@ -125,22 +135,12 @@ def load_parts(config: Train) -> Parts:
         scale=scale,
         feature_names=source.feature_names,
         independent=independent,
-        notes=(*source.notes, *notes),
+        notes=notes,
+        test_rows=_rows(source)[indices.test],
+        digest=digest_of_numbers(source.x),
     )
 
 
-def decided(config: Train, parts: Parts) -> Train:
-    """The options with what depends on the data filled in, so that later commands and a resumed run
-    do not choose anew."""
-    data, model, options = config.data, config.model, config.train
-    features = math.prod(parts.train.x_shape)
-    if data.columns is None and parts.feature_names is not None:
-        names = parts.feature_names
-        data = replace(data, columns=names if len(set(names)) == len(names) else None)
-    large = len(parts.train) >= _LARGE
-    model = replace(
-        model,
-        hidden=((400,) if large else (100,)) if model.hidden is None else model.hidden,
 def _read_and_split(config: Train) -> tuple[Source, Split, tuple[str, ...]]:
     """A run's source without the columns that are of no use, its parts, and notes of what was left
     out."""
@@ -175,6 +175,18 @@ def _taken_off(train: Examples) -> tuple[str, ...]:
             f"{', '.join(means)}{more}",)  # fmt: skip
 
 
+def decided(config: Train, parts: Parts) -> Train:
+    """The options with what depends on the data filled in, so that later commands and a resumed run
+    do not choose anew."""
+    data, model, options = config.data, config.model, config.train
+    features = math.prod(parts.train.x_shape)
+    if data.columns is None and parts.feature_names is not None:
+        names = parts.feature_names
+        data = replace(data, columns=names if len(set(names)) == len(names) else None)
+    large = len(parts.train) >= _LARGE
+    model = replace(
+        model,
+        hidden=((400,) if large else (100,)) if model.hidden is None else model.hidden,
         latent_size=min(20, max(2, -(-features // 2)))
         if model.latent_size is None
         else model.latent_size,
@@ -196,20 +208,20 @@ def _taken_off(train: Examples) -> tuple[str, ...]:
 
 
 def load_whole(
-    config: Train, likelihood: AbstractLikelihood, scale: float
-) -> tuple[Examples, NDArray[Any] | None, tuple[str, ...]]:
-    """All examples of a source, prepared as a run's test part is, their labels, and notes of what
-    was left out.
+    config: Train, likelihood: AbstractLikelihood, scale: float, *, chosen: bool = False
+) -> Whole:
+    """All examples of a source, prepared as a run's test part is. The columns of its options are
+    those of the run, unless they were `chosen` for this file.
 
     Grey levels in a file that go no further than the run's white, its `scale`, count as the run's.
     """
-    source = _read_alike(config)
+    source = _read(config) if chosen else _read_alike(config)
     if source.name not in SOURCES and source.x.max() <= scale < source.scale:
         source = replace(source, scale=scale)
     examples = Examples(source.x, None, _scale(source, likelihood), names=source.feature_names)
     if _binarise(config, source, likelihood) != "none":
         examples = _binarised(examples, "whole")
-    return examples, source.labels, source.notes
+    return Whole(examples, source.labels, _rows(source), source.notes)
 
 
 def build_vae(config: Train, parts: Parts, *, key: PRNGKeyArray) -> VAE:
@@ -361,19 +373,37 @@ def _read(config: Train) -> Source:
 
 
 def _read_alike(config: Train) -> Source:
-    """Another file than the run's own: its columns by their names in a .csv file that has them, and
-    else by their order."""
+    """Another file than the run's own: the run's columns by their names, and by their order where
+    one of the two has no names. Raises `ValueError` where a column is not there."""
     columns = config.data.columns
     without = replace(config, data=replace(config.data, columns=None))
     if columns is None or Path(config.source).suffix.lower() != ".csv":
         return _read(without)
     try:
-        return _read(config)
+        source = _read(config)
     except ValueError:
         source = _read(without)
-        if source.x.shape[1:] != (len(columns),):
+        if not _nameless(source.feature_names) or source.x.shape[1:] != (len(columns),):
             raise
-        return source
+    else:
+        found = source.feature_names or ()
+        lacking = [name for name, other in zip(columns, found, strict=True) if name != other]
+        if not lacking:
+            return source
+        if len(lacking) < len(columns):  # a number for a name is an index only where all are
+            raise ValueError(
+                f"{config.source} must have the columns of the run, but it has no "
+                f"{', '.join(lacking)}. Name the columns that stand for the run's, in its order, "
+                "with --columns."
+            )
+    listed = ", ".join(columns[:5]) + (" ..." if len(columns) > 5 else "")
+    note = f"columns of {config.source} are taken by their places, for the run's {listed}"
+    return replace(source, notes=(*source.notes, note))
+
+
+def _nameless(names: tuple[str, ...] | None) -> bool:
+    """Whether a table has no header: its columns are then called by their indices."""
+    return names is None or all(name.isdecimal() for name in names)
 
 
 def _scale(source: Source, likelihood: AbstractLikelihood) -> float:

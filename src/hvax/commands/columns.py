@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from hvax.data.examples import Examples
 from hvax.data.precision import origin_of_rows
 from hvax.data.source import SOURCES, Source
+from hvax.data.table import as_integers
 from hvax.training.marginals import real_units, some_rows
 
 _INDEX_NAMES = {"", "unnamed: 0", "index", "rownames", "row"}
@@ -27,9 +28,9 @@ def varying_columns(
         return source, ()
     names = source.feature_names or tuple(str(i) for i in range(x.shape[1]))
     rows = some_rows(Examples(x, train)).astype(np.float64)
-    constant = real_units(rows, "none").constant
     origin = origin_of_rows(rows)
     rows = rows if origin is None else rows - origin
+    constant = real_units(rows, "none").constant
     numbers = np.array([_numbers_rows(x[:, i]) for i in range(x.shape[1])])
     index = numbers & np.array([name.lower() in _INDEX_NAMES for name in names])
     notes = []
@@ -53,7 +54,7 @@ def varying_columns(
     if len(keep) == len(names):
         return source, tuple(notes)
     kept = None if source.feature_names is None else tuple(names[i] for i in keep)
-    return replace(source, x=x[:, keep], feature_names=kept), tuple(notes)
+    return replace(source, x=as_integers(x[:, keep]), feature_names=kept), tuple(notes)
 
 
 def _numbers_rows(column: NDArray) -> bool:

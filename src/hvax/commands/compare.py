@@ -53,7 +53,7 @@ def compare_runs(config: Compare) -> int:
         if path is not None:
             new_file(path, (".csv",), overwrite=config.overwrite)
     runs = [open_run(path) for path in _paths(config)]
-    data = same_data(runs, config)
+    data, _, places = same_data(runs, config)
     chosen = evenly(Examples(np.arange(len(data))), config.points)[:]
     x = data if len(chosen) == len(data) else evenly(data, config.points)
     for run in runs:
@@ -67,11 +67,11 @@ def compare_runs(config: Compare) -> int:
         note(scores, run.path)
         first = scored[0].scores if scored else None
         scored.append(_of(run, scores, first))
-    print(table(scored, "test points" if config.source is None else f"points of {config.source}"))
+    print(table(scored, "test points" if config.data is None else f"points of {config.data}"))
     for text in _notes(runs, scored):
         print(text)
     _write(config.out, _run_rows(scored))
-    _write(config.per_point, _point_rows(scored, chosen))
+    _write(config.per_point, _point_rows(scored, chosen, places[chosen]))
     return 0
 
 
@@ -171,12 +171,16 @@ def _run_rows(scored: Sequence[Scored]) -> list[list[Any]]:
     return rows
 
 
-def _point_rows(scored: Sequence[Scored], chosen: NDArray[np.int64]) -> list[list[Any]]:
-    """`chosen` are the points' places in the test part, or among the examples of --source."""
-    rows: list[list[Any]] = [["run", "point", *_POINT]]
+def _point_rows(
+    scored: Sequence[Scored], chosen: NDArray[np.int64], places: NDArray[np.int64]
+) -> list[list[Any]]:
+    """`chosen` are the points' places in the test part, or among the examples of --data, and
+    `places` their rows in the file."""
+    rows: list[list[Any]] = [["run", "point", "row", *_POINT]]
     for run in scored:
         columns = [getattr(run.scores.per_point, name).tolist() for name in _POINT]
-        rows += [[run.name, *row] for row in zip(chosen.tolist(), *columns, strict=True)]
+        numbers = chosen.tolist(), places.tolist()
+        rows += [[run.name, *row] for row in zip(*numbers, *columns, strict=True)]
     return rows
 
 

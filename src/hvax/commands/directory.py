@@ -14,7 +14,6 @@ runs/NAME/before-flow/      what --flow-from-epoch turned the flow on: metrics, 
 
 import dataclasses
 import json
-import shutil
 import time
 import types
 import typing
@@ -28,21 +27,24 @@ from jaxtyping import PyTree
 
 from hvax import __version__
 from hvax.commands.build import Parts
+from hvax.commands.forms import check_form
+from hvax.commands.places import found, from_here
+from hvax.commands.run_files import BASELINE as BASELINE
+from hvax.commands.run_files import CONFIG, check_no_links, clear, is_empty, trainings
+from hvax.commands.run_files import EVALUATION as EVALUATION
+from hvax.commands.run_files import REPORT as REPORT
+from hvax.commands.run_files import RESULTS as RESULTS
+from hvax.commands.run_files import begin_as as begin_as
 from hvax.config import Train
 from hvax.data.source import SOURCES
-from hvax.files import LOCK, dumps, held, json_object, write_atomically
+from hvax.files import dumps, held, json_object, write_atomically
+from hvax.files import read_json as read_object
 from hvax.structure import STRUCTURE, load
 from hvax.training.fit import followed_by
-from hvax.training.folder import BEFORE_FLOW, CHECKPOINTS, METRICS, MODEL, PLAN, SKIPPED
+from hvax.training.folder import BEFORE_FLOW, METRICS, check_begin, is_metrics
+from hvax.training.folder import MODEL as MODEL
 
 FORMAT = 1
-CONFIG, RESULTS, EVALUATION, REPORT, BASELINE = (
-    "config.json",
-    "results.json",
-    "evaluation.json",
-    "report.html",
-    "baseline",
-)
 # How the first runs were trained, whose config.json does not say so.
 _UNNAMED = {
     "flow": {"flow": "hvae", "units": "latent"},
@@ -69,6 +71,7 @@ class Run(NamedTuple):
     options: dict[str, Any]  # the same as config, as config.json holds them
     x_shape: tuple[int, ...]
     scale: float  # of the numbers as its source stores them
+    digest: str | None  # of the numbers of its source; the first runs have none
     model: PyTree
 
 
@@ -79,6 +82,7 @@ class _Record(NamedTuple):
     options: dict[str, Any]
     x_shape: tuple[int, ...]
     scale: float
+    digest: str | None
 
 
 @contextmanager
@@ -93,25 +97,31 @@ def claimed(config: Train, parts: Parts) -> Iterator[Path]:
     path = config.run_dir or Path("runs") / name
     options = dataclasses.asdict(_absolute(config))
     if config.resume:
-        _check_options(path / CONFIG, options)
-    elif path.exists():
+        _check_options(path / CONFIG, options, parts.digest)
+        _check_checkpoints(path)
+    elif path.exists() or path.is_symlink():
         _check_replaceable(path, config.overwrite)
+    check_no_links(path)
     path.mkdir(parents=True, exist_ok=True)
     with held(path):
-        if not config.resume:
-            for name in (METRICS, SKIPPED, PLAN, RESULTS, EVALUATION, REPORT):
-                (path / name).unlink(missing_ok=True)
-            for name in (MODEL, CHECKPOINTS, BASELINE, BEFORE_FLOW):
-                shutil.rmtree(path / name, ignore_errors=True)
+        # Another process may have begun a run here, or ended one, since it was looked at.
+        if config.resume:
+            _check_options(path / CONFIG, options, parts.digest)
+        else:
+            if not is_empty(path):
+                _check_replaceable(path, config.overwrite)
+            clear(path)
         record = {
             "format": FORMAT,
             "hvax": __version__,
             "jax": jax.__version__,
             "device": str(jax.devices()[0]),
             "options": options,
+            "from_here": from_here(options, path),
             "data": {
                 "x_shape": parts.train.x_shape,
                 "scale": parts.scale,
+                "digest": parts.digest,
                 "examples": {
                     part: len(getattr(parts, part)) for part in ("train", "validation", "test")
                 },
@@ -125,26 +135,26 @@ def claimed(config: Train, parts: Parts) -> Iterator[Path]:
         yield path
 
 
-def begin_as(folder: Path, other: Path) -> None:
-    """A training that goes on from where another has come to, in a folder of its own, if it has not
-    begun."""
-    if folder.exists():
-        return
-    beside = folder.with_name(f"{folder.name}.new")
-    shutil.rmtree(beside, ignore_errors=True)
-    shutil.copytree(other, beside, ignore=shutil.ignore_patterns(LOCK))
-    beside.rename(folder)
-
-
 def _check_replaceable(path: Path, overwrite: bool) -> None:
+    if not overwrite and is_empty(path):
+        raise ValueError(
+            f"{path} is there already, and holds no run; begin one in it by --overwrite, or use "
+            "another --run-dir."
+        )
     if not overwrite:
         raise ValueError(
             f"{path} is there already; go on with it by --resume, replace it by --overwrite, "
             "or use another --run-dir."
         )
-    # A lock alone is what a run leaves that was killed before it began.
-    if not path.is_dir() or not (_is_run(path) or {p.name for p in path.iterdir()} <= {LOCK}):
+    if not (_is_run(path) or is_empty(path)):
         raise ValueError(f"{path} is no run of hvax's, so --overwrite does not replace it.")
+
+
+def _check_checkpoints(path: Path) -> None:
+    """That no training of a run to go on with has lost its checkpoints."""
+    for folder in trainings(path):
+        if folder.is_dir():
+            check_begin(folder, resume=True)
 
 
 def resumed_options(run_dir: Path | None) -> Train:
@@ -152,14 +162,19 @@ def resumed_options(run_dir: Path | None) -> Train:
     if run_dir is None:
         raise ValueError("--resume needs the --run-dir to go on with.")
     if not (run_dir / CONFIG).is_file():
-        raise FileNotFoundError(f"{run_dir} is no run directory: it has no {CONFIG}.")
+        begin = " Begin one in it by --overwrite." if is_empty(run_dir) else ""
+        raise FileNotFoundError(f"{run_dir} is no run directory: it has no {CONFIG}.{begin}")
     config = _read_config(run_dir / CONFIG).config
     return dataclasses.replace(config, run_dir=run_dir, resume=True, overwrite=False)
 
 
-def _check_options(file: Path, options: dict[str, Any]) -> None:
-    there, here = _flat(_read_config(file).options), _flat(json.loads(dumps(options)))
-    for name in sorted(here.keys() - _FREE):
+def _check_options(file: Path, options: dict[str, Any], digest: str) -> None:
+    record = _read_config(file)
+    there, here = _flat(record.options), _flat(json.loads(dumps(options)))
+    free = _FREE
+    if record.digest == digest and not {there["source"], here["source"]} & set(SOURCES):
+        free = _FREE | {"source"}  # a file may have moved
+    for name in sorted(here.keys() - free):
         undecided = name in _DECIDED and there.get(name) is None
         if not undecided and there.get(name, here[name]) != here[name]:
             flag = "--" + name.split(".")[-1].replace("_", "-")
@@ -168,6 +183,11 @@ def _check_options(file: Path, options: dict[str, Any]) -> None:
                 f"{file.parent} was started with another value of {what}: {there[name]} there, "
                 f"{here[name]} here. Leave it out, or start a new run."
             )
+    if record.digest not in (None, digest):
+        raise ValueError(
+            f"{here['source']} does not hold the numbers that {file.parent} was started with. Give "
+            "the file as it was, or start a new run."
+        )
 
 
 def _flat(options: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -207,19 +227,26 @@ def open_run(path: Path) -> Run:
             f"{path / MODEL} holds a {type(model).__name__}, where {CONFIG} says "
             f"{config.model.model}; the files are of two runs."
         )
-    return Run(path, config, record.options, record.x_shape, record.scale, model)
+    return Run(path, config, record.options, record.x_shape, record.scale, record.digest, model)
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """The lines of metrics.jsonl; a last line cut short by a crash is left out."""
+    """The lines of metrics.jsonl; a last line cut short by a crash is left out. Raises `ValueError`
+    for any other that no run has written."""
     lines = path.read_bytes().splitlines() if path.is_file() else []
     whole = []
     for i, line in enumerate(lines):
         try:
-            whole.append(json_object(line))
+            record = json_object(line)
         except ValueError as error:
             if i < len(lines) - 1:
                 raise ValueError(f"{path} is damaged in line {i + 1}: {error}.") from error
+            continue
+        if not is_metrics(record):
+            raise ValueError(
+                f"{path} is damaged in line {i + 1}: it must hold an epoch >= 1 and numbers."
+            )
+        whole.append(record)
     return whole
 
 
@@ -230,11 +257,14 @@ def read_history(path: Path) -> list[dict[str, Any]]:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object that hvax wrote. Raises `ValueError` where it is damaged."""
+    """A JSON object that hvax wrote. Raises `ValueError`, which names the file, where it is damaged
+    or does not hold what a file of its name does."""
+    record = read_object(path)
     try:
-        return json_object(path.read_bytes())
+        check_form(path.name, record)
     except ValueError as error:
         raise ValueError(f"{path} is damaged: {error}.") from error
+    return record
 
 
 def write_json(path: Path, record: Mapping[str, Any]) -> None:
@@ -279,11 +309,13 @@ def _read_config(file: Path) -> _Record:
             data = options.get("data")
             if isinstance(data, dict) and "standardise" in data:
                 data["standardize"] = data.pop("standardise")
+        options = record["options"] = found(options, record.get("from_here"), file.parent)
         config = _decode(Train, options, "options")
         data = _decode(dict, record.get("data"), "data")
         x_shape = _decode(tuple[int, ...], data.get("x_shape"), "x_shape")
         scale = _decode(float, data.get("scale"), "scale")
-        return _Record(config, record["options"], x_shape, scale)
+        digest = _decode(str | None, data.get("digest"), "digest")
+        return _Record(config, options, x_shape, scale, digest)
     except (TypeError, ValueError) as error:
         raise ValueError(f"{file} is damaged: {error}.") from error
 

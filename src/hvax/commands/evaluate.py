@@ -59,10 +59,8 @@ def evaluate_run(config: Evaluate) -> int:
     key, ais_key = jax.random.split(seed_key(config.seed))
     run = open_run(config.run)
     if config.per_point is not None:
-        new_file(config.per_point, (".npy",), overwrite=config.overwrite)
-    data, _ = run_data(
-        run, config.source, config.data_dir, array=config.array, labels=config.labels
-    )
+        new_file(config.per_point, (".npy", ".npz"), overwrite=config.overwrite)
+    data, _, rows = run_data(run, config.source, config.file, config.own_data)
     chosen = evenly(data, config.points)
     scores = evaluate(
         run.model, chosen, key=key, num_samples=config.num_samples, progress=config.progress
@@ -71,25 +69,31 @@ def evaluate_run(config: Evaluate) -> int:
     print(as_table(scores, again, ais_follows=config.ais), flush=True)
     note(scores, again)
     record: dict[str, Any] = {"source": config.source or "test", **as_json(scores)}
-    columns = list(scores.per_point)
+    columns: dict[str, NDArray[Any]] = dict(scores.per_point._asdict())
+    columns["row"] = evenly(Examples(rows), config.points)[:]
     _write(config, run, record, columns)  # before AIS, which may take an hour
     if config.ais:
         order = Examples(np.arange(len(chosen)))
         some = evenly(order, config.ais_points)[:]
         part = chosen[some]
         record["ais"], lower = _ais(config, run, part, scores.latent_size, key=ais_key)
-        for bounds in lower:
-            columns.append(np.full(len(chosen), np.nan))
-            columns[-1][some] = bounds
+        for name, bounds in lower.items():
+            columns[name] = np.full(len(chosen), np.nan)
+            columns[name][some] = bounds
         _write(config, run, record, columns)
     return 0
 
 
-def _write(config: Evaluate, run: Run, record: dict[str, Any], columns: list[NDArray[Any]]) -> None:
+def _write(
+    config: Evaluate, run: Run, record: dict[str, Any], columns: dict[str, NDArray[Any]]
+) -> None:
     """The numbers of the points, and of all where they are of the run's own test part."""
-    table = np.stack([np.asarray(column, np.float64) for column in columns], axis=1)
-    if config.per_point is not None:
-        write_whole(config.per_point, lambda file: np.save(file, table))
+    path = config.per_point
+    numbers = [np.asarray(column, np.float64) for name, column in columns.items() if name != "row"]
+    if path is not None and path.suffix == ".npz":
+        write_whole(path, lambda file: np.savez(file, allow_pickle=False, **columns))
+    elif path is not None:
+        write_whole(path, lambda file: np.save(file, np.stack(numbers, axis=1)))
     if config.source is None:
         write_json(run.path / EVALUATION, record)
 
@@ -98,16 +102,22 @@ def _again(config: Evaluate) -> str:
     """What stands behind `hvax evaluate` to score the same points, as a shell takes it."""
     default = Evaluate(config.run)
     words = [str(config.run)] + ([] if config.source is None else [config.source])
-    for name in ("points", "seed", "array", "labels", "data_dir"):
-        value = getattr(config, name)
-        if value != getattr(default, name):
-            words += [f"--{name.replace('_', '-')}", str(value)]
+    for options, plain, names in (
+        (config, default, ("points", "seed")),
+        (config.file, default.file, ("array", "labels", "columns")),
+        (config.own_data, default.own_data, ("source", "data_dir")),
+    ):
+        for name in names:
+            value = getattr(options, name)
+            if value != getattr(plain, name):
+                several = value if isinstance(value, tuple) else (value,)
+                words += [f"--{name.replace('_', '-')}", *map(str, several)]
     return shlex.join(words)
 
 
 def _ais(
     config: Evaluate, run: Run, data: NDArray[Any], latent_size: int, *, key: PRNGKeyArray
-) -> tuple[dict[str, Any], list[NDArray[np.float64]]]:
+) -> tuple[dict[str, Any], dict[str, NDArray[np.float64]]]:
     """AIS from both starts on real data (lower bounds) and on simulated data (both bounds): what
     is recorded, and the bounds of each real point."""
     sweeps = _sweeps(run, data, latent_size, key)
@@ -121,12 +131,12 @@ def _ais(
         seconds = _first(config, run, sweeps, rough)
         print(f"with {temperatures} temperatures, in about {duration(seconds)}:", flush=True)
     record: dict[str, Any] = {}
-    lower = []
+    lower = {}
     folder = _folder(config, run)
     for sweep, result in _run(config, run, sweeps, temperatures, folder):
         record[sweep.name] = _summary(result)
         if sweep.posterior_draws is None:
-            lower.append(result.lower)
+            lower[f"ais_from_{sweep.start}"] = result.lower
         print(f"{sweep.name:32}{_line(result)}", flush=True)
     print("on real data there is no exact posterior draw, so AIS gives a lower bound alone")
     return record, lower

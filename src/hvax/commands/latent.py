@@ -20,7 +20,7 @@ from hvax.commands.select import (
     seed_key,
     write_whole,
 )
-from hvax.config import Encode, Reconstruct, Sample
+from hvax.config import Encode, InsideFile, Reconstruct, Sample
 from hvax.data.binarise import binarise_once
 from hvax.evaluation.interpolate import interpolate
 from hvax.evaluation.latent import decode, encode, reconstruct, sample
@@ -37,15 +37,14 @@ def encode_run(config: Encode) -> int:
     key = seed_key(config.seed)
     run = open_run(config.run)
     new_file(config.out, (".npz",), overwrite=config.overwrite)
-    data, labels = run_data(
-        run, config.source, config.data_dir, array=config.array, labels=config.labels
-    )
+    data, labels, rows = run_data(run, config.source, config.file, config.own_data)
     encoding = encode(run.model, data, key=key, num_samples=samples, progress=config.progress)
     arrays: dict[str, NDArray[Any]] = {"mean": encoding.mean, "sigma": encoding.sigma}
     if config.weights is None:
         arrays["z"] = encoding.z[:, 0]
     else:
         arrays |= {"z": encoding.z, "log_weight": encoding.log_weight}
+    arrays["row"] = rows
     if labels is not None:
         arrays["labels"] = labels
     write_whole(config.out, lambda file: np.savez(file, allow_pickle=False, **arrays))
@@ -58,16 +57,15 @@ def reconstruct_run(config: Reconstruct) -> int:
     """The program's `reconstruct`; its exit code."""
     key = seed_key(config.seed)
     run = open_run(config.run)
-    _check_output(run, config.out, overwrite=config.overwrite)
-    data, _ = run_data(
-        run, config.source, config.data_dir, array=config.array, labels=config.labels
-    )
+    _check_output(run, config.out, overwrite=config.overwrite, suffixes=(".npy", ".npz", ".png"))
+    data, _, rows = run_data(run, config.source, config.file, config.own_data)
     if config.out.suffix == ".png":
         shown = data[: _SHOWN // 2]
         made = as_data(run, reconstruct(run.model, shown, key=key, progress=False))
         _write(config.out, np.stack([shown, made], axis=1).reshape(-1, *made.shape[1:]))
     else:
-        _write(config.out, reconstruct(run.model, data, key=key, progress=config.progress))
+        made = reconstruct(run.model, data, key=key, progress=config.progress)
+        _write(config.out, made, row=rows)
     return 0
 
 
@@ -103,7 +101,7 @@ def sample_run(config: Sample) -> int:
 
 def _between(config: Sample, run: Run, *, key: PRNGKeyArray) -> Float[np.ndarray, "n d"]:
     """Latent points on the way between the flow's ends for two test examples."""
-    data, _ = run_data(run, None, config.data_dir)
+    data, *_ = run_data(run, None, InsideFile(), config.own_data)
     assert config.between is not None
     if not all(0 <= index < len(data) for index in config.between):
         raise ValueError(
@@ -122,7 +120,7 @@ def _mixture_draws(
         from sklearn.mixture import GaussianMixture
     except ImportError as error:
         raise ValueError("--mixture needs scikit-learn: install hvax[mixture].") from error
-    parts = run_parts(run, config.data_dir)
+    parts = run_parts(run, config.own_data)
     points = min(len(parts.train), _FITTED)
     assert config.mixture is not None
     if config.mixture > points:
@@ -142,16 +140,22 @@ def _mixture_draws(
     return jax.random.permutation(order_key, jnp.asarray(mixture.sample(config.n)[0], dtype=float))
 
 
-def _check_output(run: Run, out: Path, *, overwrite: bool) -> None:
-    new_file(out, (".npy", ".png"), overwrite=overwrite)
+def _check_output(
+    run: Run, out: Path, *, overwrite: bool, suffixes: tuple[str, ...] = (".npy", ".png")
+) -> None:
+    new_file(out, suffixes, overwrite=overwrite)
     if out.suffix == ".png":
         image_grid(np.zeros((1, *run.x_shape)))  # refuses vectors, before the work
 
 
-def _write(path: Path, arrays: NDArray[Any]) -> None:
+def _write(path: Path, made: NDArray[Any], **beside: NDArray[Any]) -> None:
+    """An array as a .npy file or a picture; as an .npz with what is given `beside` it."""
+    arrays = {"x": made, **beside}
     if path.suffix == ".png":
-        arrays = arrays[:_SHOWN]
-        save_grid(path, arrays)
+        made = made[:_SHOWN]
+        save_grid(path, made)
+    elif path.suffix == ".npz":
+        write_whole(path, lambda file: np.savez(file, allow_pickle=False, **arrays))
     else:
-        write_whole(path, lambda file: np.save(file, arrays))
-    print(f"{path}: {arrays.shape}")
+        write_whole(path, lambda file: np.save(file, made))
+    print(f"{path}: {made.shape}")

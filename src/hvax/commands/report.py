@@ -20,7 +20,7 @@ from hvax.commands.directory import (
     read_json,
 )
 from hvax.commands.select import new_file, run_data
-from hvax.config import WriteReport
+from hvax.config import InsideFile, WriteReport
 from hvax.data.examples import Examples
 from hvax.report.report import REQUIRED, Report, write_report
 from hvax.training.folder import MODEL
@@ -39,8 +39,8 @@ def report_run(config: WriteReport) -> int:
     run = _opened(config.run)
     path = config.out or config.run / REPORT
     new_file(path, (".html",), overwrite=config.overwrite)
-    test, labels = run_data(run, None, config.data_dir, labels=config.labels)
-    report_on(run, test, labels, path)
+    data = run_data(run, None, InsideFile(labels=config.labels), config.own_data)
+    report_on(run, data.examples, data.labels, path)
     print(f"report: {path}")
     return 0
 

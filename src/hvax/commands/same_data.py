@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from hvax.commands.directory import Run
-from hvax.commands.select import run_data
+from hvax.commands.select import Selected, run_data
 from hvax.config import Compare, Train
 from hvax.data.examples import Examples
 
@@ -23,26 +23,23 @@ _CAUSES: dict[str, Callable[[Train], object]] = {
 }
 
 
-def same_data(runs: Sequence[Run], config: Compare) -> Examples:
+def same_data(runs: Sequence[Run], config: Compare) -> Selected:
     """The data points of all runs, which must be the same for each: its test part, or all of
-    --source. Raises `ValueError`, saying what differs."""
+    --data. Raises `ValueError`, saying what differs."""
     first = _data(runs[0], config)
     for run in runs[1:]:
         other = _data(run, config)
-        if not _same(first, other):
+        if not _same(first.examples, other.examples):
             raise ValueError(
                 f"{run.path} is scored on other data points than {runs[0].path}: "
-                f"{_what_differs(runs[0], run, first, other)}. Compare runs of the same data and "
-                "split, or give both the same --source."
+                f"{_what_differs(runs[0], run, first.examples, other.examples)}. Compare runs of "
+                "the same data and split, or give both the same --data."
             )
     return first
 
 
-def _data(run: Run, config: Compare) -> Examples:
-    data, _ = run_data(
-        run, config.source, config.data_dir, array=config.array, labels=config.labels
-    )
-    return data
+def _data(run: Run, config: Compare) -> Selected:
+    return run_data(run, config.data, config.file, config.own_data)
 
 
 def _same(first: Examples, other: Examples) -> bool:

@@ -2,67 +2,88 @@
 
 import dataclasses
 import io
+import shlex
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
 import jax
 import numpy as np
 from jaxtyping import PRNGKeyArray
 from numpy.typing import NDArray
 
-from hvax.commands.build import Parts, load_parts, load_whole
+from hvax.commands.build import Parts, Whole, load_parts, load_whole
 from hvax.commands.directory import Run
-from hvax.config import Train
+from hvax.config import InsideFile, OwnData, Train
 from hvax.data.examples import Examples
+from hvax.data.source import SOURCES
 from hvax.files import write_atomically
 from hvax.models.hvae import plain_vae
 
 
-def run_data(
-    run: Run,
-    source: str | None,
-    data_dir: Path | None,
-    *,
-    array: str | None = None,
-    labels: str | None = None,
-) -> tuple[Examples, NDArray[Any] | None]:
-    """Examples and their labels: the run's test part, or all of another source, prepared alike.
+class Selected(NamedTuple):
+    """The examples that a command works on."""
 
-    `array` and `labels` are names inside the file; without them those of the run hold, in another
-    file where it has them. Prints what was left out of another file.
+    examples: Examples
+    labels: NDArray[Any] | None
+    rows: NDArray[np.int64]  # where they stand in their file, from 0
 
-    Raises `ValueError` where the examples do not have the shape that the run was trained on.
+
+def run_data(run: Run, source: str | None, file: InsideFile, own: OwnData) -> Selected:
+    """The run's test part, or all of another source, prepared alike.
+
+    What `file` does not name in another file is what the run read in its own, where that file has
+    it. Prints what was left out of it, and what was guessed.
+
+    Raises `ValueError` where the examples do not have the shape that the run was trained on, and
+    what `run_parts` raises.
     """
     if source is None:
-        if array is not None:
-            raise ValueError("--array is for other data than the run's own: give their file too.")
-        parts = run_parts(run, data_dir, labels=labels)
-        return parts.test, parts.test_labels
-    config = dataclasses.replace(_moved(run.config, data_dir), source=source)
+        if file.array is not None or file.columns is not None:
+            what = "--array" if file.columns is None else "--columns"
+            raise ValueError(f"{what} is for other data than the run's own: give their file too.")
+        parts = run_parts(run, own, labels=file.labels)
+        return Selected(parts.test, parts.test_labels, parts.test_rows)
+    if own.source is not None:
+        raise ValueError(
+            f"--source says where the run's own data are, and {source} is other data: give one of "
+            "them."
+        )
+    found = _other(run, source, file, own)
+    for text in found.notes:
+        print(f"note: {text}")
+    return Selected(_of_its_shape(run, found.examples, source), found.labels, found.rows)
+
+
+def _other(run: Run, source: str, file: InsideFile, own: OwnData) -> Whole:
+    """All of another source, read by the first of the names that suit it."""
+    config = dataclasses.replace(_moved(run, own), source=source)
+    if file.columns is not None:
+        config = _with_data(config, columns=file.columns)
     likelihood = plain_vae(run.model).decoder.likelihood
-    choices = _names_inside(run, source, array, labels)
-    for i, names in enumerate(choices):
-        config = _with_names(config, **names)
+    choices = _names_inside(run, source, file)
+    for names in choices:
+        last = names is choices[-1]
         try:
-            examples, found, notes = load_whole(config, likelihood, run.scale)
+            found = load_whole(
+                _with_data(config, **names),
+                likelihood,
+                run.scale,
+                chosen=file.columns is not None,
+            )
         except ValueError:
-            if i == len(choices) - 1:
+            if last:
                 raise
             continue
-        if i == len(choices) - 1 or examples.x_shape == run.x_shape:
-            break
-    for text in notes:
-        print(f"note: {text}")
-    return _of_its_shape(run, examples, source), found
+        if last or found.examples.x_shape == run.x_shape:
+            return found
+    raise AssertionError("the last of the names has been tried")
 
 
-def _names_inside(
-    run: Run, source: str, array: str | None, labels: str | None
-) -> list[dict[str, str | None]]:
+def _names_inside(run: Run, source: str, file: InsideFile) -> list[dict[str, str | None]]:
     """The names of examples and labels to try in a file, in this order: those of the run's own file
     mean something in another one only where it has them too."""
-    own = run.config.data
+    own, array, labels = run.config.data, file.array, file.labels
     first = {"array": array or own.array, "labels": labels or own.labels}
     if run.config.source in (source, str(Path(source).resolve())):
         return [first]
@@ -71,14 +92,32 @@ def _names_inside(
     return [names for i, names in enumerate(tried) if names not in tried[:i]]
 
 
-def run_parts(run: Run, data_dir: Path | None, *, labels: str | None = None) -> Parts:
-    """The run's own data, with other labels where they are named. Raises as `load_parts` and
-    `run_data` do."""
-    config = _moved(run.config, data_dir)
+def run_parts(run: Run, own: OwnData, *, labels: str | None = None) -> Parts:
+    """The run's own data, with other labels where they are named.
+
+    Raises as `load_parts` and `run_data` do, `FileNotFoundError` where the data have moved, and
+    `ValueError` where they are not those that the run was trained on.
+    """
+    config = _moved(run, own)
     if labels is not None:
-        config = _with_names(config, array=config.data.array, labels=labels)
-    parts = load_parts(config)
-    _of_its_shape(run, parts.test, run.config.source)
+        config = _with_data(config, labels=labels)
+    try:
+        parts = load_parts(config)
+    except (FileNotFoundError, NotADirectoryError) as error:
+        if config.source in SOURCES:
+            raise
+        raise FileNotFoundError(
+            f"the data of {run.path} are not at {config.source}. Say with --source where the file "
+            "is now."
+        ) from error
+    _of_its_shape(run, parts.test, config.source)
+    if run.digest is not None and parts.digest != run.digest:
+        raise ValueError(
+            f"{config.source} does not hold the numbers that {run.path} was trained on: what would "
+            "be scored is no test part of that training. Give the file as it was, by --source "
+            "where it is another, or score all of this one as other data: "
+            f"hvax evaluate {shlex.quote(str(run.path))} {shlex.quote(config.source)}"
+        )
     return parts
 
 
@@ -132,15 +171,22 @@ def write_whole(path: Path, write: Callable[[BinaryIO], None]) -> None:
     write_atomically(path, buffer.getvalue())
 
 
-def _with_names(config: Train, *, array: str | None, labels: str | None) -> Train:
-    data = dataclasses.replace(config.data, array=array, labels=labels)
-    return dataclasses.replace(config, data=data)
+def _with_data(config: Train, **options: Any) -> Train:
+    """The options with others for the data."""
+    return dataclasses.replace(config, data=dataclasses.replace(config.data, **options))
 
 
-def _moved(config: Train, data_dir: Path | None) -> Train:
-    if data_dir is None:
-        return config
-    return dataclasses.replace(config, data=dataclasses.replace(config.data, data_dir=data_dir))
+def _moved(run: Run, own: OwnData) -> Train:
+    """The run's options, with its data where they are now."""
+    config = run.config
+    if own.source is not None:
+        if {own.source, config.source} & set(SOURCES) and own.source != config.source:
+            raise ValueError(
+                f"--source must be where the data of {run.path} are now, which are "
+                f"{config.source}, got {own.source}."
+            )
+        config = dataclasses.replace(config, source=own.source)
+    return config if own.data_dir is None else _with_data(config, data_dir=own.data_dir)
 
 
 def _of_its_shape(run: Run, examples: Examples, source: str) -> Examples:

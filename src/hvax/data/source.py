@@ -34,6 +34,7 @@ class Source:
     num_validation: int = 0
     feature_names: tuple[str, ...] | None = None  # of a table with a header
     notes: tuple[str, ...] = ()  # what was left out of the file
+    rows: NDArray[np.int64] | None = None  # of the file, from 0; None where x has them all
 
     @property
     def pool(self) -> NDArray[np.int64]:
@@ -93,10 +94,10 @@ def _from_file(
             f"expected a source ({', '.join(SOURCES)}) or the path of a file that ends in"
             f" {', '.join(SUFFIXES)}, got {name!r}, which is neither; check its spelling"
         )
-    x, y, names, notes = read_array(path, array=array, labels=labels, columns=columns)
+    x, y, names, notes, rows = read_array(path, array=array, labels=labels, columns=columns)
     check_examples(x, name)
     grey = x.dtype == np.uint8 and not holds_bits(x)
-    return Source(name, x, y, 255.0 if grey else 1.0, feature_names=names, notes=notes)
+    return Source(name, x, y, 255.0 if grey else 1.0, feature_names=names, notes=notes, rows=rows)
 
 
 def _mnist(name: str, data_dir: Path) -> Source:

@@ -14,6 +14,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+ROWS_WITH_HOLES = "rows with missing cells"
+"""In the note of rows that were left out."""
+
 _EXACT = 2**53  # float64 holds every whole number below this
 _MISSING = frozenset({"", "na", "n/a", "nan", "null", "none", "?"})  # in lower case
 _TEXT = 0.5  # a column is text where more than this share of its cells is no number
@@ -22,12 +25,14 @@ _Line = tuple[str, list[str]]  # where it stands, in words for messages, and its
 
 class Table(NamedTuple):
     """What a file holds: examples (n, ...), labels (n,) or None, and for a .csv file the names of
-    its columns (their indices, from 0, without a header) and what was left out of it."""
+    its columns (their indices, from 0, without a header), what was left out of it, and which rows
+    were not."""
 
     x: NDArray[Any]
     labels: NDArray[Any] | None
     names: tuple[str, ...] | None = None
     notes: tuple[str, ...] = ()
+    rows: NDArray[np.int64] | None = None  # of the file, from 0; None where x has them all
 
 
 def read_csv(
@@ -131,9 +136,10 @@ def _read_lines(
         )
     x = np.stack([np.frombuffer(found[i].numbers, np.float64) for i in taken], axis=1)
     keep, lost = _whole_rows(path, names, taken, x)
-    x = _as_integers(x[keep])
+    x = as_integers(x[keep])
     chosen = None if label_column is None else _as_labels([classes[i] for i in keep])
-    return Table(x, chosen, tuple(names[i] for i in taken), notes + lost)
+    rows = keep if lost else None
+    return Table(x, chosen, tuple(names[i] for i in taken), notes + lost, rows)
 
 
 def _unique(cells: list[str]) -> list[str]:
@@ -217,7 +223,7 @@ def _named(path: Path, names: list[str], rest: list[int], name: str) -> int:
         raise ValueError(
             f"{path}: expected one column {name!r}, got {len(matches)} among"
             f" {textwrap.shorten(', '.join(names), 80, placeholder=' ...')}; pass names that stand"
-            " there once"
+            " there once, with --columns (`columns`)"
         )
     return matches[0]
 
@@ -238,7 +244,7 @@ def _whole_rows(
             f"{path}: expected numbers, got {lost} of {len(x)} rows with missing cells, most in"
             f" {_listed(holes)}; fill them in, or leave such columns out with --columns (`columns`)"
         )
-    return keep, (f"left out {lost} of {len(x)} rows with missing cells: {_listed(holes)}",)
+    return keep, (f"left out {lost} of {len(x)} {ROWS_WITH_HOLES}: {_listed(holes)}",)
 
 
 def _listed(names: list[str]) -> str:
@@ -246,7 +252,8 @@ def _listed(names: list[str]) -> str:
     return ", ".join(names[:5]) + more
 
 
-def _as_integers(x: NDArray[np.float64]) -> NDArray[Any]:
+def as_integers(x: NDArray[np.float64]) -> NDArray[Any]:
+    """A table of whole numbers as int64, any other as it is."""
     whole = np.all(x == np.rint(x)) and (x.size == 0 or np.abs(x).max() < _EXACT)
     return x.astype(np.int64) if whole else x
 
