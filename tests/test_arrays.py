@@ -128,7 +128,7 @@ def test_every_flipped_bit_is_seen(tmp_path):
     whole = path.read_bytes()
     for byte in range(len(whole)):
         path.write_bytes(whole[:byte] + bytes([whole[byte] ^ 4]) + whole[byte + 1 :])
-        with pytest.raises(ValueError, match=r"file.safetensors is damaged: its checksum"):
+        with pytest.raises(ValueError, match=r"file.safetensors is damaged: "):
             unpack(path, **check)
 
 
@@ -136,7 +136,7 @@ def test_every_flipped_bit_is_seen(tmp_path):
 def test_a_file_that_was_cut_is_seen(length, tmp_path):
     path, check = written(tmp_path, CONTENT)
     path.write_bytes(path.read_bytes()[:length])
-    with pytest.raises(ValueError, match=r"file.safetensors is damaged: its checksum"):
+    with pytest.raises(ValueError, match=r"file.safetensors is damaged: "):
         unpack(path, **check)
 
 

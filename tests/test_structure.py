@@ -209,13 +209,13 @@ def test_like_is_taken_for_a_model_of_ours_too(tmp_path):
     [
         (
             lambda: VAE(*mlp((2, 3), 2, hidden=(5,), key=jax.random.key(0))),
-            r"at decoder.network.layers.0.bias the file has shape \(4,\), `like` has shape \(5,\)",
+            r"at encoder.trunk.layers.0.weight the file has shape \(4, 6\), `like` has .* \(5, 6\)",
         ),
-        (lambda: HVAE(vae(), flow()), "`like` has nothing"),
+        (lambda: HVAE(vae(), flow()), "at its top the file has hvax.VAE, `like` has hvax.HVAE"),
         (lambda: vae(LearnedGaussian()), "at decoder.network"),
         (
             lambda: VAE(vae().encoder, vae().decoder, OwnPrior(jnp.ones(2))),
-            "at prior.scale the file has nothing",
+            "at prior the file has hvax.StandardNormal, `like` has .*OwnPrior",
         ),
     ],
 )
@@ -231,8 +231,8 @@ def test_what_cannot_be_saved_is_refused_and_nothing_is_written(thing, tmp_path)
         TypeError, match=rf"cannot save a {type(thing).__name__}, at more\[.x.\]\.0 of"
     ):
         save(Own(None, {"x": [thing]}), tmp_path)
-    with pytest.raises(TypeError, match="strings for keys"):
-        save(Own(None, {1: 2}), tmp_path)
+    with pytest.raises(TypeError, match=r"strings or numbers for keys .* a tuple, at more\.$"):
+        save(Own(None, {(1, 2): 3}), tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -394,9 +394,9 @@ def node(name, **fields):
         ({"model": {"module": "hvax.Fixed"}}, "does not describe a model"),
         ({"model": {"module": ["hvax.Fixed"], "fields": {}}}, "does not describe a model"),
         ({"model": {"array": "nowhere"}}, "does not describe a model.*nowhere"),
-        ({"model": {"code": "print()"}}, "unknown kind of node 'code'"),
+        ({"model": {"code": "print()"}}, "unknown kind of node code"),
         ({"model": [1]}, "'model' is no dict"),
-        ({"model": {"array": "held", "value": 1}}, "unpack"),
+        ({"model": {"array": "held", "value": 1}}, r"a node of \['array', 'value'\]"),
     ],
 )  # fmt: skip
 def test_a_manifest_that_is_wrong_is_refused(changes, message, saved):
@@ -452,9 +452,9 @@ def test_weights_with_one_bit_changed_or_cut_off_are_refused(tmp_path):
     damaged = [content[:p] + bytes([content[p] ^ 1]) + content[p + 1 :] for p in places]
     for wrong in (*damaged, content[:-1], content[:5], b"", content + b"\0"):
         path.write_bytes(wrong)
-        with pytest.raises(ValueError, match=r"is damaged: its checksum"):
+        with pytest.raises(ValueError, match="is damaged: "):
             load(tmp_path)
-        with pytest.raises(ValueError, match=r"is damaged: its checksum"):
+        with pytest.raises(ValueError, match="is damaged: "):
             load(tmp_path, like=vae())
 
 

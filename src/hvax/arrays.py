@@ -1,9 +1,10 @@
 """Named arrays <-> a safetensors file, checked by its SHA-256."""
 
 import hashlib
+import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -21,9 +22,22 @@ class Packed(NamedTuple):
     narrow: dict[str, str]  # the dtypes that safetensors' NumPy reader does not know, by name
 
 
+def storable(dtype: Any) -> bool:
+    """Whether `pack` takes arrays of a NumPy dtype: real numbers of at most 64 bits, JAX's narrow
+    ones too, booleans, and complex64."""
+    plain = dtype.kind in "biuf" and dtype.itemsize <= 8
+    return plain or dtype == np.complex64 or _is_narrow(dtype)
+
+
 def pack(arrays: Mapping[str, np.ndarray]) -> Packed:
-    """Every array bit for bit: bfloat16 and float8 are stored as integers of their width."""
-    narrow = {name: str(a.dtype) for name, a in arrays.items() if a.dtype.isbuiltin == 2}
+    """Every array bit for bit: bfloat16 and float8 are stored as integers of their width.
+
+    Raises `TypeError` for a dtype that is not `storable`.
+    """
+    for name, array in arrays.items():
+        if not storable(array.dtype):
+            raise TypeError(f"cannot save {name}, an array of {array.dtype}.")
+    narrow = {name: str(a.dtype) for name, a in arrays.items() if _is_narrow(a.dtype)}
     stored = {n: a.view(f"u{a.dtype.itemsize}") if n in narrow else a for n, a in arrays.items()}
     whole = {n: np.ascontiguousarray(a).reshape(a.shape) for n, a in stored.items()}
     content = safetensors.numpy.save(whole)
@@ -31,26 +45,94 @@ def pack(arrays: Mapping[str, np.ndarray]) -> Packed:
 
 
 def unpack(path: Path, *, sha256: str, narrow: Mapping[str, str]) -> dict[str, Array]:
-    """The arrays of a file that `pack` filled.
+    """The arrays of a file that `pack` filled, on JAX's device.
 
-    Raises `FileNotFoundError` where it is missing, and `ValueError` where its checksum is another
-    or it holds 64-bit arrays that JAX would shorten.
+    Raises what `read` and `on_device` raise.
     """
-    if not path.is_file():
-        raise FileNotFoundError(f"the weights file {path} is missing.")
-    content = path.read_bytes()
+    arrays = read(path, sha256=sha256, narrow=narrow)
+    return {name: on_device(array, name, path) for name, array in arrays.items()}
+
+
+def read(path: Path, *, sha256: str, narrow: Mapping[str, str]) -> dict[str, np.ndarray]:
+    """The arrays of a file that `pack` filled, as NumPy has them.
+
+    `narrow` is that of `Packed`, or whatever stands in its place in a file. Raises
+    `FileNotFoundError` where the file is missing, and `ValueError` where its size is not that of
+    what it claims to hold, or is more than the memory, or its checksum is another.
+    """
+    content = _content(path)
     if hashlib.sha256(content).hexdigest() != sha256:
         raise ValueError(f"{path} is damaged: its checksum is not the one that was written.")
     try:
         stored = safetensors.numpy.load(content)
-    except safetensors.SafetensorError as error:
-        raise ValueError(f"{path} is damaged: {error}.") from error
-    wide = [name for name, array in stored.items() if array.dtype.itemsize == 8]
-    if wide and not jax.config.read("jax_enable_x64"):
+    except MemoryError as error:
+        raise _too_large(path, len(content)) from error
+    except Exception as error:  # of any kind: the file claims what it likes, by a right checksum
+        raise ValueError(f"{path} is damaged: {type(error).__name__}: {error}.") from error
+    for name, dtype in narrow.items():
+        stored[name] = _as_narrow(stored.get(name), dtype, f"{name[:100]!r} of {path}")
+    return stored
+
+
+def on_device(array: np.ndarray, name: str, path: Path) -> Array:
+    """An array of a file as a JAX array.
+
+    Raises `ValueError` for 64-bit numbers that JAX would shorten, and where it is too large.
+    """
+    if jax.dtypes.canonicalize_dtype(array.dtype) != array.dtype:
         raise ValueError(
-            f"{path} holds 64-bit arrays ({wide[0]} and others); switch them on with "
+            f"{path} holds 64-bit arrays ({name} and others); switch them on with "
             "jax.config.update('jax_enable_x64', True) before loading."
         )
-    for name, dtype in narrow.items():
-        stored[name] = stored[name].view(jnp.dtype(dtype))
-    return {name: jnp.asarray(array) for name, array in stored.items()}
+    try:
+        return jnp.asarray(array)
+    except (MemoryError, jax.errors.JaxRuntimeError) as error:
+        raise _too_large(path, array.nbytes) from error
+
+
+def _content(path: Path) -> bytes:
+    if not path.is_file():
+        raise FileNotFoundError(f"the weights file {path} is missing.")
+    try:
+        # Reads the header alone, and compares the sizes that it claims with the file's: a file
+        # that somebody has made longer is not read into memory.
+        with safetensors.safe_open(path, framework="numpy"):
+            pass
+        size = path.stat().st_size
+        if size > _memory():
+            raise MemoryError
+        return path.read_bytes()
+    except safetensors.SafetensorError as error:
+        raise ValueError(f"{path} is damaged: {error}.") from error
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"the weights file {path} is missing.") from error
+    except MemoryError as error:
+        raise _too_large(path, size) from error
+
+
+def _memory() -> int:
+    """The bytes of memory that this machine has."""
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+
+def _too_large(path: Path, size: int) -> ValueError:
+    return ValueError(
+        f"{path} is too large for the memory: {size / 2**30:.1f} GiB. Use a machine with more."
+    )
+
+
+def _is_narrow(dtype: Any) -> bool:
+    return dtype.isbuiltin == 2  # defined outside NumPy, by ml_dtypes
+
+
+def _as_narrow(array: np.ndarray | None, dtype: Any, what: str) -> np.ndarray:
+    """The array that was stored as integers of its width."""
+    try:
+        kind = jnp.dtype(dtype) if isinstance(dtype, str) and dtype.isidentifier() else None
+    except TypeError:
+        kind = None
+    if kind is None or not _is_narrow(kind):
+        raise ValueError(f"{what} is damaged: {str(dtype)[:100]!r} is no dtype of narrow numbers.")
+    if array is None or array.dtype != np.dtype(f"u{kind.itemsize}"):
+        raise ValueError(f"{what} is damaged: it is not stored as {kind} is.")
+    return array.view(kind)

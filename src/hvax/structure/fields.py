@@ -1,0 +1,75 @@
+"""Whether what a file says of a module's fields can be: by their annotations."""
+
+import dataclasses
+import math
+import types
+import typing
+from collections.abc import Callable
+from typing import Any
+
+import equinox as eqx
+import jax
+import jaxtyping
+import numpy as np
+
+_MOST = 2**31  # no count, and no axis of an array that fits into a memory, is larger
+
+
+def check_fields(module: eqx.Module) -> None:
+    """Raises `ValueError` where a field of a module, built without its `__init__`, cannot be.
+
+    Only what all uses of a module have in common is judged: an array may have more axes than is
+    annotated (a stack of models), and other numbers.
+    """
+    for field in dataclasses.fields(module):
+        value = getattr(module, field.name)
+        if not _fits(value, field.type):
+            raise ValueError(f"{field.name} must be {_name(field.type)}, got {_short(value)}")
+    for kind in type(module).__mro__:
+        if "__check_init__" in vars(kind):
+            vars(kind)["__check_init__"](module)
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    origin, of = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (typing.Union, types.UnionType):
+        return any(_fits(value, each) for each in of)
+    if origin is typing.Literal:
+        return any(type(value) is type(each) and value == each for each in of)
+    if origin is tuple:
+        return isinstance(value, tuple) and _fit(value, of)
+    if origin is Callable or hint is Callable:
+        return callable(value)
+    if hint is None or hint is types.NoneType:
+        return value is None
+    if not isinstance(hint, type) or hint is jaxtyping.PyTree:
+        return True  # an annotation that says nothing, or nothing that is known here
+    if hint is float:
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        return _is_array(value) or (number and abs(value) < _MOST**30 and math.isfinite(value))
+    if hint is int:
+        return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < _MOST
+    if hint is jax.Array or issubclass(hint, jaxtyping.AbstractArray):
+        return _is_array(value)
+    return isinstance(value, hint)
+
+
+def _fit(values: tuple[Any, ...], of: tuple[Any, ...]) -> bool:
+    if len(of) == 2 and of[1] is ...:
+        return all(_fits(value, of[0]) for value in values)
+    return len(values) == len(of) and all(map(_fits, values, of))
+
+
+def _is_array(value: Any) -> bool:
+    return isinstance(value, jax.Array | np.ndarray)
+
+
+def _short(value: Any) -> str:
+    if _is_array(value):
+        return f"an array of shape {value.shape}"
+    whole = type(value).__name__ if isinstance(value, eqx.Module) else repr(value)
+    return whole if len(whole) <= 100 else f"{whole[:80]}..."
+
+
+def _name(hint: Any) -> str:
+    return getattr(hint, "__name__", None) or str(hint)

@@ -1,0 +1,80 @@
+"""Which classes and functions a structure.json may name, and by which names."""
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import equinox as eqx
+import jax
+
+from hvax import parameter
+from hvax.hamiltonian import bridge, flow, gradient, integrator, step_size, tempering
+from hvax.models import (
+    convolution,
+    decoder,
+    gaussian,
+    heads,
+    hvae,
+    likelihood,
+    network,
+    numerics,
+    prior,
+    smoothed,
+    standardize,
+    transform,
+    vae,
+)
+
+_OWN = (
+    parameter, bridge, flow, gradient, integrator, step_size, tempering, convolution, decoder,
+    gaussian, heads, hvae, likelihood, network, prior, smoothed, standardize, transform, vae,
+)  # fmt: skip
+# hvax's own modules, Equinox's layers, and these functions; all else is the user's own.
+MODULES: dict[str, type] = {
+    f"hvax.{name}": cls
+    for module in _OWN
+    for name, cls in vars(module).items()
+    if isinstance(cls, type) and issubclass(cls, eqx.Module) and cls.__module__ == module.__name__
+} | {
+    f"equinox.nn.{name}": cls
+    for name, cls in vars(eqx.nn).items()
+    if isinstance(cls, type) and issubclass(cls, eqx.Module)
+}
+FUNCTIONS: dict[str, Callable] = {
+    f"jax.nn.{name}": getattr(jax.nn, name)
+    for name in ("softplus", "tanh", "sigmoid", "relu", "gelu", "silu", "elu", "selu", "identity")
+} | {
+    f"hvax.{function.__name__}": function
+    for function in (
+        numerics.softplus,
+        tempering.quadratic_tempering,
+        tempering.null_tempering,
+        tempering.temperature_tempering,
+    )
+}
+# Equinox's MLP ends in an unnamed identity unless told otherwise.
+_MLP_OPTIONS = inspect.signature(eqx.nn.MLP.__init__).parameters
+FUNCTIONS["equinox.nn.MLP.final_activation"] = _MLP_OPTIONS["final_activation"].default
+_NAMES = {id(thing): name for table in (MODULES, FUNCTIONS) for name, thing in table.items()}
+
+
+def name_of(thing: Any) -> str:
+    """The name by which a class or function is saved; "" where it has none."""
+    if id(thing) in _NAMES:
+        return _NAMES[id(thing)]
+    name = _qualified(thing)
+    return f"{getattr(thing, '__module__', None)}.{name}" if name else ""
+
+
+def is_named(name: str, thing: Any) -> bool:
+    """Whether `name` was saved of this class or function, or of one of the user's own that is
+    called the same: its module may have been moved, or run as a program (`__main__`)."""
+    own = name_of(thing)
+    if name == own or name in MODULES or name in FUNCTIONS or id(thing) in _NAMES:
+        return name == own
+    return name.endswith(f".{_qualified(thing)}")
+
+
+def _qualified(thing: Any) -> str:
+    # JAX's and NumPy's ufuncs have the short name alone.
+    return getattr(thing, "__qualname__", None) or getattr(thing, "__name__", None) or ""
