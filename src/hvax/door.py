@@ -15,6 +15,11 @@ from jaxtyping import Array, Shaped
 
 def real_array(value: Any, name: str) -> Shaped[Array, "..."]:
     """A JAX array of booleans, integers or floats. Raises `TypeError` for anything else."""
+    if np.ma.is_masked(value):
+        raise ValueError(
+            f"{name} must have no missing values, got a masked array with "
+            f"{np.ma.count_masked(value)} of them. Leave such examples out, or fill the holes in."
+        )
     array = _array(value)
     if array is None or not _is_real(array.dtype):
         raise TypeError(f"{name} must be an array of real numbers, got {_what(value)}.")

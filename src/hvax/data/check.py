@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from hvax.data.convert import missing
+
 _CHUNK = 1 << 24  # bytes: larger arrays, memory-mapped ones above all, are read in pieces of this
 
 
@@ -17,12 +19,41 @@ def check_array(x: object, name: str) -> NDArray[Any]:
             f"expected {name} to be a NumPy array of examples, got {type(x).__name__};"
             " convert it with numpy.asarray"
         )
+    if np.ma.is_masked(x):
+        raise missing(name, f"a masked array with {np.ma.count_masked(x)} of them")
     if x.dtype.kind not in "biuf" or x.dtype.itemsize > 8:
         raise TypeError(
             f"expected {name} to hold booleans, integers or floats of at most 64 bits, got"
-            f" {x.dtype}; convert it with astype, for example to float32"
+            f" {_of_other_kind(x)}"
         )
     return x
+
+
+def _of_other_kind(x: NDArray[Any]) -> str:
+    """What an array holds in place of numbers, and what to do."""
+    kind = x.dtype.kind
+    if kind == "c":
+        return f"{x.dtype}; give both parts: numpy.concatenate([x.real, x.imag], axis=-1)"
+    if kind in "mM":
+        return f"{x.dtype}; give seconds since a start: (x - x.min()) / numpy.timedelta64(1, 's')"
+    if x.dtype.names is not None:
+        return (
+            f"records of {', '.join(x.dtype.names[:5])}; convert them with"
+            " numpy.lib.recfunctions.structured_to_unstructured"
+        )
+    if kind in "OUS":
+        for index, value in np.ndenumerate(x):
+            try:
+                number = float(value)
+            except (TypeError, ValueError):
+                shown = str(value) if isinstance(value, np.str_) else value
+                return (
+                    f"{x.dtype} with {shown!r} at index {index}; leave out or fill in what is no"
+                    " number, and convert the array with astype(float)"
+                )
+            if number != number:
+                break  # is refused, with its place, once it is an array of floats
+    return f"{x.dtype}; convert it with astype, for example to float32"
 
 
 def check_examples(x: object, name: str = "x") -> None:

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hvax.data.check import check_array, check_examples
+from hvax.data.convert import to_array
 
 _CHECKED_ROWS = 4096  # at a time, so that data larger than memory can be checked
 
@@ -86,9 +87,9 @@ def as_examples(data: Any, name: str = "data") -> Examples:
         if len(data) == 0:
             raise ValueError(f"expected {name} to have at least one example, got none.")
         return data
-    array = data if isinstance(data, np.ndarray) else np.asarray(data)
+    array, names = to_array(data, name)
     check_examples(array, name)
-    return Examples(array)
+    return Examples(array, names=names)
 
 
 def as_pair(
@@ -111,12 +112,24 @@ def as_pair(
         raise ValueError(
             f"{name} must pair as many x_in as x_out, got {len(parts[0])} and {len(parts[1])}."
         )
+    if len(parts) == 2 and parts[0].x_shape and not parts[1].x_shape:
+        raise ValueError(
+            f"{name} as a pair is (x_in, x_out), of which x_out is scored; got x_out of one number "
+            f"an example, {parts[1].stored.dtype}, which looks like labels. Give x alone."
+        )
     parts = with_origin(parts, origin)
     for part in parts if not jax.config.read("jax_enable_x64") else ():
         _check_narrow(part, name)
     scored = parts[-1]
     for start in range(0, len(scored), _CHECKED_ROWS):
-        check(scored.seen(slice(start, start + _CHECKED_ROWS)))
+        try:
+            check(scored.seen(slice(start, start + _CHECKED_ROWS)))
+        except ValueError as error:
+            if start == 0:
+                raise
+            raise ValueError(
+                f"{error} This index counts from example {start} of {name}."
+            ) from error
     return parts
 
 

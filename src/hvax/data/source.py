@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hvax.data.arrays import SUFFIXES, read_array, read_npz
-from hvax.data.check import check_examples, holds_bits
+from hvax.data.check import check_array, check_examples, holds_bits
 from hvax.data.idx import read_idx
 
 SOURCES = ("digits", "mnist", "fashion-mnist", "binarized-mnist")
@@ -35,6 +35,9 @@ class Source:
     feature_names: tuple[str, ...] | None = None  # of a table with a header
     notes: tuple[str, ...] = ()  # what was left out of the file
     rows: NDArray[np.int64] | None = None  # of the file, from 0; None where x has them all
+
+    def __post_init__(self) -> None:
+        check_array(self.x, "x")
 
     @property
     def pool(self) -> NDArray[np.int64]:

@@ -1,0 +1,224 @@
+"""Data as users have them: masked arrays, data frames, sparse matrices, lists, data sets of pairs.
+
+The libraries of data frames are no dependency of the tests: what needs them is skipped where they
+are not installed.
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import scipy.sparse
+from numpy.lib.recfunctions import structured_to_unstructured
+
+import hvax
+from hvax.data.examples import Examples, as_examples
+from hvax.data.source import Source
+from hvax.door import real_array, vector
+
+X = np.arange(12.0).reshape(4, 3)
+MASKED = np.ma.masked_equal(np.where(X == 7, -9999, X), -9999)
+
+
+def vae():
+    networks = hvax.mlp((3,), 2, hidden=(4,), likelihood=hvax.FixedGaussian(1.0),
+                        key=jax.random.key(0))  # fmt: skip
+    return hvax.VAE(*networks)
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda x: hvax.fit(vae(), x, epochs=1, progress=False),
+        lambda x: hvax.fit(vae(), X, validation=x, epochs=1, progress=False),
+        lambda x: hvax.fit(vae(), (X, x), epochs=1, progress=False),
+        lambda x: hvax.fit(vae(), list(x), epochs=1, progress=False),
+        lambda x: hvax.fit(vae(), Examples(x), epochs=1, progress=False),
+        lambda x: hvax.evaluate(vae(), x, key=jax.random.key(0), progress=False),
+        lambda x: hvax.encode(vae(), x, progress=False),
+        lambda x: hvax.reconstruct(vae(), x, progress=False),
+        lambda x: hvax.decode(vae(), x[:, :2], progress=False),
+        lambda x: hvax.prepare(vae(), x),
+        lambda x: hvax.annealed_importance_sampling(vae(), x, key=jax.random.key(0)),
+        lambda x: hvax.vae_loss(vae(), x, key=jax.random.key(0)),
+        lambda x: Source("mine", x, None, 1.0),
+        lambda x: real_array(x, "x"),
+        lambda x: vector(x[2], "x"),
+    ],
+)
+def test_a_mask_is_not_lost(call):
+    """What stood below it was trained on."""
+    masked = MASKED.copy()
+    masked.mask[2, 0] = True
+    with pytest.raises(ValueError, match=r"missing values.*[Ll]eave such examples out"):
+        call(masked)
+
+
+def test_a_masked_array_without_a_mask_is_an_array():
+    np.testing.assert_array_equal(as_examples(np.ma.masked_array(X))[:], X)
+
+
+def test_object_arrays_name_what_is_no_number():
+    with pytest.raises(TypeError, match=r"object with None at index \(1, 0\); leave out or fill"):
+        as_examples(np.array([[1.0], [None]]))
+    with pytest.raises(TypeError, match=r"<U5 with 'north' at index \(0,\)"):
+        as_examples(np.array(["north", "1"]))
+    with pytest.raises(TypeError, match="object; convert it with astype"):
+        as_examples(np.array([[1.0], [2]], dtype=object))
+    with pytest.raises(TypeError, match="object; convert it with astype"):
+        as_examples(np.array([[1.0], [np.nan]], dtype=object))
+
+
+def test_other_kinds_of_arrays_are_told_what_to_do():
+    with pytest.raises(TypeError, match="complex128; give both parts"):
+        as_examples(X + 1j)
+    times = np.array([["2026-01-01", "2026-01-02"]], dtype="datetime64[s]")
+    with pytest.raises(TypeError, match=r"datetime64\[s\]; give seconds since a start"):
+        as_examples(times)
+    assert as_examples((times - times.min()) / np.timedelta64(1, "s"))[:].max() == 86400
+    records = np.zeros(3, dtype=[("a", float), ("b", int)])
+    with pytest.raises(TypeError, match="records of a, b; convert them with numpy"):
+        as_examples(records)
+    assert as_examples(structured_to_unstructured(records)).x_shape == (2,)
+
+
+@pytest.mark.parametrize("kind", [scipy.sparse.csr_array, scipy.sparse.coo_matrix])
+def test_sparse_matrices_are_told_how_to_convert(kind):
+    sparse = kind(X)
+    with pytest.raises(TypeError, match=r"got a sparse \w+; convert it with .toarray\(\)"):
+        as_examples(sparse)
+    assert as_examples(sparse.toarray()).x_shape == (3,)
+
+
+@pytest.mark.parametrize(
+    ("data", "error", "message"),
+    [
+        (
+            [[1.0, 2.0], [3.0]],
+            ValueError,
+            r"one shape, got \(2,\) at index 0 and \(1,\) at index 1",
+        ),
+        ([X, X[:2]], ValueError, r"got \(4, 3\) at index 0 and \(2, 3\) at index 1; pad or cut"),
+        ([(X, 3), (X, 5)], TypeError, r"a list of pairs; give.*numpy.stack\(\[x for x, _ in"),
+        ({"x": X, "y": X}, TypeError, "got a dict of 'x', 'y'; give the array"),
+        (iter(X), TypeError, r"can be read only once; collect it with numpy.stack\(list"),
+        ((row for row in X), TypeError, "can be read only once"),
+        (zip(X, X, strict=True), TypeError, "can be read only once"),
+        ([[[1.0, 2.0], [3.0]], [[4.0]]], (TypeError, ValueError), "expected .*data"),
+    ],
+)
+def test_what_is_no_array_is_refused_in_words(data, error, message):
+    with pytest.raises(error, match=message):
+        as_examples(data)
+
+
+class Pairs:
+    """A data set of (x, y) as torchvision has them."""
+
+    def __len__(self):
+        return 4
+
+    def __getitem__(self, i):
+        if i >= 4:
+            raise IndexError
+        return X, i
+
+
+def test_a_data_set_of_pairs_is_told_apart():
+    with pytest.raises(TypeError, match="a Pairs of pairs; give the examples alone"):
+        as_examples(Pairs())
+    assert as_examples(np.stack([x for x, _ in Pairs()])).x_shape == (4, 3)
+
+
+def test_arrays_of_jax_and_lists_are_data():
+    assert as_examples(jnp.asarray(X)).x_shape == (3,)
+    assert as_examples([list(row) for row in X]).x_shape == (3,)
+    assert as_examples([jnp.asarray(row) for row in X]).x_shape == (3,)
+
+
+def test_labels_as_data_are_told_apart():
+    """(x, y) means (x_in, x_out): what is scored is the second."""
+    with pytest.raises(ValueError, match="looks like labels"):
+        hvax.fit(vae(), (X, np.arange(4)), epochs=1, progress=False)
+    with pytest.raises(ValueError, match="looks like labels"):
+        hvax.evaluate(vae(), (X, np.arange(4)), key=jax.random.key(0), progress=False)
+
+
+def test_a_row_is_counted_from_the_first():
+    """The checks see 4,096 rows at a time."""
+    x = np.zeros((5000, 2), np.float32)
+    x[4500, 1] = -1
+    with pytest.raises(ValueError, match=r"\(404, 1\).*counts from example 4096 of data"):
+        hvax.fit(hvax.VAE(*hvax.mlp((2,), 2, key=jax.random.key(0))), x, progress=False)
+
+
+def frames():
+    """A data frame of each library: whole numbers and floats."""
+    pandas = pytest.importorskip("pandas")
+    return pandas.DataFrame({"n": [1, 2, 3], "mass": [0.5, 1.5, 2.5]})
+
+
+def test_a_pandas_frame_is_data_and_has_names():
+    examples = as_examples(frames())
+    assert examples.names == ("n", "mass")
+    np.testing.assert_array_equal(examples[:], [[1, 0.5], [2, 1.5], [3, 2.5]])
+
+
+@pytest.mark.parametrize("dtype", ["Int64", "Float32", "boolean", "int64[pyarrow]"])
+def test_nullable_columns_are_data_but_for_their_holes(dtype):
+    pandas = pytest.importorskip("pandas")
+    if "pyarrow" in dtype:
+        pytest.importorskip("pyarrow")
+    frame = frames()
+    frame["k"] = pandas.array([1, 0, 1], dtype=dtype)
+    np.testing.assert_array_equal(as_examples(frame)[:][:, 2], [1, 0, 1])
+    frame.loc[1, "k"] = pandas.NA
+    with pytest.raises(ValueError, match=r"column 'k' of data without missing values.*in row 1"):
+        as_examples(frame)
+    assert len(as_examples(frame.dropna())) == 2
+
+
+def test_the_column_that_is_no_number_is_named():
+    pandas = pytest.importorskip("pandas")
+    frame = frames().assign(site=["a", "b", "c"])
+    with pytest.raises(TypeError, match="column 'site' of data to hold numbers"):
+        as_examples(frame)
+    with pytest.raises(TypeError, match="column 'kind' of data to hold numbers"):
+        as_examples(frames().assign(kind=pandas.Categorical(["a", "b", "a"])))
+    with pytest.raises(TypeError, match="column 't' of data to hold numbers, got datetime64"):
+        as_examples(frames().assign(t=pandas.to_datetime(["2026-01-01"] * 3)))
+    with pytest.raises(ValueError, match="column 'mass' of data without missing values, got nan"):
+        as_examples(frames().assign(mass=[1.0, np.nan, 2.0]))
+    with pytest.raises(ValueError, match="column 'mass' of data without missing values, got inf"):
+        as_examples(frames().assign(mass=[1.0, 2.0, np.inf]))
+    with pytest.raises(ValueError, match="'o' of data without missing values, got None in row 2"):
+        as_examples(frames().assign(o=pandas.Series([1, 2.5, None], dtype=object)))
+
+
+def test_a_column_that_float32_does_not_resolve_is_named():
+    pandas = pytest.importorskip("pandas")
+    x = np.random.default_rng(0).normal(size=(40, 2)) * [300, 1] + [1.7e9, 0]
+    frame = pandas.DataFrame(x, columns=["time", "size"])
+    model = hvax.VAE(*hvax.mlp((2,), 1, hidden=(4,), likelihood=hvax.LearnedGaussian(),
+                               key=jax.random.key(0)))  # fmt: skip
+    with (
+        jax.enable_x64(False),
+        pytest.warns(hvax.caution.UnresolvedFeature, match="'time' in data"),
+    ):
+        hvax.encode(model, frame, progress=False)
+
+
+def test_frames_of_polars_and_pyarrow():
+    polars = pytest.importorskip("polars")
+    frame = polars.DataFrame({"n": [1, 2, 3], "mass": [0.5, 1.5, 2.5]})
+    assert as_examples(frame).names == ("n", "mass")
+    with pytest.raises(ValueError, match="column 'n' of data without missing values"):
+        as_examples(frame.with_columns(polars.Series("n", [1, None, 3])))
+    with pytest.raises(TypeError, match="column 's' of data to hold numbers"):
+        as_examples(frame.with_columns(polars.Series("s", ["a", "b", "c"])))
+    with pytest.raises(TypeError, match=r"LazyFrame; read it with .collect\(\)"):
+        as_examples(frame.lazy())
+    pyarrow = pytest.importorskip("pyarrow")
+    assert as_examples(pyarrow.table({"n": [1, 2], "m": [0.5, 1.5]})).names == ("n", "m")
+    with pytest.raises(ValueError, match="column 'n' of data without missing values"):
+        as_examples(pyarrow.table({"n": [1, None], "m": [0.5, 1.5]}))
