@@ -52,6 +52,12 @@ class DamagedCheckpoint(HvaxWarning):
     name = "damaged-checkpoint"
 
 
+class WeakFileSystem(HvaxWarning):
+    """A file system refuses locks or flushes to disk, and the run goes on without."""
+
+    name = "weak-file-system"
+
+
 class UntrustedNLL(HvaxWarning):
     """Too few importance samples for the posterior: the NLL is not to be trusted."""
 
@@ -64,16 +70,16 @@ class FailedDraws(HvaxWarning):
     name = "failed-draws"
 
 
-class GreyLevels(HvaxWarning):
-    """Data between 0 and 1 under a Bernoulli: cross-entropies, not likelihoods."""
-
-    name = "grey-levels"
-
-
 class UnresolvedFeature(HvaxWarning):
     """A feature varies by so little, so far from 0, that float32 does not tell its values apart."""
 
     name = "unresolved-feature"
+
+
+class GreyLevels(HvaxWarning):
+    """Data between 0 and 1 under a Bernoulli: cross-entropies, not likelihoods."""
+
+    name = "grey-levels"
 
 
 def caution(kind: type[HvaxWarning], message: str) -> None:

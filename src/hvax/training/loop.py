@@ -19,6 +19,7 @@ from tqdm import tqdm
 from hvax.caution import DivergentTrajectories, SkippedUpdate, caution
 from hvax.data.batches import epoch_batches
 from hvax.door import check_callable, count, real_number
+from hvax.storage.lock import FolderLost
 from hvax.structure import save
 from hvax.training import trouble
 from hvax.training.chunk import CompiledSteps
@@ -165,7 +166,7 @@ class Loop:
             if not _consumed(self.state):
                 try:
                     self.save()
-                except OSError as failure:
+                except (OSError, FolderLost) as failure:
                     error.add_note(str(failure))
             raise
 

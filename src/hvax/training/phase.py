@@ -23,9 +23,10 @@ from hvax.models.smoothed import kinks_of
 from hvax.training.chunk import Chunk, CompiledSteps, LossKwargs, Transform
 from hvax.training.feed import feed
 from hvax.training.flow_start import can_shrink, with_calm_steps
-from hvax.training.folder import RunFolder, check_unused
+from hvax.training.folder import RunFolder, check_begin
 from hvax.training.interrupt import on_interrupt
 from hvax.training.loop import Loop, Plan, Position, copied
+from hvax.training.position import position_of
 from hvax.training.state import LossFunction, TrainState, default_loss, train_state
 from hvax.training.validation import Validation
 
@@ -83,7 +84,7 @@ def train_phase(
             num_samples=num_samples,
             key=jax.random.fold_in(key, 1),
         )
-    with on_interrupt() as interrupt, _run_folder(run_dir) as folder:
+    with on_interrupt() as interrupt, _run_folder(run_dir, resume) as folder:
         if calm and not (resume and folder is not None and folder.checkpoints):
             model = _calmed(model, parts, steps, plan, key)
         # The loop consumes the state it is given, so no array in it may be the caller's, nor
@@ -93,13 +94,11 @@ def train_phase(
         position, best = Position(), copied(model)
         identity = {} if folder is None else _identity(parts, held_out, plan, num_samples)
         if folder is not None:
-            found = folder.checkpoints.read({"state": state, "best": best}) if resume else None
+            found = folder.checkpoints.read({"state": state, "best": best}, position_of)
             if found is not None:
                 _check_identity(found.record["identity"], identity)
                 state, best = found.trees["state"], found.trees["best"]
-                position = Position(**found.record["position"])
-            elif not resume:
-                check_unused(folder.path)
+                position = position_of(found.step, found.record)
             folder.go_back_to(int(state.step), position.history)
         with tqdm(
             total=plan.epochs * (len(parts[0]) // plan.batch_size),
@@ -184,14 +183,17 @@ def _warn_of_kinks(state: TrainState, parts: tuple[Examples, ...], steps: Compil
 
 
 @contextlib.contextmanager
-def _run_folder(path: str | Path | None) -> Iterator[RunFolder | None]:
-    """The run's folder, made where missing and held against other processes."""
+def _run_folder(path: str | Path | None, resume: bool) -> Iterator[RunFolder | None]:
+    """The run's folder, made where missing and held against other processes; refused as it is
+    where it holds what the run would replace."""
     if path is None:
         yield None
         return
     folder = RunFolder(Path(path))
+    check_begin(folder.path, resume=resume)
     folder.checkpoints.folder.mkdir(parents=True, exist_ok=True)
-    with held(folder.checkpoints.folder):
+    with held(folder.checkpoints.folder, covers=folder.path):
+        check_begin(folder.path, resume=resume)  # another process may have come to its end
         yield folder
 
 

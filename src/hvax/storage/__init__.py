@@ -1,0 +1,1 @@
+"""Folders that one process holds, and what a file system may refuse without ending a run."""

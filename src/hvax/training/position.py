@@ -1,0 +1,72 @@
+"""The position of a run as its checkpoint holds it, checked before it is gone on from."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, fields
+from typing import Any
+
+from hvax.training.folder import is_metrics
+from hvax.training.loop import Position
+
+_COUNTS = {"epoch": 1, "done": 0, "skipped": 0, "skipped_in_a_row": 0, "best_epoch": 0}
+_NUMBERS = ("best_elbo", "seconds", "compiling")
+_ENDS = {"", "finished", "early stop", "interrupted", "terminated", "callback"}
+
+
+def position_of(step: int, record: Mapping[str, Any]) -> Position:
+    """The position in the record of a step's checkpoint.
+
+    Raises `ValueError` for a record that no run has written: its checksum may be right, as anybody
+    can compute one.
+    """
+    position, identity = record.get("position"), record.get("identity")
+    if not isinstance(position, dict) or not isinstance(identity, dict):
+        raise ValueError("it holds no position of a run, or does not say of which")
+    if unknown := position.keys() - {field.name for field in fields(Position)}:
+        raise ValueError(f"its position has {sorted(unknown)}, which no run has")
+    position = asdict(Position()) | position  # a later version may have added a field
+    for name, least in _COUNTS.items():
+        if type(position[name]) is not int or position[name] < least:
+            raise ValueError(f"{name} must be an integer >= {least}, got {position[name]!r}")
+    for name in _NUMBERS:
+        if type(position[name]) not in (int, float):
+            raise ValueError(f"{name} must be a number, got {position[name]!r}")
+    for name in ("seconds", "compiling"):
+        if not 0 <= position[name] < math.inf:
+            raise ValueError(f"{name} must be finite and >= 0, got {position[name]!r}")
+    if position["ended"] not in _ENDS:
+        raise ValueError(f"ended must be one of {sorted(_ENDS)}, got {position['ended']!r}")
+    _check_sums(position["sums"])
+    _check_history(position["history"], position["epoch"])
+    _check_step(step, position, identity)
+    return Position(**position)
+
+
+def _check_sums(sums: Any) -> None:
+    if not isinstance(sums, dict) or not all(type(v) in (int, float) for v in sums.values()):
+        raise ValueError(f"sums must be numbers by name, got {str(sums)[:80]}")
+
+
+def _check_history(history: Any, epoch: int) -> None:
+    if not isinstance(history, list) or len(history) != epoch - 1:
+        raise ValueError(f"history must have an entry for each of {epoch - 1} epochs")
+    for i, row in enumerate(history, 1):
+        if not isinstance(row, dict) or not is_metrics(row) or row["epoch"] != i:
+            raise ValueError(f"history must have numbers of epoch {i}, got {str(row)[:80]}")
+        if type(row.get("skipped", 0)) is not int or type(row.get("step")) is not int:
+            raise ValueError(f"step and skipped must be integers in epoch {i} of history")
+
+
+def _check_step(step: int, position: Mapping[str, Any], identity: Mapping[str, Any]) -> None:
+    """That a position is of its step: all epochs have as many steps."""
+    batch, examples = identity.get("batch_size"), identity.get("examples")
+    if type(batch) is not int or batch < 1 or not isinstance(examples, list) or not examples:
+        raise ValueError("it does not say of how many examples, in which batches")
+    if type(examples[0]) is not int or not position["done"] <= (steps := examples[0] // batch):
+        raise ValueError(f"done must be at most the steps of an epoch, got {position['done']}")
+    if (position["epoch"] - 1) * steps + position["done"] != step:
+        raise ValueError(
+            f"epoch {position['epoch']}, step {position['done']} of it, is not step {step}"
+        )
+    if position["best_epoch"] >= position["epoch"]:
+        raise ValueError(f"best_epoch must be below epoch, got {position['best_epoch']}")
