@@ -44,7 +44,7 @@ def pack(arrays: Mapping[str, np.ndarray]) -> Packed:
     return Packed(content, hashlib.sha256(content).hexdigest(), narrow)
 
 
-def unpack(path: Path, *, sha256: str, narrow: Mapping[str, str]) -> dict[str, Array]:
+def unpack(path: Path, *, sha256: str, narrow: Mapping[str, Any]) -> dict[str, Array]:
     """The arrays of a file that `pack` filled, on JAX's device.
 
     Raises what `read` and `on_device` raise.
@@ -53,7 +53,7 @@ def unpack(path: Path, *, sha256: str, narrow: Mapping[str, str]) -> dict[str, A
     return {name: on_device(array, name, path) for name, array in arrays.items()}
 
 
-def read(path: Path, *, sha256: str, narrow: Mapping[str, str]) -> dict[str, np.ndarray]:
+def read(path: Path, *, sha256: str, narrow: Mapping[str, Any]) -> dict[str, np.ndarray]:
     """The arrays of a file that `pack` filled, as NumPy has them.
 
     `narrow` is that of `Packed`, or whatever stands in its place in a file. Raises

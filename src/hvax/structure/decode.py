@@ -170,8 +170,11 @@ def _put_together(node: Node, children: dict[str, Any], like: Any, path: str) ->
     if like is NO_LIKE:
         try:
             check_fields(module)
-        except (ValueError, TypeError) as error:
-            raise Malformed(f"at {at(path)} {error}") from error
+        except Exception as error:  # of a constructor's checks, which expect what they made
+            raise Malformed(
+                f"at {at(path)} {error}. Where it was saved so, build a model of the same "
+                "structure and pass it: load(folder, like=model)"
+            ) from error
     return module
 
 

@@ -12,6 +12,11 @@ import jax
 import jaxtyping
 import numpy as np
 
+from hvax.hamiltonian.flow import HamiltonianFlow
+from hvax.models.convolution import Convolution
+from hvax.models.network import MLP
+
+UNITS = ("latent", "posterior")  # of a flow's step sizes
 _MOST = 2**31  # no count, and no axis of an array that fits into a memory, is larger
 
 
@@ -28,6 +33,30 @@ def check_fields(module: eqx.Module) -> None:
     for kind in type(module).__mro__:
         if "__check_init__" in vars(kind):
             vars(kind)["__check_init__"](module)
+    _check_sizes(module)
+
+
+def _check_sizes(module: eqx.Module) -> None:
+    """That a network's arrays have the sizes which it tells: a program that believes them would
+    ask for data, and memory, of any size."""
+    if isinstance(module, MLP):
+        told = [math.prod(module.in_shape), math.prod(module.out_shape)]
+        weights = [layer.weight.shape[-2:] for layer in module.layers]
+        chain = [size for shape in weights for size in reversed(shape)]  # in, out, in, out, ...
+        if len(chain) < 2 or [chain[0], chain[-1]] != told or chain[1:-1:2] != chain[2:-1:2]:
+            raise ValueError(
+                f"a network from {module.in_shape} to {module.out_shape} must have weights for "
+                f"it, got shapes {_short(weights)}"
+            )
+    if isinstance(module, Convolution):
+        channels = (module.in_shape[-1], module.out_shape[-1])
+        if module.weight.shape[-2:] != channels or module.bias.shape[-1:] != channels[1:]:
+            raise ValueError(
+                f"a convolution of {channels[0]} to {channels[1]} channels must have weights for "
+                f"it, got shapes {module.weight.shape} and {module.bias.shape}"
+            )
+    if isinstance(module, HamiltonianFlow) and module.units not in UNITS:
+        raise ValueError(f"units must be one of {', '.join(UNITS)}, got {_short(module.units)}")
 
 
 def _fits(value: Any, hint: Any) -> bool:
