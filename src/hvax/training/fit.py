@@ -17,7 +17,7 @@ from hvax.door import check_callable, count
 from hvax.models.hvae import HVAE
 from hvax.models.origin import origin_of
 from hvax.models.seen import checked_pair, warn_of_unresolved
-from hvax.structure import save
+from hvax.structure import check_saveable, save
 from hvax.training.chunk import LossKwargs, Transform
 from hvax.training.flow_start import without_flow
 from hvax.training.folder import BEFORE_FLOW, MODEL, check_unused, read_plan, write_plan
@@ -133,6 +133,8 @@ def fit(
             check_callable(function, name)
     if resume and run_dir is None:
         raise ValueError("resume needs the run_dir to go on from.")
+    if run_dir is not None:
+        check_saveable(model, Path(run_dir) / MODEL)
     notes: list[str] = []
     if prepare and loss_function is None and transform is None:
         key = jax.random.fold_in(jax.random.key(seed), 4)
