@@ -20,7 +20,17 @@ from hvax.commands.latent import encode_run, reconstruct_run, sample_run
 from hvax.commands.report import report_run
 from hvax.commands.train import train
 from hvax.compile_cache import keep_compiled_programs
-from hvax.config import Compare, Encode, Evaluate, Reconstruct, Sample, Train, WriteReport
+from hvax.config import (
+    Compare,
+    Encode,
+    Evaluate,
+    Reconstruct,
+    Sample,
+    Train,
+    WriteReport,
+    check_numbers,
+)
+from hvax.streams import lasting_streams, readable_width
 from hvax.wording import for_program
 
 COMMANDS: dict[str, tuple[type, Callable[[Any], int]]] = {
@@ -35,19 +45,22 @@ COMMANDS: dict[str, tuple[type, Callable[[Any], int]]] = {
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs the program; its exit code: 0; 2 for bad input; 1 for a run that numbers ended, and with
+    """Runs the program; its exit code: 0; 2 for bad input, and for output that could not be
+    written; 1 for a run that numbers ended, and with
     --strict for one that gave a warning; 130 after Ctrl-C and 143 after SIGTERM."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     if arguments == ["--version"]:
         print(f"hvax {__version__}")
         return 0
-    config = tyro.extras.subcommand_cli_from_dict(
-        {name: options for name, (options, _) in COMMANDS.items()},
-        prog="hvax",
-        description="Hamiltonian variational autoencoders. hvax COMMAND --help explains a command.",
-        args=arguments,
-        config=(tyro.conf.OmitArgPrefixes,),
-    )
+    with readable_width():
+        config = tyro.extras.subcommand_cli_from_dict(
+            {name: options for name, (options, _) in COMMANDS.items()},
+            prog="hvax",
+            description="Hamiltonian variational autoencoders. "
+            "hvax COMMAND --help explains a command.",
+            args=arguments,
+            config=(tyro.conf.OmitArgPrefixes,),
+        )
     command = next(run for options, run in COMMANDS.values() if isinstance(config, options))
     try:
         if isinstance(config, Train) and config.resume:
@@ -58,6 +71,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 args=arguments[1:],
                 config=(tyro.conf.OmitArgPrefixes,),
             )
+        check_numbers(config)
         with for_program(), _warnings() as given:
             code = command(config)
         return 1 if code == 0 and given and getattr(config, "strict", False) else code
@@ -100,12 +114,16 @@ def _warnings() -> Iterator[list[str]]:
 
 def run() -> None:
     """The console script."""
+    below = lasting_streams()
     keep_compiled_programs()
     try:
         try:
             code = main()
         finally:
             sys.stdout.flush()
+        if below is not None and below.error is not None:
+            _say(f"the standard output could not be written: {below.error}")
+            code = code or 2
     except BrokenPipeError:  # `hvax ... | head`: nobody reads on
         with open(os.devnull, "w") as nobody:  # for what is in the buffer at Python's exit
             os.dup2(nobody.fileno(), sys.stdout.fileno())

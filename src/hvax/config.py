@@ -4,9 +4,10 @@ The help keeps the line breaks of what stands below an option, so they are where
 it.
 """
 
-from dataclasses import dataclass, field
+import math
+from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import tyro
 
@@ -37,6 +38,10 @@ class DataOptions:
     columns: Unset[tuple[str, ...]] = None
     """Columns of a .csv file to take, by name or index
     from 0; by default all numbers that vary."""
+    header: Literal["auto", "yes", "no"] = "auto"
+    """Whether the first line of a .csv file names the
+    columns; by default it does where it holds words, or
+    numbers that look like an axis."""
     binarise: Unset[Literal["none", "static", "dynamic"]] = None
     """Grey levels to bits, for training data: once, or afresh at each step (default for images)."""
     standardize: bool = True
@@ -223,6 +228,9 @@ class InsideFile:
     columns: Unset[tuple[str, ...]] = None
     """Columns of a .csv file that stand for the run's, in
     the run's order, by name or index from 0."""
+    header: Unset[Literal["auto", "yes", "no"]] = None
+    """Whether the first line of a .csv file names the
+    columns; by default as it looks."""
 
 
 @dataclass(frozen=True)
@@ -407,3 +415,15 @@ class WriteReport:
     own_data: OwnData = field(default_factory=OwnData)
     strict: bool = False
     """Exit with 1 where a warning was given (docs/warnings.md)."""
+
+
+def check_numbers(options: Any) -> None:
+    """Refuses numbers that are not finite, which config.json could not hold, with `ValueError`."""
+    for option in fields(options):
+        value = getattr(options, option.name)
+        if is_dataclass(value):
+            check_numbers(value)
+        for number in value if isinstance(value, tuple) else (value,):
+            if isinstance(number, float) and not math.isfinite(number):
+                flag = f"--{option.name.replace('_', '-')}"
+                raise ValueError(f"{flag} must be finite, got {number}. Give another number.")

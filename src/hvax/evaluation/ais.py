@@ -21,7 +21,6 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from hvax.caution import FailedDraws, caution
 from hvax.data.batches import PaddedBatch, padded_batches
@@ -32,6 +31,7 @@ from hvax.evaluation.finished import Bounds, Finished, fingerprint
 from hvax.models.hvae import plain_vae
 from hvax.models.origin import to_data
 from hvax.models.seen import seen_by
+from hvax.progress import progress_bar
 
 TEMPERATURES, CHAINS, LEAPFROG = 1000, 16, 10
 """What is taken by default."""
@@ -111,10 +111,9 @@ def annealed_importance_sampling(
         finished = Finished(Path(checkpoint), fingerprint(vae, examples, latents, key, **settings))
     passes = transitions(num_temperatures, both=latents is not None)
     batches = list(padded_batches(n, min(_POINTS, n)))
-    with tqdm(
-        total=len(batches) * passes, disable=not progress, unit="temperature", desc="AIS",
-        leave=False,
-    ) as bar:  # fmt: skip
+    with progress_bar(
+        progress=progress, total=len(batches) * passes, unit="temperature", desc="AIS"
+    ) as bar:
         found = list(_each(plan, examples, batches, finished, passes, bar))
     lower, upper, acceptance, lost = zip(*found, strict=True)
     result = AIS(

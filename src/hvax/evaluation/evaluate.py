@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 from jaxtyping import PRNGKeyArray, PyTree
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from hvax.caution import FailedDraws, caution
 from hvax.data.examples import Examples
@@ -24,6 +23,7 @@ from hvax.hamiltonian.flow import HamiltonianFlow
 from hvax.models.hvae import HVAE, plain_vae
 from hvax.models.likelihood import Bernoulli
 from hvax.models.seen import seen_by
+from hvax.progress import progress_bar
 
 ACTIVE = 0.01
 """A latent unit is active where the variance over x of its posterior mean exceeds this."""
@@ -55,8 +55,8 @@ def evaluate(
     parts = seen_by(model, data)
     sizes = sorted({size for size in (1, 10, 100) if size <= num_samples} | {num_samples})
     collected = _Collected(sizes)
-    with tqdm(
-        total=len(parts[0]), disable=not progress, unit="point", desc="evaluating", leave=False,
+    with progress_bar(
+        progress=progress, total=len(parts[0]), unit="point", desc="evaluating",
         bar_format="{desc}: {percentage:3.0f}%|{bar}| {n:.0f}/{total_fmt} points "
         "[{elapsed}<{remaining}]",
     ) as bar:  # fmt: skip

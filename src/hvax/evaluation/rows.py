@@ -8,13 +8,13 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Int, PRNGKeyArray, PyTree
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from hvax.data.batches import padded_batches
 from hvax.data.examples import Examples
 from hvax.door import check_key
 from hvax.models.hvae import plain_vae
 from hvax.models.seen import seen_by
+from hvax.progress import progress_bar
 
 BATCH = 256
 """Rows of one compiled call."""
@@ -73,9 +73,7 @@ def in_batches(
 ) -> Iterator[tuple[Int[Array, " rows"], NDArray[np.bool_], tuple[Array, ...]]]:
     """(indices, mask, rows of each part), padded, with a progress bar."""
     n = len(parts[0])
-    with tqdm(
-        total=n, disable=not progress, unit="point", desc=title, leave=False, delay=_QUICK
-    ) as bar:
+    with progress_bar(progress=progress, total=n, unit="point", desc=title, delay=_QUICK) as bar:
         for indices, mask in padded_batches(n, min(size, n)):
             batch = tuple(jnp.asarray(part.seen(indices)) for part in parts)
             yield jnp.asarray(indices, jnp.int32), mask, batch

@@ -220,8 +220,8 @@ class Loop:
             shown["divergent"] = f"{means['divergent']:.1%}"
         if self.position.skipped_in_all:
             shown["skipped"] = str(self.position.skipped_in_all)
+        self._bar.set_postfix(shown, refresh=False)
         self._bar.update(steps)
-        self._bar.set_postfix(shown)
 
     def _means(self) -> dict[str, float]:
         at = self.position

@@ -10,7 +10,6 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from jaxtyping import Array, PRNGKeyArray, PyTree
-from tqdm import tqdm
 
 from hvax.caution import KinkedDecoder, caution
 from hvax.data.batches import epoch_batches
@@ -20,6 +19,7 @@ from hvax.files import held
 from hvax.hamiltonian.gradient import Finite
 from hvax.models.hvae import HVAE
 from hvax.models.smoothed import kinks_of
+from hvax.progress import progress_bar
 from hvax.training.chunk import Chunk, CompiledSteps, LossKwargs, Transform
 from hvax.training.feed import feed
 from hvax.training.flow_start import can_shrink, with_calm_steps
@@ -100,13 +100,12 @@ def train_phase(
                 state, best = found.trees["state"], found.trees["best"]
                 position = position_of(found.step, found.record)
             folder.go_back_to(int(state.step), position.history)
-        with tqdm(
+        with progress_bar(
+            progress=progress,
             total=plan.epochs * (len(parts[0]) // plan.batch_size),
             initial=int(state.step),
-            disable=not progress,
             unit="step",
             desc="training",
-            leave=False,
         ) as bar:
             loop = Loop(
                 state,
