@@ -21,7 +21,7 @@ def test_content_is_written_and_replaced(tmp_path):
     assert stat.S_IMODE(path.stat().st_mode) == 0o644
 
 
-@pytest.mark.parametrize("step", ["fsync", "chmod", "replace"])
+@pytest.mark.parametrize("step", ["fsync", "fdopen", "replace"])
 @pytest.mark.parametrize("error", [OSError("disk full"), KeyboardInterrupt()])
 def test_a_failure_leaves_the_old_file_and_no_temporary(tmp_path, monkeypatch, step, error):
     path = tmp_path / "file"

@@ -13,6 +13,7 @@ import pytest
 
 from hvax.caution import DamagedCheckpoint
 from hvax.files import sealed, unsealed
+from hvax.storage.temporary import new_temporary
 from hvax.training.checkpoint import Checkpoints
 from hvax.training.state import train_state, train_step
 from models_for_tests import in_bits, linear_gaussian, moving
@@ -155,15 +156,46 @@ def test_two_are_kept_with_the_files_that_they_name(tmp_path):
 
 
 def test_what_a_crash_has_left_is_removed(tmp_path):
-    """Temporary files, and arrays that no record names; the lock and the user's files stay."""
+    """Temporary files, and arrays that no record names but that their checksum does."""
     written(tmp_path, [1])
-    left = [".000000000002.json.x1y2z3", ".state-00.safetensors.abc", "state-00.safetensors"]
-    for name in (*left, ".lock", "notes.txt"):
-        (tmp_path / name).write_text("half")
+    temporary, descriptor = new_temporary(tmp_path)
+    os.close(descriptor)  # as a kill does
+    written(other := tmp_path / "other", [2])
+    left = [shutil.copy(file, tmp_path / file.name).name for file in files_of(other, 2)[1:]]
+    shutil.rmtree(other)
     check(tmp_path, 1)
-    written(tmp_path, [2])
-    assert not set(left) & set(names(tmp_path))
-    assert {".lock", "notes.txt"} < set(names(tmp_path))
+    written(tmp_path, [3])
+    assert not {temporary.name, *left} & set(names(tmp_path))
+
+
+def test_files_of_others_stay(tmp_path):
+    """Whatever they are called; seen to fail on all that end like ours, and on hidden ones."""
+    theirs = [
+        "step-100.safetensors", "state-00.safetensors", "000000000002-state-0123abcd.safetensors",
+        ".000000000002.json.x1y2z3", ".state-00.safetensors.abc", ".cache.db", ".lock", "notes.txt",
+        "2024.json", "1.json", "0000000000001.json", "model.json", "²²²²²²²²²²²².json",
+    ]  # fmt: skip
+    for name in theirs:
+        (tmp_path / name).write_text("mine")
+    (tmp_path / "000000000004-state-0123abcd.safetensors").symlink_to("notes.txt")
+    assert not Checkpoints(tmp_path)
+    written(tmp_path, [1, 2, 3, 4])
+    check(tmp_path, 4)
+    Checkpoints(tmp_path).clear()
+    assert {name for name in theirs if (tmp_path / name).read_text() == "mine"} == set(theirs)
+    assert names(tmp_path) == sorted([*theirs, "000000000004-state-0123abcd.safetensors"])
+
+
+@pytest.mark.parametrize("write", [2, 3, 9])
+def test_a_damaged_record_is_set_aside_and_not_lost(write, tmp_path):
+    """It may be somebody else's: nothing in it says that it is ours."""
+    written(tmp_path, [1])
+    for content in ("mine", "mine too"):
+        (tmp_path / f"{3:012}.json").write_text(content)
+        written(tmp_path, [write])
+        check(tmp_path, write)
+    aside = sorted(tmp_path.glob("*.damaged*"))
+    assert [path.read_text() for path in aside] == ["mine", "mine too"]
 
 
 def test_a_step_may_be_written_again(tmp_path):

@@ -3,6 +3,7 @@ folder at their path is still the one that it holds."""
 
 import os
 import stat
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,7 +25,8 @@ class Held:
         self.folder = folder
         self.covers = _plain(covers)
         self.told: set[str] = set()  # what the file system refuses, said once
-        self._lock, self._descriptor = _plain(folder / LOCK), descriptor
+        self.lock, self._descriptor = _plain(folder / LOCK), descriptor
+        self.thread = threading.get_ident()
 
     def close(self) -> None:
         """Lets go of the folder."""
@@ -34,7 +36,7 @@ class Held:
 
     def check(self) -> None:
         """Raises `FolderLost` where the folder at this path is no longer the one that is held."""
-        if not _is_same(self._descriptor, self._lock):
+        if not _is_same(self._descriptor, self.lock):
             raise FolderLost(
                 f"{self.folder} must stay in its place while a run writes to it, but it was "
                 "removed, moved or begun anew by another process. This run ends here and writes "
@@ -91,10 +93,16 @@ def warn_of_refusal(folder: Path, what: str, consequence: str) -> None:
 
 
 def _covering(path: Path) -> list[Held]:
-    """What is held around a path, the outermost first."""
-    plain = _plain(path)
-    found = [own for own in _HELD if plain.is_relative_to(own.covers)]
-    return sorted(found, key=lambda own: len(own.covers.parts))
+    """What is held around a path, the outermost first. Of one lock the newest counts, of this
+    thread where it has one: a run may have begun anew in the folder that an outer one has lost."""
+    plain, here = _plain(path), threading.get_ident()
+    found: dict[Path, Held] = {}
+    for own in _HELD:
+        known = found.get(own.lock)
+        newer = known is None or own.thread == here or known.thread != here
+        if newer and plain.is_relative_to(own.covers):
+            found[own.lock] = own
+    return sorted(found.values(), key=lambda own: len(own.covers.parts))
 
 
 def _plain(path: Path) -> Path:

@@ -115,7 +115,7 @@ def _is_in_the_way(path: Path, name: str) -> bool:
     """Whether something of this name would be replaced that is not proven to be without worth."""
     file = path / name
     if name == MODEL:
-        return (file / STRUCTURE).exists() or any(file.glob("weights-*.safetensors"))
+        return (file / STRUCTURE).exists()
     if file.is_symlink() or file.is_dir():
         return True
     lines = file.read_bytes().splitlines() if file.exists() else []

@@ -34,7 +34,7 @@ def position_of(step: int, record: Mapping[str, Any]) -> Position:
     for name in ("seconds", "compiling"):
         if not 0 <= position[name] < math.inf:
             raise ValueError(f"{name} must be finite and >= 0, got {position[name]!r}")
-    if position["ended"] not in _ENDS:
+    if not isinstance(position["ended"], str) or position["ended"] not in _ENDS:
         raise ValueError(f"ended must be one of {sorted(_ENDS)}, got {position['ended']!r}")
     _check_sums(position["sums"])
     _check_history(position["history"], position["epoch"])
