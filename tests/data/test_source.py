@@ -189,12 +189,12 @@ def test_examples_pass(dtype, shape):
     ("x", "match"),
     [
         ([[1.0]], "to be a NumPy array of examples, got list; convert"),
-        (np.array([None]), "got object; convert"),
-        (np.array([1j]), "got complex128; convert"),
-        (np.array(["a"]), "got <U1; convert"),
-        (np.array([b"a"]), r"got \|S1; convert"),
-        (np.array([(1, 2.0)], dtype="i4,f8"), "got .*f0.*; convert"),
-        (np.array(["2020-01-01"], dtype="M8[D]"), "got datetime64.*; convert"),
+        (np.array([None]), "got object with None at index"),
+        (np.array([1j]), "got complex128; give both parts"),
+        (np.array(["a"]), "got <U1 with 'a' at index"),
+        (np.array([b"a"]), r"got \|S1 with .*a.* at index"),
+        (np.array([(1, 2.0)], dtype="i4,f8"), "got records of f0.*; convert"),
+        (np.array(["2020-01-01"], dtype="M8[D]"), "got datetime64.*; give seconds"),
     ],
 )
 def test_wrong_types_are_refused(x, match):

@@ -79,6 +79,7 @@ class Parts(NamedTuple):
     feature_names: tuple[str, ...] | None  # of a table with a header
     independent: Marginals  # the model of independent features of the training data
     notes: tuple[str, ...]  # what was left out, and what looks odd
+    header: bool | None  # whether the first line of a .csv file names the columns
     test_rows: NDArray[np.int64]  # where the test examples stand in the file, from 0
     digest: str  # of the numbers of all parts
 
@@ -136,6 +137,7 @@ def load_parts(config: Train) -> Parts:
         feature_names=source.feature_names,
         independent=independent,
         notes=notes,
+        header=source.header,
         test_rows=_rows(source)[indices.test],
         digest=digest_of_numbers(source.x),
     )
@@ -183,6 +185,8 @@ def decided(config: Train, parts: Parts) -> Train:
     if data.columns is None and parts.feature_names is not None:
         names = parts.feature_names
         data = replace(data, columns=names if len(set(names)) == len(names) else None)
+    if parts.header is not None:
+        data = replace(data, header="yes" if parts.header else "no")
     large = len(parts.train) >= _LARGE
     model = replace(
         model,
@@ -369,6 +373,7 @@ def _read(config: Train) -> Source:
         array=options.array,
         labels=options.labels,
         columns=options.columns,
+        header=options.header,
     )
 
 
@@ -383,7 +388,7 @@ def _read_alike(config: Train) -> Source:
         source = _read(config)
     except ValueError:
         source = _read(without)
-        if not _nameless(source.feature_names) or source.x.shape[1:] != (len(columns),):
+        if source.header or source.x.shape[1:] != (len(columns),):
             raise
     else:
         found = source.feature_names or ()
@@ -399,11 +404,6 @@ def _read_alike(config: Train) -> Source:
     listed = ", ".join(columns[:5]) + (" ..." if len(columns) > 5 else "")
     note = f"columns of {config.source} are taken by their places, for the run's {listed}"
     return replace(source, notes=(*source.notes, note))
-
-
-def _nameless(names: tuple[str, ...] | None) -> bool:
-    """Whether a table has no header: its columns are then called by their indices."""
-    return names is None or all(name.isdecimal() for name in names)
 
 
 def _scale(source: Source, likelihood: AbstractLikelihood) -> float:

@@ -39,8 +39,7 @@ def run_data(run: Run, source: str | None, file: InsideFile, own: OwnData) -> Se
     what `run_parts` raises.
     """
     if source is None:
-        if file.array is not None or file.columns is not None:
-            what = "--array" if file.columns is None else "--columns"
+        if (what := _given(file)) is not None:
             raise ValueError(f"{what} is for other data than the run's own: give their file too.")
         parts = run_parts(run, own, labels=file.labels)
         return Selected(parts.test, parts.test_labels, parts.test_rows)
@@ -58,6 +57,8 @@ def run_data(run: Run, source: str | None, file: InsideFile, own: OwnData) -> Se
 def _other(run: Run, source: str, file: InsideFile, own: OwnData) -> Whole:
     """All of another source, read by the first of the names that suit it."""
     config = dataclasses.replace(_moved(run, own), source=source)
+    if not _is_own(run, source) or file.header is not None:
+        config = _with_data(config, header=file.header or "auto")
     if file.columns is not None:
         config = _with_data(config, columns=file.columns)
     likelihood = plain_vae(run.model).decoder.likelihood
@@ -85,11 +86,22 @@ def _names_inside(run: Run, source: str, file: InsideFile) -> list[dict[str, str
     mean something in another one only where it has them too."""
     own, array, labels = run.config.data, file.array, file.labels
     first = {"array": array or own.array, "labels": labels or own.labels}
-    if run.config.source in (source, str(Path(source).resolve())):
+    if _is_own(run, source):
         return [first]
     bare = {"array": array, "labels": labels}
     tried = [first, {**first, "labels": labels}, {**first, "array": array}, bare]
     return [names for i, names in enumerate(tried) if names not in tried[:i]]
+
+
+def _is_own(run: Run, source: str) -> bool:
+    """Whether a file is the run's own."""
+    return run.config.source in (source, str(Path(source).resolve()))
+
+
+def _given(file: InsideFile) -> str | None:
+    """An option that says how another file is read, where there is one."""
+    names = ("array", "columns", "header")
+    return next((f"--{name}" for name in names if getattr(file, name) is not None), None)
 
 
 def run_parts(run: Run, own: OwnData, *, labels: str | None = None) -> Parts:

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.lib.npyio import NpzFile
 from numpy.typing import NDArray
 
+from hvax.data.header import Header
 from hvax.data.table import Table, read_csv
 
 SUFFIXES = (".npy", ".npz", ".csv")
@@ -25,10 +26,11 @@ def read_array(
     array: str | None = None,
     labels: str | None = None,
     columns: Sequence[str] | None = None,
+    header: Header = "auto",
 ) -> Table:
     """Examples (n, ...) and labels (n,), or None, of a file that ends in .npy, .npz or .csv.
 
-    `array`, `labels` and `columns` choose inside the file: see `read_npz` and `read_csv`.
+    `array`, `labels`, `columns` and `header` choose inside the file: see `read_npz` and `read_csv`.
 
     Raises `OSError` when the file cannot be opened, and `ValueError` for what is wrong inside it,
     for another suffix and for a choice that the format does not offer.
@@ -47,11 +49,15 @@ def read_array(
             f" {array!r}; leave it out"
         )
     if suffix == ".csv":
-        return read_csv(_require_file(path), labels=labels, columns=columns)
+        return read_csv(_require_file(path), labels=labels, columns=columns, header=header)
     if columns is not None:
         raise ValueError(
             f"{path}: expected `columns` only with a .csv file, got {', '.join(columns)}; leave"
             " them out"
+        )
+    if header != "auto":
+        raise ValueError(
+            f"{path}: expected `header` only with a .csv file, got {header!r}; leave it out"
         )
     if suffix == ".npz":
         return Table(*read_npz(path, array=array, labels=labels))

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from hvax.data.arrays import SUFFIXES, read_array, read_npz
 from hvax.data.check import check_array, check_examples, holds_bits
+from hvax.data.header import Header
 from hvax.data.idx import read_idx
 
 SOURCES = ("digits", "mnist", "fashion-mnist", "binarized-mnist")
@@ -35,6 +36,7 @@ class Source:
     feature_names: tuple[str, ...] | None = None  # of a table with a header
     notes: tuple[str, ...] = ()  # what was left out of the file
     rows: NDArray[np.int64] | None = None  # of the file, from 0; None where x has them all
+    header: bool | None = None  # whether the first line of a .csv file names the columns
 
     def __post_init__(self) -> None:
         check_array(self.x, "x")
@@ -55,6 +57,7 @@ def load_source(
     array: str | None = None,
     labels: str | None = None,
     columns: Sequence[str] | None = None,
+    header: Header = "auto",
 ) -> Source:
     """The source of that name (one of `SOURCES`), or else the file at that path.
 
@@ -64,8 +67,8 @@ def load_source(
     - binarized-mnist: (70000, 28, 28) uint8 of {0, 1}, all three parts fixed, from
       binarized_mnist.npz (train, valid and test, as packed bits) in `data_dir`/binarized_mnist or
       `data_dir` itself;
-    - a path to .npy, .npz or .csv: see `read_array`, which explains `array`, `labels` and
-      `columns`; uint8 are grey levels of 0..255, unless all are 0 or 1.
+    - a path to .npy, .npz or .csv: see `read_array`, which explains `array`, `labels`,
+      `columns` and `header`; uint8 are grey levels of 0..255, unless all are 0 or 1.
 
     Raises `FileNotFoundError` (what was looked for, and where), `ValueError` for an unknown name, a
     file that does not hold what it should, or `array` and `labels` beside a name, and what
@@ -73,7 +76,7 @@ def load_source(
     """
     name = str(source)
     if name not in SOURCES:
-        return _from_file(name, array=array, labels=labels, columns=columns)
+        return _from_file(name, array=array, labels=labels, columns=columns, header=header)
     if array is not None or labels is not None or columns is not None:
         raise ValueError(
             f"expected `array`, `labels` and `columns` only with a file, got {array!r}, {labels!r}"
@@ -89,7 +92,12 @@ def load_source(
 
 
 def _from_file(
-    name: str, *, array: str | None, labels: str | None, columns: Sequence[str] | None
+    name: str,
+    *,
+    array: str | None,
+    labels: str | None,
+    columns: Sequence[str] | None,
+    header: Header,
 ) -> Source:
     path = Path(name)
     if path.suffix.lower() not in SUFFIXES and not path.exists():
@@ -97,10 +105,19 @@ def _from_file(
             f"expected a source ({', '.join(SOURCES)}) or the path of a file that ends in"
             f" {', '.join(SUFFIXES)}, got {name!r}, which is neither; check its spelling"
         )
-    x, y, names, notes, rows = read_array(path, array=array, labels=labels, columns=columns)
+    table = read_array(path, array=array, labels=labels, columns=columns, header=header)
+    x = table.x
     check_examples(x, name)
-    grey = x.dtype == np.uint8 and not holds_bits(x)
-    return Source(name, x, y, 255.0 if grey else 1.0, feature_names=names, notes=notes, rows=rows)
+    return Source(
+        name,
+        x,
+        table.labels,
+        255.0 if x.dtype == np.uint8 and not holds_bits(x) else 1.0,
+        feature_names=table.names,
+        notes=table.notes,
+        rows=table.rows,
+        header=table.header,
+    )
 
 
 def _mnist(name: str, data_dir: Path) -> Source:

@@ -1,4 +1,4 @@
-"""Text with commas (semicolons, tabs) -> a table of numbers and, where a column is set apart for
+"""Text with commas, semicolons or tabs -> a table of numbers and, where a column is set apart for
 them, labels."""
 
 import csv
@@ -14,13 +14,15 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from hvax.data.cells import Numbers, is_missing, mark_of, text_lines
+from hvax.data.header import Header, Line, split_off
+
 ROWS_WITH_HOLES = "rows with missing cells"
 """In the note of rows that were left out."""
 
+_FIRST = 20  # lines by which it is told what stands between cells
 _EXACT = 2**53  # float64 holds every whole number below this
-_MISSING = frozenset({"", "na", "n/a", "nan", "null", "none", "?"})  # in lower case
 _TEXT = 0.5  # a column is text where more than this share of its cells is no number
-_Line = tuple[str, list[str]]  # where it stands, in words for messages, and its cells
 
 
 class Table(NamedTuple):
@@ -33,10 +35,15 @@ class Table(NamedTuple):
     names: tuple[str, ...] | None = None
     notes: tuple[str, ...] = ()
     rows: NDArray[np.int64] | None = None  # of the file, from 0; None where x has them all
+    header: bool | None = None  # whether the first line of a .csv file names the columns
 
 
 def read_csv(
-    path: str | Path, *, labels: str | None = None, columns: Sequence[str] | None = None
+    path: str | Path,
+    *,
+    labels: str | None = None,
+    columns: Sequence[str] | None = None,
+    header: Header = "auto",
 ) -> Table:
     """The numbers of a .csv file in UTF-8, header or not: examples (n, columns) and labels (n,).
 
@@ -45,9 +52,12 @@ def read_csv(
     order; by default all that hold numbers. Columns of text are left out, and so are rows with a
     missing cell (empty, NA, NaN, null, ?) in a column that is taken; `Table.notes` says so.
 
-    Without such a name the first line is a header when no cell of it is a number where other lines
-    have one; a header made of numbers alone reads as an example. A table of whole numbers comes as
-    int64, any other as float64; labels likewise as int64 or as strings.
+    `header` says whether the first line names the columns. By default it does when it holds one of
+    these names, when no cell of it is a number where other lines have one, and when it is numbers
+    that look like an axis: 0, 1, 2, ..., or in order as the lines below are not, which a note says.
+    Cells stand between commas, semicolons or tabs; between the last two, decimal commas are read.
+    A table of whole numbers comes as int64, any other as float64; labels likewise as int64 or as
+    strings.
 
     Raises `OSError` when the file cannot be opened, and `ValueError`, naming line and column, when
     it is empty or ragged, when a cell among numbers is none or a label is empty, when a column that
@@ -55,38 +65,34 @@ def read_csv(
     """
     path = Path(path)
     with path.open(encoding="utf-8-sig", newline="") as file:
-        number = 0
+        place = 0
         try:
-            delimiter = _delimiter(file.readline())
+            mark = mark_of(list(itertools.islice(text_lines(file), _FIRST)))
             file.seek(0)
-            reader = csv.reader(file, strict=True, delimiter=delimiter)
-            lines = ((f"{path}, line {(number := reader.line_num)}", row) for row in reader if row)
-            return _read_lines(path, lines, labels, columns)
+            reader = csv.reader(text_lines(file), strict=True, delimiter=mark)
+            lines = ((f"{path}, line {(place := reader.line_num)}", row) for row in reader if row)
+            return _read_lines(path, lines, labels, columns, header, Numbers(mark))
         except (csv.Error, UnicodeDecodeError) as error:
             raise ValueError(
-                f"{path}: expected comma-separated text in UTF-8, got after line {number}"
+                f"{path}: expected comma-separated text in UTF-8, got after line {place}"
                 f" something else ({error}); export the table again"
             ) from error
-
-
-def _delimiter(first: str) -> str:
-    """A comma, but for a first line that has none and has a semicolon or a tab."""
-    return next((mark for mark in ",;\t" if mark in first), ",")
 
 
 class _Column:
     """The cells of one column: numbers, NaN where one is missing or is text."""
 
-    def __init__(self) -> None:
+    def __init__(self, read: Numbers) -> None:
+        self._read = read
         self.numbers = array("d")
         self.texts = self.missing = 0
         self.first_text: tuple[str, str] | None = None  # where it stands, and the cell
 
     def add(self, where: str, cell: str) -> None:
-        number = _number(cell)
+        number = self._read(cell)
         if number is None:
             number = math.nan
-            if cell.strip().lower() in _MISSING:
+            if is_missing(cell):
                 self.missing += 1
             else:
                 self.texts += 1
@@ -101,7 +107,12 @@ class _Column:
 
 
 def _read_lines(
-    path: Path, lines: Iterator[_Line], labels: str | None, columns: Sequence[str] | None
+    path: Path,
+    lines: Iterator[Line],
+    labels: str | None,
+    columns: Sequence[str] | None,
+    header: Header,
+    read: Numbers,
 ) -> Table:
     where, first = next(lines, (str(path), []))
     if not first:
@@ -109,10 +120,18 @@ def _read_lines(
             f"{path}: expected a table of numbers, got an empty file; write one line an example"
         )
     cells = [cell.strip() for cell in first]
-    label_column = _label_column(where, cells, labels)
-    lines, has_header = _after_header(lines, (where, first), labels, label_column)
-    width = len(first)
-    found = [_Column() for _ in first]
+    cells[0] = cells[0].removeprefix("#").lstrip()  # as numpy.savetxt writes a header
+    label_column, named = _label_column(where, cells, labels, header)
+    begin = split_off(
+        lines,
+        (where, first),
+        Numbers(read.mark),
+        header="yes" if named else header,
+        labels=label_column,
+        names=columns or (),
+    )
+    lines, width = begin.lines, len(first)
+    found = [_Column(read) for _ in first]
     classes: list[str] = []
     for where, row in lines:
         if len(row) != width:
@@ -125,21 +144,27 @@ def _read_lines(
                 found[column].add(where, cell)
         if label_column is not None:
             classes.append(_label(where, row, label_column))
-    names = _unique(cells) if has_header else [str(i) for i in range(width)]
+    names = _unique(cells) if begin.is_header else [str(i) for i in range(width)]
+    if read.mixed:
+        raise ValueError(
+            f"{path}: expected one decimal mark, got {read.with_comma!r} and {read.with_point!r};"
+            " write all numbers with points"
+        )
     rest = [i for i in range(width) if i != label_column]
     taken, notes = _taken(path, names, rest, found, columns)
     if not taken or not found[taken[0]].numbers:
         raise ValueError(
             f"{path}: expected at least one example of at least one number, got"
             f" {len(found[rest[0]].numbers) if rest else 0} lines with {len(taken)} columns of"
-            " numbers; add what is missing"
+            " numbers; add what is missing, and put commas, semicolons or tabs between cells"
         )
     x = np.stack([np.frombuffer(found[i].numbers, np.float64) for i in taken], axis=1)
     keep, lost = _whole_rows(path, names, taken, x)
     x = as_integers(x[keep])
     chosen = None if label_column is None else _as_labels([classes[i] for i in keep])
     rows = keep if lost else None
-    return Table(x, chosen, tuple(names[i] for i in taken), notes + lost, rows)
+    notes = begin.notes + notes + lost
+    return Table(x, chosen, tuple(names[i] for i in taken), notes, rows, begin.is_header)
 
 
 def _unique(cells: list[str]) -> list[str]:
@@ -147,47 +172,29 @@ def _unique(cells: list[str]) -> list[str]:
     return [f"{cell}.{i}" if cells.count(cell) > 1 else cell for i, cell in enumerate(cells)]
 
 
-def _label_column(where: str, cells: list[str], labels: str | None) -> int | None:
+def _label_column(
+    where: str, cells: list[str], labels: str | None, header: Header
+) -> tuple[int | None, bool]:
+    """The column of `labels`, and whether it is a name, which a header has."""
     if labels is None:
-        return None
-    if re.fullmatch(r"-?[0-9]+", labels):
-        if not -len(cells) <= int(labels) < len(cells):
-            raise ValueError(
-                f"{where}: expected `labels` to be a column's index below {len(cells)},"
-                f" got {labels}; the first column is 0, the last -1"
-            )
-        return int(labels) % len(cells)
-    if cells.count(labels) != 1:
+        return None, False
+    is_index = re.fullmatch(r"-?[0-9]+", labels) is not None
+    if is_index and -len(cells) <= int(labels) < len(cells):
+        return int(labels) % len(cells), False
+    # A number that stands in the first line is a name only where that line is known to be a header.
+    if cells.count(labels) == 1 and (header == "yes" or (header == "auto" and not is_index)):
+        return cells.index(labels), True
+    if is_index:
         raise ValueError(
-            f"{where}: expected `labels` to name one column of the header, got {labels!r} and"
-            f" the header {textwrap.shorten(', '.join(cells), 80, placeholder=' ...')};"
-            " pass a name that stands there once, or an index"
+            f"{where}: expected `labels` to be a column's index below {len(cells)},"
+            f" got {labels}; the first column is 0, the last -1, and a name of digits is looked for"
+            " with --header yes (`header`)"
         )
-    return cells.index(labels)
-
-
-def _after_header(
-    lines: Iterator[_Line], first: _Line, labels: str | None, label_column: int | None
-) -> tuple[Iterator[_Line], bool]:
-    """The lines of examples, and whether the first line was a header."""
-    where, cells = first
-    named = labels is not None and not re.fullmatch(r"-?[0-9]+", labels)
-    others = [cell for i, cell in enumerate(cells) if i != label_column]
-    if named or not any(_number(cell) is not None for cell in others):
-        return lines, True
-    second = next(lines, None)
-    ahead = [first] if second is None else [first, second]
-    if second is not None and len(second[1]) == len(cells):
-        for column, (cell, below) in enumerate(zip(cells, second[1], strict=True)):
-            if column != label_column and _number(cell) is None and _number(below) is not None:
-                if cell.strip().lower() in _MISSING:
-                    continue
-                raise ValueError(
-                    f"{where}, column {column}: expected numbers alone or a header of names alone,"
-                    f" got {cell!r} among numbers; pass `labels` if the column holds labels, else"
-                    " correct the cell"
-                )
-    return itertools.chain(ahead, lines), False
+    raise ValueError(
+        f"{where}: expected `labels` to name one column of the header, got {labels!r} and"
+        f" the header {textwrap.shorten(', '.join(cells), 80, placeholder=' ...')};"
+        " pass a name that stands there once, or an index"
+    )
 
 
 def _taken(
@@ -256,15 +263,6 @@ def as_integers(x: NDArray[np.float64]) -> NDArray[Any]:
     """A table of whole numbers as int64, any other as it is."""
     whole = np.all(x == np.rint(x)) and (x.size == 0 or np.abs(x).max() < _EXACT)
     return x.astype(np.int64) if whole else x
-
-
-def _number(cell: str) -> float | None:
-    """The finite number that a cell holds, or None; 1_000 is a number to Python, but not here."""
-    try:
-        number = float(cell)
-    except ValueError:
-        return None
-    return number if math.isfinite(number) and "_" not in cell else None
 
 
 def _label(where: str, row: list[str], label_column: int) -> str:
