@@ -187,7 +187,8 @@ def _new(kind: type, path: str) -> Any:
 
 
 def _partial(kind: type, children: dict[str, Any], path: str) -> Any:
-    function, args, words = (children.get(name) for name in ("func", "args", "keywords"))
+    parts: Any = [children.get(name) for name in ("func", "args", "keywords")]
+    function, args, words = parts
     whole = callable(function) and isinstance(args, tuple) and len(children) == 3
     if not whole or not isinstance(words, dict) or not all(isinstance(w, str) for w in words):
         raise Malformed(f"at {at(path)} it has no partial function")

@@ -7,7 +7,10 @@ structure.json names the weights file by its hash and is replaced last, so a fol
 one whole model. Other files in the folder are not touched.
 """
 
-import re
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,17 +18,14 @@ import equinox as eqx
 import numpy as np
 
 from hvax.arrays import pack, read
-from hvax.files import json_object, sealed, unsealed, write_atomically
+from hvax.files import sealed, write_atomically
 from hvax.structure.decode import NO_LIKE, Decoder
 from hvax.structure.encode import encode
+from hvax.structure.manifest import FORMAT, STRUCTURE, read_manifest, weights_of_ours
 from hvax.structure.node import Malformed, NotOfThis
 
-FORMAT = 1
-STRUCTURE = "structure.json"
-_MANIFEST = {"weights": str, "sha256": str, "narrow": dict, "model": dict}
-_WEIGHTS = re.compile(r"weights-[0-9a-f]{1,64}\.safetensors")
-_LARGEST = 2**30  # bytes of a structure.json; a large model's has some hundred thousand
-_TRIES = 100
+_TRIES, _PAUSE = 50, 0.002  # seconds; of a load, while others save
+_WAITS, _WAIT = 1000, 0.01  # seconds; of a save
 
 
 def save(model: eqx.Module, folder: str | Path) -> None:
@@ -50,20 +50,8 @@ def save(model: eqx.Module, folder: str | Path) -> None:
         "model": tree,
     }
     folder.mkdir(parents=True, exist_ok=True)
-    old = _weights_of_ours(folder)
-    new = folder / manifest["weights"]
-    if new.name != old:
-        _check_free(new, weights.content)
-    write_atomically(new, weights.content)
-    try:
-        write_atomically(folder / STRUCTURE, sealed(manifest))
-    except BaseException:
-        _remove_unnamed(new)
-        raise
-    if not new.exists():  # another process has saved at the same time, and has removed it
-        write_atomically(new, weights.content)
-    if old is not None and old != new.name:
-        _remove_unnamed(folder / old)
+    with _alone(folder):
+        _replace(folder, manifest, weights.content)
 
 
 def check_saveable(model: eqx.Module, folder: str | Path | None = None) -> None:
@@ -76,7 +64,7 @@ def check_saveable(model: eqx.Module, folder: str | Path | None = None) -> None:
     """
     _encoded(model, {})
     if folder is not None and Path(folder).is_dir():
-        _weights_of_ours(Path(folder))
+        weights_of_ours(Path(folder))
 
 
 def digest(model: eqx.Module) -> str:
@@ -117,34 +105,45 @@ def load(folder: str | Path, *, like: eqx.Module | None = None) -> Any:
 
 def _encoded(model: eqx.Module, arrays: dict[str, np.ndarray]) -> dict[str, Any]:
     if not isinstance(model, eqx.Module):
-        raise TypeError(
-            f"a model to be saved must be an equinox.Module, got a {type(model).__name__}."
-        )
+        raise TypeError(f"model must be an equinox.Module, got a {type(model).__name__}.")
     return encode(model, arrays)
 
 
-def _weights_of_ours(folder: Path) -> str | None:
-    """The weights file that the structure.json in a folder names; None where there is none.
-
-    Raises `ValueError` for a structure.json that is not proven to be one of `save`: it is
-    somebody's, and not to be overwritten.
-    """
-    path = folder / STRUCTURE
-    if not path.exists() and not path.is_symlink():
-        return None
+def _replace(folder: Path, manifest: dict[str, Any], content: bytes) -> None:
+    old, new = weights_of_ours(folder), folder / manifest["weights"]
+    if new.name != old:
+        _check_free(new, content)
+    write_atomically(new, content)
     try:
-        if path.is_symlink() or not path.is_file():
-            raise ValueError("it is no plain file")
-        record = json_object(_content(path))
-        if not all(isinstance(record.get(name), kind) for name, kind in _MANIFEST.items()):
-            unsealed(_content(path))  # of a newer format, perhaps
-        weights = record.get("weights")
-    except (ValueError, RecursionError) as error:
-        raise ValueError(
-            f"{path} is not a file that hvax wrote, or is damaged ({error}), and is not "
-            "overwritten. Move it away, or save into another folder."
-        ) from error
-    return weights if isinstance(weights, str) and _WEIGHTS.fullmatch(weights) else None
+        write_atomically(folder / STRUCTURE, sealed(manifest))
+    except BaseException:
+        _remove_unnamed(new)
+        raise
+    if old is not None:
+        _remove_unnamed(folder / old)
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Waits while another process saves into a folder: it would remove weights that this one is
+    about to name. Not for ever, and not where the file system has no locks: a save comes first."""
+    import fcntl
+
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        for _ in range(_WAITS):
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                time.sleep(_WAIT)
+            except OSError:
+                break
+        yield
+    finally:
+        with suppress(OSError):
+            fcntl.flock(descriptor, fcntl.LOCK_UN)  # also where a fork still holds the folder open
+        os.close(descriptor)
 
 
 def _check_free(path: Path, content: bytes) -> None:
@@ -163,7 +162,7 @@ def _remove_unnamed(path: Path) -> None:
     if path.parent.is_symlink() or path.is_symlink() or not path.is_file():
         return
     try:
-        named = _weights_of_ours(path.parent)
+        named = weights_of_ours(path.parent)
     except ValueError:
         return
     if named != path.name:
@@ -172,52 +171,14 @@ def _remove_unnamed(path: Path) -> None:
 
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """A manifest and the arrays that it names."""
-    for _ in range(_TRIES):
-        manifest = _read_manifest(path)
+    for left in reversed(range(_TRIES)):
+        manifest = read_manifest(path)
         weights = path.parent / manifest["weights"]
         try:
             return manifest, read(weights, sha256=manifest["sha256"], narrow=manifest["narrow"])
         except FileNotFoundError:
-            # Another process has saved a model between the two reads, or it is truly gone.
-            if _read_manifest(path) == manifest:
+            # Another process has saved a model between the two reads, unless it stays so.
+            if not left:
                 raise
-    raise FileNotFoundError(f"the model in {path.parent} is replaced faster than it can be read.")
-
-
-def _read_manifest(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        raise FileNotFoundError(f"no model in {path.parent}: {path.name} is missing.")
-    try:
-        manifest = unsealed(_content(path))
-        version = manifest["format"]
-        if type(version) is not int:
-            raise ValueError("'format' is no int")
-        if version == FORMAT:
-            _check_manifest(manifest)
-            return manifest
-    except RecursionError as error:
-        raise ValueError(f"{path} is damaged: it is nested too deeply.") from error
-    except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{path} is damaged: {error}.") from error
-    raise ValueError(
-        f"{path} has format {str(version)[:20]}; this version of hvax reads format {FORMAT}. "
-        "Install a newer hvax to load it."
-    )
-
-
-def _check_manifest(manifest: dict[str, Any]) -> None:
-    for name, kind in _MANIFEST.items():
-        if not isinstance(manifest[name], kind):
-            raise ValueError(f"{name!r} is no {kind.__name__}")
-    weights = manifest["weights"]
-    if Path(weights).name != weights:
-        raise ValueError(f"the weights file {weights[:100]!r} lies outside the folder")
-    if not _WEIGHTS.fullmatch(weights):
-        raise ValueError(f"{weights[:100]!r} is no name of a weights file")
-
-
-def _content(path: Path) -> bytes:
-    size = path.stat().st_size
-    if size > _LARGEST:
-        raise ValueError(f"it has {size} bytes, more than any structure has")
-    return path.read_bytes()
+            time.sleep(_PAUSE)
+    raise AssertionError

@@ -81,7 +81,7 @@ def take_apart(thing: Any, path: str) -> Node:
     if type(thing) in (tuple, list):
         items = {str(i): item for i, item in enumerate(thing)}
         return Node(type(thing).__name__, None, items)
-    if isinstance(thing, tuple) and hasattr(thing, "_fields"):
+    if isinstance(thing, tuple) and getattr(thing, "_fields", None) is not None:
         named = dict(zip(thing._fields, thing, strict=True))
         return Node("namedtuple", name_of(type(thing)), named)
     if type(thing) in MAPPINGS.values():
