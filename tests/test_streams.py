@@ -40,12 +40,11 @@ def test_no_home_folder_is_needed(tmp_path):
     env = {name: value for name, value in ENV.items() if name != "XDG_CACHE_HOME"}
     np.save(tmp_path / "x.npy", np.random.default_rng(0).integers(0, 2, (40, 8, 8)))
     command = f"train x.npy {VAE_ONLY.replace('--no-report', '--report')} --run-dir run"
-    for arguments in (["--version"], command.split()):
-        done = subprocess.run(
-            [sys.executable, "-c", NO_HOME, *arguments],
-            cwd=tmp_path, env=env, capture_output=True, text=True,
-        )  # fmt: skip
-        assert done.returncode == 0 and "Traceback" not in done.stderr, done.stderr
+    done = subprocess.run(
+        [sys.executable, "-c", NO_HOME, *command.split()],
+        cwd=tmp_path, env=env, capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 0 and "Traceback" not in done.stderr, done.stderr
     assert (tmp_path / "run/report.html").is_file()  # which has pictures of matplotlib's
 
 

@@ -57,14 +57,17 @@ def run_data(run: Run, source: str | None, file: InsideFile, own: OwnData) -> Se
 def _other(run: Run, source: str, file: InsideFile, own: OwnData) -> Whole:
     """All of another source, read by the first of the names that suit it."""
     config = dataclasses.replace(_moved(run, own), source=source)
-    if not _is_own(run, source) or file.header is not None:
-        config = _with_data(config, header=file.header or "auto")
     if file.columns is not None:
         config = _with_data(config, columns=file.columns)
     likelihood = plain_vae(run.model).decoder.likelihood
-    choices = _names_inside(run, source, file)
+    choices = [
+        {**names, "header": header}
+        for header in _headers(run, source, file)
+        for names in _names_inside(run, source, file)
+    ]
     for names in choices:
         last = names is choices[-1]
+        sure = names["header"] != _REMEMBERED or file.header is not None
         try:
             found = load_whole(
                 _with_data(config, **names),
@@ -76,7 +79,10 @@ def _other(run: Run, source: str, file: InsideFile, own: OwnData) -> Whole:
             if last:
                 raise
             continue
-        if last or found.examples.x_shape == run.x_shape:
+        if last or (
+            found.examples.x_shape == run.x_shape
+            and (sure or found.examples.names == config.data.columns)
+        ):
             return found
     raise AssertionError("the last of the names has been tried")
 
@@ -91,6 +97,20 @@ def _names_inside(run: Run, source: str, file: InsideFile) -> list[dict[str, str
     bare = {"array": array, "labels": labels}
     tried = [first, {**first, "labels": labels}, {**first, "array": array}, bare]
     return [names for i, names in enumerate(tried) if names not in tried[:i]]
+
+
+_REMEMBERED = "yes"
+
+
+def _headers(run: Run, source: str, file: InsideFile) -> list[str]:
+    """Whether to take the first line for a header, in the order to try. That the run's own file had
+    one says something of another file only where that has the same names."""
+    own = run.config.data
+    if file.header is not None:
+        return [file.header]
+    if _is_own(run, source):
+        return [own.header]
+    return [_REMEMBERED, "auto"] if own.header == _REMEMBERED and own.columns else ["auto"]
 
 
 def _is_own(run: Run, source: str) -> bool:
