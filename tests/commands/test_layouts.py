@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from hvax.commands.compare import _write
 from hvax.commands.directory import open_run
 from hvax.commands.select import run_data
 from hvax.config import InsideFile, OwnData
@@ -131,3 +132,9 @@ def test_compare_writes_the_rows(table_run, ran):
     assert [int(row) for _, _, row, *_ in lines[1:11]] == [
         kept[int(point)] for _, point, *_ in lines[1:11]
     ]
+
+
+def test_a_name_that_is_no_text_is_written_all_the_same(tmp_path):
+    """Of a run whose folder's name is not UTF-8."""
+    _write(tmp_path / "runs.csv", [["run"], ["run\udcff"]])
+    assert (tmp_path / "runs.csv").read_text() == "run\nrun\\udcff\n"

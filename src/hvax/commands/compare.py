@@ -189,7 +189,8 @@ def _write(path: Path | None, rows: Iterable[Sequence[Any]]) -> None:
         return
     text = io.StringIO(newline="")
     csv.writer(text, lineterminator="\n").writerows(rows)
-    write_atomically(path, text.getvalue().encode())
+    # A path may hold bytes that are no UTF-8.
+    write_atomically(path, text.getvalue().encode(errors="backslashreplace"))
     print(f"{path} written")
 
 

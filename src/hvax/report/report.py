@@ -81,4 +81,4 @@ def write_report(report: Report, path: str | Path, *, key: PRNGKeyArray) -> None
     """
     from hvax.report.sections import report_html  # loads matplotlib
 
-    write_atomically(Path(path), report_html(report, key=key).encode())
+    write_atomically(Path(path), report_html(report, key=key).encode(errors="backslashreplace"))
