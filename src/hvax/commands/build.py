@@ -14,16 +14,14 @@ import optax
 from jaxtyping import Array, PRNGKeyArray
 from numpy.typing import NDArray
 
-from hvax.commands.columns import varying_columns
+from hvax.commands.reading import read, read_alike, read_own, rows_of
 from hvax.config import FlowOptions, Train
 from hvax.data.binarise import binarise_once
 from hvax.data.check import holds_bits
 from hvax.data.digest import digest_of_numbers
 from hvax.data.examples import Examples, feature_name
 from hvax.data.precision import origin_of_rows
-from hvax.data.source import SOURCES, Source, load_source
-from hvax.data.split import Split, split
-from hvax.data.table import ROWS_WITH_HOLES
+from hvax.data.source import SOURCES, Source
 from hvax.hamiltonian.bridge import AbstractBridge, FixedBridge, LearnedBridge
 from hvax.hamiltonian.flow import MAX_FORCE, HamiltonianFlow
 from hvax.hamiltonian.tempering import (
@@ -97,7 +95,7 @@ def load_parts(config: Train) -> Parts:
     """Reads, splits and prepares the data. Raises as the readers do, and `ValueError` for options
     that do not suit them."""
     options = config.data
-    source, indices, notes = _read_and_split(config)
+    source, indices, notes = read_own(config)
     likelihood = _likelihood(config, source, indices.train)
     scale = _scale(source, likelihood)
     train, validation, test = (
@@ -138,32 +136,9 @@ def load_parts(config: Train) -> Parts:
         independent=independent,
         notes=notes,
         header=source.header,
-        test_rows=_rows(source)[indices.test],
+        test_rows=rows_of(source)[indices.test],
         digest=digest_of_numbers(source.x),
     )
-
-
-def _read_and_split(config: Train) -> tuple[Source, Split, tuple[str, ...]]:
-    """A run's source without the columns that are of no use, its parts, and notes of what was left
-    out."""
-    options = config.data
-    source = _read(config)
-    parts = split(source, seed=options.split_seed, fractions=options.fractions)
-    kept, notes = varying_columns(source, parts.train, options.columns is not None)
-    names = kept.feature_names
-    if source.rows is None or names is None or names == source.feature_names:
-        return kept, parts, (*source.notes, *notes)
-    # Some rows may lack a cell in such columns alone. They are used, as they will be by all that
-    # reads these columns by their names: a resumed run, and every command on it.
-    again = _read(replace(config, data=replace(options, columns=names)))
-    of_columns = tuple(text for text in source.notes if ROWS_WITH_HOLES not in text)
-    parts = split(again, seed=options.split_seed, fractions=options.fractions)
-    return again, parts, (*of_columns, *again.notes, *notes)
-
-
-def _rows(source: Source) -> NDArray[np.int64]:
-    """Where the examples stand in their file, from 0."""
-    return np.arange(len(source.x)) if source.rows is None else source.rows
 
 
 def _taken_off(train: Examples) -> tuple[str, ...]:
@@ -219,13 +194,13 @@ def load_whole(
 
     Grey levels in a file that go no further than the run's white, its `scale`, count as the run's.
     """
-    source = _read(config) if chosen else _read_alike(config)
+    source = read(config) if chosen else read_alike(config)
     if source.name not in SOURCES and source.x.max() <= scale < source.scale:
         source = replace(source, scale=scale)
     examples = Examples(source.x, None, _scale(source, likelihood), names=source.feature_names)
     if _binarise(config, source, likelihood) != "none":
         examples = _binarised(examples, "whole")
-    return Whole(examples, source.labels, _rows(source), source.notes)
+    return Whole(examples, source.labels, rows_of(source), source.notes)
 
 
 def build_vae(config: Train, parts: Parts, *, key: PRNGKeyArray) -> VAE:
@@ -365,47 +340,6 @@ def _tempering(options: FlowOptions) -> AbstractTempering:
     return QuadraticTempering(beta0)
 
 
-def _read(config: Train) -> Source:
-    options = config.data
-    return load_source(
-        config.source,
-        data_dir=options.data_dir,
-        array=options.array,
-        labels=options.labels,
-        columns=options.columns,
-        header=options.header,
-    )
-
-
-def _read_alike(config: Train) -> Source:
-    """Another file than the run's own: the run's columns by their names, and by their order where
-    one of the two has no names. Raises `ValueError` where a column is not there."""
-    columns = config.data.columns
-    without = replace(config, data=replace(config.data, columns=None))
-    if columns is None or Path(config.source).suffix.lower() != ".csv":
-        return _read(without)
-    try:
-        source = _read(config)
-    except ValueError:
-        source = _read(without)
-        if source.header or source.x.shape[1:] != (len(columns),):
-            raise
-    else:
-        found = source.feature_names or ()
-        lacking = [name for name, other in zip(columns, found, strict=True) if name != other]
-        if not lacking:
-            return source
-        if len(lacking) < len(columns):  # a number for a name is an index only where all are
-            raise ValueError(
-                f"{config.source} must have the columns of the run, but it has no "
-                f"{', '.join(lacking)}. Name the columns that stand for the run's, in its order, "
-                "with --columns."
-            )
-    listed = ", ".join(columns[:5]) + (" ..." if len(columns) > 5 else "")
-    note = f"columns of {config.source} are taken by their places, for the run's {listed}"
-    return replace(source, notes=(*source.notes, note))
-
-
 def _scale(source: Source, likelihood: AbstractLikelihood) -> float:
     """What stored numbers are divided by: 1 for counts and classes, which are no grey levels."""
     if isinstance(likelihood, StandardizedLikelihood):
@@ -422,12 +356,18 @@ def _likelihood(
     if name == "categorical":
         if not np.issubdtype(source.x.dtype, np.integer):
             raise ValueError(f"categorical needs integer classes, got {source.x.dtype} data.")
-        if options.num_classes is None:
-            return Categorical(int(source.x.max()) + 1)
-        return Categorical(options.num_classes)
+        classes = int(source.x.max()) + 1 if options.num_classes is None else options.num_classes
+        as_many = source.x.ndim > 1 and source.x.shape[-1] == classes
+        return Categorical(classes, one_hot=False if as_many and not _one_hot(source.x) else None)
     if name == "fixed-gaussian":
         return FixedGaussian(options.sigma)
     return _FAMILIES[name]()
+
+
+def _one_hot(x: NDArray[Any]) -> bool:
+    """Whether the last axis of all examples holds one 1 and else 0."""
+    rows = (x[start : start + 4096] for start in range(0, len(x), 4096))
+    return all(np.all((row == 0) | (row == 1)) and np.all(row.sum(axis=-1) == 1) for row in rows)
 
 
 _FAMILIES: dict[str, type[AbstractLikelihood]] = {
