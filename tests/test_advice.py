@@ -14,6 +14,7 @@ import pytest
 import hvax
 from hvax.caution import DivergentTrajectories, FlowFailed, HvaxWarning, SkippedUpdate
 from hvax.cli import main
+from hvax.commands.reference_rows import cause_of_worse
 from hvax.data import load_source, split
 from hvax.training.trouble import advice
 from hvax.wording import for_program, named
@@ -97,10 +98,10 @@ def test_after_skipped_updates_a_smaller_step_size_helps():
 # divergent-trajectories, flow-failed
 
 
-@pytest.mark.parametrize("cure", [{"step_size": 0.05}, {"num_steps": 1, "step_size": 0.5}])
+@pytest.mark.parametrize("cure", [{"step_size": 0.05}, {"num_steps": 1}])
 def test_after_divergence_smaller_or_fewer_steps_help(cure):
     model = hvax.prepare(vae(), LINE)
-    wild = {"num_steps": 12, "step_size": 3.0}
+    wild = {"num_steps": 6, "step_size": 1.0}
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         hvax.fit(
@@ -162,19 +163,20 @@ def worse(ran, arguments):
     return found[0] if found else ""
 
 
-def test_worse_for_its_training_rows_by_heart_a_smaller_model_helps(ran):
-    np.save("x.npy", DRAW.normal(size=(60, 8)))
-    train = "train x.npy --model vae --no-standardize --patience 0 --batch-size 8"
-    said = worse(ran, f"{train} --epochs 600 --hidden 128 128 --latent-size 8 --learning-rate 3e-3")
-    assert "reconstruction errors are largest, in variances of the column" in said
-    assert "by heart" in said or "without --no-standardize" in said
-    assert not worse(ran, "train x.npy --model vae --hidden 16 --latent-size 2")
+def test_worse_at_most_rows_a_smaller_model_is_named():
+    """By its numbers alone: the defaults stop before that happens, and no data were found on which
+    a run of the program comes to it."""
+    known = {"trained": 40, "standardized": True, "longer": None}
+    said = cause_of_worse(np.full(30, 2.0), np.arange(30), **known)
+    assert "40 training rows say too little" in said and "--latent-size" in said
+    less = np.where(np.arange(30) == 7, 90.0, -1.0)
+    assert "number 107)" in cause_of_worse(less, 100 + np.arange(30), **known)
 
 
 def test_worse_for_units_they_are_what_is_named(ran):
-    """A network that has to find means of 1e4 from 0 is far behind at the first epochs."""
-    np.save("x.npy", 1e4 + DRAW.normal(size=(100, 4)))
-    train = "train x.npy --model vae --hidden 8 --epochs 3"
+    """A network that has to find means of 1e4 from 0 is far behind."""
+    np.save("x.npy", 1e4 + LINE.astype(np.float64))
+    train = "train x.npy --model vae --hidden 8 --epochs 30 --batch-size 8"
     said = worse(ran, f"{train} --no-standardize")
     assert "train without --no-standardize" in said or "go on with" in said
     assert not worse(ran, train)

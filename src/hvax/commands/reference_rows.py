@@ -64,18 +64,30 @@ def why_worse(
     networks began in the units of the data; `longer` is the command that trains on, where the run
     was cut short.
     """
-    cause = _cause(parts, test, independent - log_p, standardized, longer)
+    numbers = np.arange(len(test)) if test.index is None else test.index
+    cause = cause_of_worse(
+        independent - log_p,
+        numbers,
+        trained=len(parts.train),
+        standardized=standardized,
+        longer=longer,
+    )
     return f"{_worst_features(model, parts)}{cause}"
 
 
-def _cause(
-    parts: Parts,
-    test: Examples,
+def cause_of_worse(
     less: NDArray[np.float64],
+    numbers: NDArray[np.int64],
+    *,
+    trained: int,
     standardized: bool,
     longer: str | None,
 ) -> str:
-    """The likeliest of four, by what can be seen; `less` is what each example lacks."""
+    """The likeliest cause of four, and its cure.
+
+    `less` is what each test example lacks, in nats, and `numbers` their rows among all; `trained`
+    is the number of training rows.
+    """
     worst = np.argsort(-np.nan_to_num(less, nan=np.inf))
     decide = worst[: max(1, len(less) // 20)]  # one in twenty
     others = np.setdiff1d(worst, decide)
@@ -84,7 +96,6 @@ def _cause(
     if not standardized:
         return "Its networks are not in the units of the data: train without --no-standardize."
     if len(others) > 0 and less[others].mean() <= 0:
-        numbers = np.arange(len(test)) if test.index is None else test.index
         listed = ", ".join(str(numbers[i]) for i in decide[:_NAMED])
         return (
             f"{len(decide)} of the {len(less)} test rows decide (of all rows, from 0, number "
@@ -92,8 +103,8 @@ def _cause(
             "file; if they are not, the training rows hold too few of their kind."
         )
     return (
-        f"It has learned its {len(parts.train)} training rows by heart: take a smaller model "
-        "(--hidden 16 --latent-size 2, say), or more rows."
+        f"{trained} training rows say too little of the test rows for a model of this size: take "
+        "a smaller one (--hidden 16 --latent-size 2, say), or more rows."
     )
 
 

@@ -6,7 +6,7 @@ of a run, and where a chunk ends changes no number.
 
 import time
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import equinox as eqx
 import jax
@@ -71,7 +71,7 @@ class CompiledSteps:
             done = eqx.filter_eval_shape(self._step, chunk, state, chunk.start)
             self._report = {"loss": done.loss, **done.report}
             jitted: Any = eqx.filter_jit(self._steps, donate="all-except-first")
-            self._compiled = jitted.lower(chunk, self._progress(state, {})).compile()
+            self._compiled = compiled(jitted, chunk, self._progress(state, {}))
             self.seconds_compiling = time.perf_counter() - began
         return self._progress(state, sums or {})
 
@@ -126,6 +126,14 @@ class CompiledSteps:
             stream = jax.random.fold_in(key, _TRANSFORM_STREAM)
             batch = self._transform(batch, key=jax.random.fold_in(stream, step))
         return batch if isinstance(batch, tuple) else (batch, None)
+
+
+def compiled(jitted: Any, *arguments: Any) -> Any:
+    """The program of a jitted function for these arguments, compiled now; the function itself
+    where JAX_DISABLE_JIT asks for that, so that a debugger may step through it."""
+    if cast(Any, jax.config).jax_disable_jit:
+        return jitted
+    return jitted.lower(*arguments).compile()
 
 
 def _scaled(rows: Array, scale: float) -> Array:

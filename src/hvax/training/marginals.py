@@ -28,13 +28,13 @@ from hvax.models.likelihood import (
 from hvax.models.standardize import StandardizedLikelihood
 from hvax.models.transform import Kind, Transform
 from hvax.parameter import Fixed
+from hvax.training.few_rows import least_sigma
 from hvax.wording import named
 
 TransformChoice = Literal["auto", "none", "log", "asinh"]
 
 _ROWS = 20_000
 _FLOOR, _CONSTANT_FLOOR = 1e-3, 0.1  # least sigma, in standard deviations of the feature
-_FEW = 10  # rows: the least sigma from n of them is (10 / n)^1.5, as they are learned by heart
 _COMPARED, _LEVEL = 500, 0.01  # rows to tell counts by, and nats a feature that are no difference
 _RANK_FLOOR = 0.05  # least scale of a pixel, in those of all pixels together
 _CENTRAL = 1.349  # interquartile range of a normal, in standard deviations
@@ -183,6 +183,8 @@ def real_units(
         for name in ("center", "width", "shift", "scale", "floor")
     )
     constant = np.array([feature.constant for feature in chosen]).reshape(shape)
+    few = least_sigma(np.stack([feature.y for feature in chosen], axis=1)).reshape(shape)
+    floor = np.where(constant, floor, np.maximum(floor, few))
     if not table:
         # Pixels and time steps share their units: one that hardly varies is no finer than that.
         typical = math.sqrt(float(np.mean(np.where(constant, 0.0, scale) ** 2)))
@@ -203,6 +205,7 @@ class _Feature(NamedTuple):
     floor: float
     constant: bool
     log_prob: float  # of all rows, in nats, less what the transform's own numbers may gain
+    y: NDArray[np.float64]  # of mean 0 and variance 1
 
 
 def _feature(x: NDArray[np.float64], positive: bool, transform: TransformChoice) -> _Feature:
@@ -240,11 +243,12 @@ def _gaussian(
     shift, sd = float(y.mean()), _spread(y)
     largest = float(np.abs(x).max())
     if _spread(x) <= 4 * np.finfo(np.float32).eps * largest:
-        return _Feature("none", 0.0, 1.0, float(x.mean()), largest or 1.0, _CONSTANT_FLOOR, True, 0)
-    least = min(0.5, max(_FLOOR, (_FEW / len(y)) ** 1.5))
-    floor = float(np.clip(_rounding(y) / math.sqrt(12) / sd, least, 0.9))
+        return _Feature(
+            "none", 0.0, 1.0, float(x.mean()), largest or 1.0, _CONSTANT_FLOOR, True, 0, 0 * x
+        )
+    floor = float(np.clip(_rounding(y) / math.sqrt(12) / sd, _FLOOR, 0.9))
     log_prob = len(y) * -(math.log(sd) + 0.5 + 0.5 * math.log(2 * math.pi)) + log_slope.sum()
-    return _Feature(kind, center, width, shift, sd, floor, False, float(log_prob))
+    return _Feature(kind, center, width, shift, sd, floor, False, float(log_prob), (y - shift) / sd)
 
 
 def _spread(y: NDArray[np.float64]) -> float:
@@ -286,7 +290,7 @@ def _counts(likelihood: AbstractLikelihood, x: NDArray[np.float64]) -> Marginals
 def _classes(likelihood: Categorical, x: NDArray[Any]) -> Marginals:
     """Log shares of the classes, of integer or one-hot rows."""
     classes = likelihood.num_classes
-    if np.issubdtype(x.dtype, np.integer) and not (x.ndim > 1 and x.shape[-1] == classes):
+    if np.issubdtype(x.dtype, np.integer) and not likelihood.is_one_hot(x.shape[1:]):
         counted = np.stack([(x == c).sum(0) for c in range(classes)], axis=-1)
     else:
         counted = x.sum(0)

@@ -34,14 +34,16 @@ def faster_flow(
     check_kind(optimiser, "optimiser", optax.GradientTransformation)
     _check_factor(factor, "> 0", 0.0)
 
+    inner = optax.with_extra_args_support(optimiser)
+
     def update(updates: PyTree, state: PyTree, params: Any = None, **more: Any) -> Any:
-        updates, state = optimiser.update(updates, state, params, **more)
+        updates, state = inner.update(updates, state, params, **more)
         if isinstance(updates, HVAE):
             faster = jax.tree.map(lambda step: factor * step, updates.flow)
             updates = eqx.tree_at(lambda model: model.flow, updates, faster)
         return updates, state
 
-    return optax.GradientTransformation(optimiser.init, update)
+    return optax.GradientTransformationExtraArgs(optimiser.init, update)
 
 
 class Clipped(NamedTuple):
@@ -69,6 +71,8 @@ def clip_outliers(
     check_kind(optimiser, "optimiser", optax.GradientTransformation)
     _check_factor(factor, "> 1", 1.0)
 
+    inner = optax.with_extra_args_support(optimiser)
+
     def init(params: PyTree) -> Clipped:
         return Clipped(optimiser.init(params), jnp.zeros(()))
 
@@ -78,12 +82,14 @@ def clip_outliers(
         scale = jnp.minimum(1.0, factor * mean / jnp.where(norm > 0, norm, 1.0))
         scale = jnp.where(jnp.isfinite(norm), scale, 0.0)
         gradient = jax.tree.map(lambda g: scale.astype(g.dtype) * g, gradient)
-        updates, inner = optimiser.update(gradient, state.inner, params, **more)
+        if "grad" in more:
+            more["grad"] = gradient
+        updates, inner_state = inner.update(gradient, state.inner, params, **more)
         mean = _MEMORY * mean + (1 - _MEMORY) * jnp.minimum(norm, factor * mean)
         mean = jnp.where(jnp.isfinite(norm), mean, state.mean_norm)
-        return updates, Clipped(inner, mean)
+        return updates, Clipped(inner_state, mean)
 
-    return optax.GradientTransformation(init, update)
+    return optax.GradientTransformationExtraArgs(init, update)
 
 
 def _check_factor(factor: Any, told: str, least: float) -> None:

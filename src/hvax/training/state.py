@@ -53,7 +53,7 @@ def train_state(
     check_kind(model, "model", eqx.Module)
     check_kind(optimiser, "optimiser", optax.GradientTransformation)
     check_key(key)
-    opt_state = optimiser.init(eqx.filter(model, trainable(model)))
+    opt_state = _begun(optimiser, eqx.filter(model, trainable(model)))
     return TrainState(model, opt_state, jnp.zeros((), jnp.int32), key, optimiser)
 
 
@@ -81,6 +81,43 @@ def train_step(
     kwargs = traced_numbers(loss_kwargs or {})
     done = _compiled_update(state, x, x_out, loss_function, kwargs)
     return done.state, done.loss
+
+
+def _begun(optimiser: optax.GradientTransformation, learned: PyTree) -> PyTree:
+    """The optimizer's state before the first step, after a step on shapes alone: an error of the
+    optimizer's own is met here, and not in the first epoch."""
+
+    def step(learned: PyTree) -> PyTree:
+        def value(learned: PyTree) -> Float[Array, ""]:
+            return sum((jnp.sum(leaf) for leaf in jax.tree.leaves(learned)), jnp.zeros(()))
+
+        state = optimiser.init(learned)
+        extra = {"value": value(learned), "grad": learned, "value_fn": value}
+        steps = optax.with_extra_args_support(optimiser)
+        updates, after = steps.update(learned, state, learned, **extra)
+        jax.tree.map(_as_before, after, state)
+        return eqx.apply_updates(learned, updates)
+
+    try:
+        jax.eval_shape(step, learned)
+        return optimiser.init(learned)
+    except Exception as error:
+        raise ValueError(
+            "optimiser must take a step from init(params) and update(gradient, state, params), "
+            "with optax's extra arguments value, grad and value_fn at hand; this one fails with "
+            f"{type(error).__name__}: {' '.join(str(error).split())[:300]}. Take another, such as "
+            "optax.adam(1e-3)."
+        ) from error
+
+
+def _as_before(new: Any, old: Any) -> Any:
+    """A leaf of an optimizer's state with the dtype that it began with: the compiled loop carries
+    it on."""
+    if not eqx.is_array(old):
+        return new
+    if jnp.shape(new) != old.shape:
+        raise ValueError(f"its state changes shape, from {old.shape} to {jnp.shape(new)}")
+    return jnp.asarray(new, old.dtype)
 
 
 class Update(NamedTuple):
@@ -118,7 +155,11 @@ def update(
         return value, report
 
     (value, report), gradient = jax.value_and_grad(objective, has_aux=True)(learned)
-    updates, opt_state = state.optimiser.update(gradient, state.opt_state, learned)
+    # Those of optax that look at the loss itself (line searches, schedules by plateau) ask so.
+    optimiser = optax.with_extra_args_support(state.optimiser)
+    extra = {"value": value, "grad": gradient, "value_fn": lambda learned: objective(learned)[0]}
+    updates, opt_state = optimiser.update(gradient, state.opt_state, learned, **extra)
+    opt_state = jax.tree.map(_as_before, opt_state, state.opt_state)
     finite = jnp.isfinite(value)
     for leaf in jax.tree.leaves(gradient):
         finite &= jnp.all(jnp.isfinite(leaf))

@@ -13,6 +13,7 @@ from hvax.data.batches import padded_batches
 from hvax.data.examples import Examples
 from hvax.models.hvae import HVAEOutputs
 from hvax.objective import finite_or_zero_weight
+from hvax.training.chunk import compiled
 
 
 class Validation:
@@ -44,7 +45,7 @@ class Validation:
             arguments = (model, batch, self._key, jnp.asarray(indices, jnp.int32), mask)
             if self._compiled is None:
                 began = time.perf_counter()
-                self._compiled = _sums.lower(*arguments, self._num_samples).compile()
+                self._compiled = compiled(_sums, *arguments, self._num_samples)
                 self.seconds_compiling = time.perf_counter() - began
             sums = self._compiled(*arguments, self._num_samples)
             for name, value in sums.items():
