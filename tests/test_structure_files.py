@@ -36,11 +36,11 @@ def test_files_of_others_are_left_alone(tmp_path):
     """Seen to be deleted: all that were called weights-*.safetensors."""
     for name, content in OTHERS.items():
         (tmp_path / name).write_bytes(content)
-    for number in (0.5, 0.7):
+    for number in (0.5, 0.25):
         save(Fixed(number), tmp_path)
         assert {n: c for n, c in contents(tmp_path).items() if n in OTHERS} == OTHERS
     assert len(contents(tmp_path)) == len(OTHERS) + 2
-    assert load(tmp_path).value == np.float32(0.7)
+    assert load(tmp_path).value == np.float32(0.25)
 
 
 @pytest.mark.parametrize(
@@ -76,7 +76,7 @@ def test_a_folder_or_link_in_the_place_of_a_file_is_refused(tmp_path):
     (tmp_path / "c" / STRUCTURE).symlink_to("nowhere")
     for name in "abc":
         with pytest.raises(ValueError, match=r"it is no plain file.*Move it away"):
-            save(Fixed(0.7), tmp_path / name)
+            save(Fixed(0.25), tmp_path / name)
     assert contents(elsewhere) == before
 
 
@@ -109,10 +109,10 @@ def test_nothing_is_removed_behind_a_link(tmp_path):
     save(Fixed(0.5), elsewhere)
     before = contents(elsewhere)
     (tmp_path / "model").symlink_to(elsewhere)
-    save(Fixed(0.7), tmp_path / "model")
+    save(Fixed(0.25), tmp_path / "model")
     after = contents(elsewhere)
     assert len(after) == 3 and all(after[n] == before[n] for n in before if n != STRUCTURE)
-    assert load(tmp_path / "model").value == np.float32(0.7)
+    assert load(tmp_path / "model").value == np.float32(0.25)
 
 
 def test_weights_that_are_a_link_are_kept(tmp_path):
@@ -122,9 +122,9 @@ def test_weights_that_are_a_link_are_kept(tmp_path):
     weights.rename(elsewhere)
     weights.symlink_to(elsewhere)
     assert load(folder).value == np.float32(0.5)
-    save(Fixed(0.7), folder)
+    save(Fixed(0.25), folder)
     assert weights.is_symlink() and elsewhere.exists()
-    assert load(folder).value == np.float32(0.7)
+    assert load(folder).value == np.float32(0.25)
 
 
 def test_a_model_of_a_newer_format_is_ours(tmp_path):
@@ -144,7 +144,7 @@ def test_a_save_that_fails_leaves_nothing_of_its_own(tmp_path, monkeypatch):
 
     monkeypatch.setattr(os, "replace", full)
     with pytest.raises(OSError, match="disk full"):
-        save(Fixed(0.7), tmp_path)
+        save(Fixed(0.25), tmp_path)
     assert contents(tmp_path) == before
 
 
@@ -261,7 +261,7 @@ def test_a_fit_that_could_not_save_does_not_start(tmp_path):
 
 SAVER = """
 import sys, numpy as np, hvax
-models = [hvax.Fixed(np.full(1000, number)) for number in (0.5, 0.7)]
+models = [hvax.Fixed(np.full(1000, number)) for number in (0.5, 0.25)]
 while True:
     for model in models:
         hvax.save(model, sys.argv[1])
@@ -283,7 +283,7 @@ def test_a_load_beside_a_save_of_another_process(tmp_path):
             model = load(tmp_path)
             assert len(set(np.asarray(model.value).tolist())) == 1
             found.add(float(model.value[0]))
-        assert found == {float(np.float32(0.5)), float(np.float32(0.7))}
+        assert found == {float(np.float32(0.5)), float(np.float32(0.25))}
     finally:
         saver.kill()
         saver.wait()
