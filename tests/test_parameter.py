@@ -52,6 +52,37 @@ def test_learned_bounds_scale_with_upper():
             Learned(initial, upper=0.5)
 
 
+@pytest.mark.parametrize("initial", [0.99999999, np.array([0.5, 1 - 1e-8]), 1e-4 * (1 + 1e-5)])
+def test_learned_is_refused_where_float32_would_learn_nothing(initial):
+    """Seen to fail before: accepted, at the bound, with a gradient of 0."""
+    said = r"between 0\.0001\d* and 0\.9999\d*.*float32.*Fixed"
+    with jax.enable_x64(False), pytest.raises(ValueError, match=said):
+        Learned(initial)
+    with jax.enable_x64(True):
+        assert np.all(np.asarray(Learned(initial).value) < 1)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("upper", [1.0, 0.5, 3.0])
+def test_learned_comes_back_from_wherever_it_drifts(dtype, upper):
+    """Seen to fail before at |raw| = 17 in float32: at the bound, with a gradient of 0."""
+    with jax.enable_x64(dtype == "float64"):
+        start = Learned(0.2, upper=upper)
+
+        def value(raw):
+            return eqx.tree_at(lambda p: p.raw, start, raw).value
+
+        raw = jnp.asarray([-1e30, -200.0, -40.0, -17.0, 17.0, 40.0, 200.0, 1e30])
+        values, slopes = jax.vmap(jax.value_and_grad(value))(raw)
+        eps = float(jnp.finfo(dtype).eps)
+        assert values.dtype == np.dtype(dtype)
+        assert np.all((values > upper * np.float64(1e-4)) & (values < upper))
+        assert np.all(slopes > 0.5 * eps * upper)
+        far = eqx.tree_at(lambda p: p.raw, start, raw)
+        np.testing.assert_allclose(far.scaled(0.5).value, np.maximum(0.5 * values, 1.01e-4 * upper),
+                                   rtol=1e-3)  # fmt: skip
+
+
 @pytest.mark.parametrize("upper", [0.0, -1.0, np.inf, np.nan])
 def test_upper_must_be_finite_and_positive(upper):
     with pytest.raises(ValueError, match="upper must be finite and > 0"):

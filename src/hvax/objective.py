@@ -1,6 +1,9 @@
 """Batches of log-weights -> the numbers that are reported and the losses that are trained.
 
 Every function takes a batch, batch axis first, and gives one number in nats: the mean over it.
+
+A draw whose log w is not finite failed. It counts as w = 0, in every bound and every loss, and
+nothing of it flows back in a gradient; where all draws of an example failed the bound is -inf.
 """
 
 from collections.abc import Callable, Mapping
@@ -16,7 +19,7 @@ from hvax.door import check_callable, check_key, count, real_array, real_number
 from hvax.models.gaussian import DiagonalGaussian
 from hvax.models.hvae import HVAE, ONES, HVAEOutputs, Prefactor, plain_vae
 from hvax.models.likelihood import ShapeMismatch
-from hvax.models.posterior import Pathwise
+from hvax.models.many_draws import many_draws
 from hvax.models.prior import AbstractPrior, StandardNormal
 from hvax.models.vae import VAE, VAEOutputs
 
@@ -38,7 +41,7 @@ def hamiltonian_elbo(
     not finite makes it -inf. Caterini et al. (2018), equation 9.
     """
     outputs = forward(model, x, x_out, key=key)
-    elbo = jnp.mean(finite_or_zero_weight(_log_weight(outputs)))
+    elbo = mean_bound(_log_weight(outputs))
     return (elbo, outputs) if return_outputs else elbo
 
 
@@ -56,7 +59,7 @@ def importance_weighted_bound(
     as w = 0. Burda, Grosse and Salakhutdinov, "Importance Weighted Autoencoders" (2016).
     """
     outputs = forward(model, x, x_out, key=key, num_samples=num_samples)
-    return mean_bound(finite_or_zero_weight(_log_weight(outputs)))
+    return mean_bound(_log_weight(outputs))
 
 
 def loss(
@@ -94,13 +97,15 @@ def loss(
     if estimator == "doubly":
         _check_alone(reg_function, logp_prefactor=logp_prefactor, logq_prefactor=logq_prefactor)
     logp, logq = (_three(p, n) for p, n in [(logp_prefactor, "logp"), (logq_prefactor, "logq")])
-    outputs = forward(model, x, x_out, key=key, num_samples=num_samples, estimator=estimator)
+    outputs, zero = _draws(model, x, x_out, key, num_samples, estimator)
     if not isinstance(outputs, HVAEOutputs):
         raise TypeError("model must be an HVAE: loss needs one; for a plain VAE use vae_loss.")
     log_w = each(outputs, lambda one: one.weighted(logp, logq))
     if _is_analytic(kl, model.vae.prior, outputs, estimator):
         log_w = log_w - each(outputs, lambda one: _initial_noise(one, logp[1], logq[0]))
-    value = -mean_bound(log_w) + _regularisation(outputs, reg_function, reg_kwargs, reg_strength)
+    value = -mean_bound(log_w, zero) + _regularisation(
+        outputs, reg_function, reg_kwargs, reg_strength
+    )
     return (value, outputs) if return_outputs else value
 
 
@@ -118,8 +123,9 @@ def elbo(
     The KL is in closed form ("analytic", for a standard normal prior) or from the draw
     ("sampled", for any prior); both have the same expectation.
     """
-    outputs = _vae_forward(model, x, x_out, key=key)
-    value = jnp.mean(finite_or_zero_weight(outputs.log_likelihood - _kl(model, outputs, kl)))
+    outputs = forward(model, x, x_out, key=key)
+    _check_plain(outputs)
+    value = mean_bound(outputs.log_likelihood - _kl(model, outputs, kl))
     return (value, outputs) if return_outputs else value
 
 
@@ -147,10 +153,11 @@ def vae_loss(
     """
     if estimator == "doubly":
         _check_alone(reg_function, kl_weight=kl_weight)
-    outputs = _vae_forward(model, x, x_out, key=key, num_samples=num_samples, estimator=estimator)
+    outputs, zero = _draws(model, x, x_out, key, num_samples, estimator)
+    _check_plain(outputs)
     kl_weight = real_number(kl_weight, "kl_weight")
     divergence = _kl(model, outputs, kl, estimator)
-    value = -mean_bound(outputs.log_likelihood - kl_weight * divergence)
+    value = -mean_bound(outputs.log_likelihood - kl_weight * divergence, zero)
     value = value + _regularisation(outputs, reg_function, reg_kwargs, reg_strength)
     return (value, outputs) if return_outputs else value
 
@@ -162,7 +169,6 @@ def forward(
     *,
     key: PRNGKeyArray,
     num_samples: int = 1,
-    estimator: Estimator = "standard",
 ) -> PyTree:
     """The model's outputs for a batch: `VAEOutputs` or `HVAEOutputs` with a leading batch axis.
 
@@ -170,6 +176,18 @@ def forward(
     an axis of S draws stands ahead of the batch's, and draw s takes the s-th key of
     `jax.random.split(key, S)` in the place of key.
     """
+    return _draws(model, x, x_out, key, num_samples, "standard")[0]
+
+
+def _draws(
+    model: VAE | HVAE,
+    x: Batch,
+    x_out: Batch | None,
+    key: PRNGKeyArray,
+    num_samples: int,
+    estimator: str,
+) -> tuple[PyTree, Float[Array, "*samples batch"] | None]:
+    """`forward`, and the zeros that the bound adds where the estimator is "doubly"."""
     plain_vae(model)
     check_key(key)
     num_samples = count(num_samples, "num_samples")
@@ -180,39 +198,22 @@ def forward(
         raise ValueError(f"x must be a batch with at least one example, got shape {x.shape}.")
     if x_out is not None and (x_out.ndim == 0 or len(x_out) != len(x)):
         raise ValueError(f"x_out must have as many examples as x, {len(x)}, got {x_out.shape}.")
-    if num_samples == 1 and estimator == "standard":
+    doubly = estimator == "doubly"
+    if num_samples == 1 and not doubly:
         keys = jax.random.split(key, len(x))
-        return jax.vmap(lambda x, x_out, key: model(x, x_out, key=key, latent=True))(x, x_out, keys)
-    return _many(model, x, x if x_out is None else x_out, key, num_samples, estimator)
-
-
-def _many(
-    model: VAE | HVAE, x: Array, x_out: Array, key: PRNGKeyArray, num_samples: int, estimator: str
-) -> PyTree:
-    """`forward` with one run of the encoder for all draws of an example, and the draws as rows of
-    one batch: XLA's CPU backend takes 0.6 of the time that it takes for two axes."""
-    shape = (len(x),) if num_samples == 1 else (num_samples, len(x))
-    keys = jax.random.split(key, num_samples) if num_samples > 1 else key[None]
-    keys = jax.vmap(lambda key: jax.random.split(key, len(x)))(keys).reshape(-1, *key.shape)
+        one: Any = jax.vmap(lambda x, x_out, key: model(x, x_out, key=key, latent=True))
+        return one(x, x_out, keys), None
     posterior: Any = jax.vmap(plain_vae(model).posterior)(x)
-    if estimator == "doubly":
-        posterior = Pathwise(posterior, batch=len(x))
-
-    def in_rows(a: Array) -> Array:
-        return jnp.broadcast_to(a, (num_samples, *a.shape)).reshape(-1, *a.shape[1:])
-
-    rows = jax.tree.map(in_rows, (posterior, x_out))
-
-    draw: Any = jax.vmap(lambda q, x, key: model.draw(q, x, key=key))
+    target = x if x_out is None else x_out
     try:
-        outputs = draw(*rows, keys)
+        drawn = many_draws(
+            model, posterior, target, key=key, num_samples=num_samples, doubly=doubly
+        )
     except ShapeMismatch as error:
         raise ValueError(
             f"x_out (x, where it is not given) does not suit the decoder: {error}"
         ) from error
-    if estimator == "doubly":
-        outputs = outputs._replace(encoder=outputs.encoder.posterior)
-    return jax.tree.map(lambda a: a.reshape(*shape, *a.shape[1:]), outputs)
+    return drawn if num_samples > 1 else jax.tree.map(lambda a: a[0], drawn)
 
 
 def finite_or_zero_weight(log_w: Float[Array, "..."]) -> Float[Array, "..."]:
@@ -220,11 +221,19 @@ def finite_or_zero_weight(log_w: Float[Array, "..."]) -> Float[Array, "..."]:
     return jnp.where(jnp.isfinite(log_w), log_w, -jnp.inf)
 
 
-def mean_bound(log_w: Float[Array, "*samples batch"]) -> Float[Array, ""]:
-    """The mean over a batch of log w, or of log (1/S) sum_s w_s over draws in a first axis."""
-    if log_w.ndim == 1:
-        return jnp.mean(log_w)
-    return jnp.mean(jax.nn.logsumexp(log_w, axis=0) - jnp.log(len(log_w)))
+def mean_bound(
+    log_w: Float[Array, "*samples batch"], zero: Float[Array, "*samples batch"] | None = None
+) -> Float[Array, ""]:
+    """The mean over a batch of log w, or of log (1/S) sum_s w_s over draws in a first axis.
+
+    A draw that failed counts as w = 0. `zero` is what `many_draws` wants added to the bound.
+    """
+    bound = finite_or_zero_weight(log_w)
+    if log_w.ndim > 1:
+        bound = jax.nn.logsumexp(bound, axis=0) - jnp.log(len(log_w))
+    if zero is not None:
+        bound = bound + (zero if zero.ndim == 1 else jnp.sum(zero, axis=0))
+    return jnp.mean(bound)
 
 
 def each(outputs: PyTree, function: Callable[[Any], Array]) -> Shaped[Array, "*samples batch"]:
@@ -238,16 +247,12 @@ def _log_weight(outputs: PyTree) -> Float[Array, "*samples batch"]:
     return each(outputs, lambda one: one.log_weight)
 
 
-def _vae_forward(
-    model: VAE, x: Batch, x_out: Batch | None, *, key: PRNGKeyArray, **draws: Any
-) -> VAEOutputs:
-    outputs = forward(model, x, x_out, key=key, **draws)
+def _check_plain(outputs: PyTree) -> None:
     if not isinstance(outputs, VAEOutputs):
         raise TypeError(
             "model must be a VAE: this is the plain VAE's objective; for an HVAE use "
             "hamiltonian_elbo, loss."
         )
-    return outputs
 
 
 def _kl(

@@ -51,8 +51,11 @@ class Learned(AbstractParameter):
 
         value = upper * (1e-4 + (1 - 1e-4) * sigmoid(raw))
 
+    Where floats would round the value to a bound and its gradient to 0, |raw| > 14.5 in float32,
+    the value stays where it is and its gradient too, so that training can lead it back.
+
     `initial` is a number or an array. Raises `ValueError` where it is not strictly between
-    `1e-4 * upper` and `upper`: at a bound nothing would be learned.
+    `1e-4 * upper` and `upper`, or so close to one of them: at a bound nothing would be learned.
     """
 
     raw: Float[Array, "..."]
@@ -68,23 +71,51 @@ class Learned(AbstractParameter):
                 f"{upper:g}, got {initial!r}. Use a number inside, or hold it with Fixed(...)."
             )
         fraction = (start - FLOOR) / (1 - FLOOR)
-        self.raw = jnp.asarray(np.log(fraction) - np.log1p(-fraction), dtype=float)
+        raw = np.log(fraction) - np.log1p(-fraction)
+        self.raw = jnp.asarray(raw, dtype=float)
         self.upper = upper
+        limit = _limit(self.raw.dtype)
+        if not np.all(np.abs(raw) < limit):
+            ends = upper * (FLOOR + (1 - FLOOR) / (1 + np.exp([limit, -limit])))
+            raise ValueError(
+                f"initial must lie between {ends[0]:.9g} and {ends[1]:.9g}, got {initial!r}: "
+                f"closer to a bound {self.raw.dtype} learns nothing. Use a number inside, or hold "
+                "it with Fixed(...)."
+            )
 
     @property
     def value(self) -> Float[Array, "..."]:
-        return self.upper * (FLOOR + (1 - FLOOR) * jax.nn.sigmoid(self.raw))
+        return self.upper * (FLOOR + (1 - FLOOR) * jax.nn.sigmoid(_within(self.raw)))
 
     def scaled(self, factor: ArrayLike) -> "Learned":
         """The parameter at `factor` <= 1 times its value, no lower than just above its bound; a
         factor of 1 changes no bit. It may be traced."""
         traced = any(isinstance(a, jax.core.Tracer) for a in (self.raw, factor))
         numpy: Any = jnp if traced else np  # NumPy compiles nothing
-        now = FLOOR + (1 - FLOOR) / (1 + numpy.exp(-numpy.asarray(self.raw)))
+        limit = _limit(self.raw.dtype)
+        held = numpy.clip(numpy.asarray(self.raw), -limit, limit)
+        now = FLOOR + (1 - FLOOR) / (1 + numpy.exp(-held))
         fraction = (numpy.maximum(factor * now, 1.01 * FLOOR) - FLOOR) / (1 - FLOOR)
         raw = (numpy.log(fraction) - numpy.log1p(-fraction)).astype(self.raw.dtype)
         chosen = numpy.where(factor == 1, numpy.asarray(self.raw), raw)
         return eqx.tree_at(lambda p: p.raw, self, jnp.asarray(chosen, self.raw.dtype))
+
+
+def _limit(dtype: Any) -> float:
+    """The largest |raw| at which the value is told from its bounds: 4 eps of `upper` away."""
+    return -float(np.log(4 * jnp.finfo(dtype).eps))
+
+
+@jax.custom_jvp
+def _within(raw: Float[Array, "..."]) -> Float[Array, "..."]:
+    """raw within its limits, with the derivative of the identity."""
+    limit = _limit(raw.dtype)
+    return jnp.clip(raw, -limit, limit)
+
+
+@_within.defjvp
+def _within_jvp(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
+    return _within(*primals), tangents[0]
 
 
 def as_parameter(value: AbstractParameter | ArrayLike, name: str) -> AbstractParameter:

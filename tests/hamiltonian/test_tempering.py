@@ -153,3 +153,29 @@ def test_other_values_outside_their_range_are_refused():
         FreeTempering(2, Learned(0.3, upper=2.0))
     with pytest.raises(TypeError, match=r"schedule must be callable|Expected type"):
         CustomTempering("quadratic")
+
+
+@pytest.mark.parametrize("beta0", [1.0, 0.3, 1e-4])
+@pytest.mark.parametrize("name", TABLE)
+def test_the_functions_without_steps_are_beta0(name, beta0):
+    """Seen to fail before: NaN. And at equal ends nothing changes."""
+    function = getattr(module, f"{name}_tempering")
+    slope = jax.grad(lambda beta0: function(beta0, 0, 0))(beta0)
+    # Through a square root and its square: 4 roundings.
+    np.testing.assert_allclose(function(beta0, 0, 0), beta0, rtol=5e-7)
+    np.testing.assert_allclose(slope, 1.0, rtol=5e-6)
+    for k, num_steps in ((0, 1), (1, 1), (2, 3)):
+        np.testing.assert_array_equal(function(1.0, k, num_steps), 1.0)
+
+
+@pytest.mark.parametrize("beta0", [0.0, -0.3, 1.5, np.nan, np.inf])
+@pytest.mark.parametrize("name", TABLE)
+def test_the_functions_refuse_what_the_schedules_do(name, beta0):
+    """Seen to fail before: NaN, or temperatures below zero."""
+    with pytest.raises(ValueError, match=r"beta0 must be in \(0, 1\]"):
+        getattr(module, f"{name}_tempering")(beta0, 1, 2)
+
+
+def test_free_keeps_a_learned_scaling_close_to_its_bound():
+    close = Learned(0.9999994)
+    np.testing.assert_array_equal(FreeTempering(3, close).alpha.value, np.full(3, close.value))

@@ -24,6 +24,7 @@ from hvax.models.likelihood import (
     Poisson,
     ShapeMismatch,
 )
+from hvax.models.network import mlp
 from hvax.models.standardize import StandardizedLikelihood
 from hvax.parameter import Fixed, Learned
 
@@ -283,6 +284,9 @@ def test_integer_classes_are_one_hot_ones(dtype):
         (3, "uint8", 255),
         (3, "int8", -3),
         (200, "int8", -1),
+        (3, "uint32", 4294967295),
+        (3, "uint32", 2**31),
+        (300, "uint16", 65535),
     ],
 )
 def test_a_class_out_of_range_is_no_number(num_classes, dtype, wrong):
@@ -306,10 +310,69 @@ def test_categorical_check_refuses(x, said):
         Categorical(3).check(x)
 
 
-def test_classes_in_as_many_features_as_classes_are_refused():
-    """log_prob, like mlp, takes a last axis of num_classes for one-hot: sum x log_p, no density."""
+def test_classes_in_as_many_features_as_classes():
+    """Taken for one-hot unless it is told, by check as by mlp; before there was no way to tell."""
+    x = np.array([[2, 0, 1], [1, 1, 0]])
+    with pytest.raises(ValueError, match=r"one-hot.*give Categorical\(3, one_hot=False\)"):
+        Categorical(3).check(x)
+    told = Categorical(3, one_hot=False)
+    told.check(x)
+    with pytest.raises(ValueError, match="classes 0 to 2; got 3"):
+        told.check(x + 1)
+    with pytest.raises(ValueError, match=r"one-hot.*index \(0, 0\)\.$"):
+        Categorical(3, one_hot=True).check(x)
+    _, decoder = mlp((3,), 2, hidden=(4,), likelihood=told, key=jax.random.key(0))
+    output = decoder(jnp.zeros(2))
+    assert output.shape == (3, 3)
+    log_p = np.log(np.asarray(told.mean(output), np.float64))
+    np.testing.assert_allclose(
+        decoder.log_likelihood(jnp.asarray(x[0]), output),
+        log_p[np.arange(3), x[0]].sum(),
+        rtol=1e-5,
+    )
+
+
+def test_256_classes_of_bytes_are_one_hot():
+    """Seen to fail before: a sum of bytes wraps around, so 257 ones passed for one."""
     with pytest.raises(ValueError, match="one-hot"):
-        Categorical(3).check(np.array([[2, 0, 1], [1, 1, 0]]))
+        Categorical(257).check(np.ones((1, 257), np.uint8))
+
+
+# Infinite parameters: a certainty that is right costs nothing.
+
+
+def test_an_infinite_logit_that_is_right_costs_nothing():
+    """Seen to fail before: inf - inf, and 0 * inf, is NaN."""
+    infinite = jnp.asarray([jnp.inf, -jnp.inf])
+    log_prob = jax.value_and_grad(Bernoulli().log_prob)
+    for bits, right in (([1, 0], True), ([0, 1], False)):
+        for dtype in ("float32", "bool", "uint8"):
+            value, slope = log_prob(infinite, jnp.asarray(bits, dtype))
+            assert value == 0 if right else value < -1e38
+            assert np.all(np.isfinite(slope))
+    logits = jnp.asarray([[0.0, 0.0, -jnp.inf], [jnp.inf, 3.0, 0.0]])
+    for x in (jnp.eye(3)[jnp.array([1, 0])], jnp.array([1, 0])):
+        value, slope = jax.value_and_grad(Categorical(3).log_prob)(logits, x)
+        np.testing.assert_allclose(value, -np.log(2), rtol=1e-6)
+        assert np.all(np.isfinite(slope))
+    impossible = Categorical(3).log_prob(logits, jnp.eye(3)[jnp.array([2, 0])])
+    assert impossible == -jnp.inf
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+@pytest.mark.parametrize("name", CASES)
+def test_narrow_floats_are_computed_in_float32(name, dtype):
+    """Outputs and data of 16 bits: the number of the same ones in float32. Seen to fail before:
+    in 16 bits, and inf, for all but the standardized ones."""
+    likelihood, output = CASES[name].make(), CASES[name].output(dtype=dtype)
+    x = np.eye(4)[[[0, 1, 2], [3, 3, 0]]] if name == "Categorical" else np.full((2, 3), 7.0)
+    x = np.ones((2, 3)) if name == "Bernoulli" else x
+    narrow = likelihood.log_prob(output, jnp.asarray(x, dtype))
+    wide = likelihood.log_prob(
+        jax.tree.map(lambda a: a.astype(jnp.float32), output), jnp.asarray(x, jnp.float32)
+    )
+    assert narrow.dtype == jnp.float32
+    np.testing.assert_allclose(narrow, wide, rtol=1e-6)
 
 
 def test_categorical_check_accepts():

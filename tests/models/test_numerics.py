@@ -4,9 +4,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from scipy.special import gammaln, poch
 
-from hvax.models.numerics import log_rising_factorial, log_softplus, smooth_bound, softplus
+from hvax.models.numerics import log_softplus, smooth_bound, softplus
 
 EXTREMES = np.array([-1e4, -1e3, -88.0, -50.0, -20.0, 0.0, 20.0, 50.0, 88.0, 1e3, 1e4])
 
@@ -74,34 +73,3 @@ def test_log_softplus(dtype):
     assert_close(f, exact, units=40 + line, dtype=dtype, floor=1.0)
     assert_close(df, ratio, units=40 + line, dtype=dtype, floor=1.0)
     assert_close(ddf, ratio * (1 - sigmoid - ratio), units=40 + line, dtype=dtype, floor=1.0)
-
-
-def rising_factorial_oracle(r, n):
-    """log r(r+1)...(r+n-1) and its derivatives in r as sums over the factors, in float64."""
-    factors = [np.float64(a) + np.arange(int(b)) for a, b in zip(r, n, strict=True)]
-    logs = np.array([np.log(f).sum() for f in factors])
-    firsts = np.array([(1 / f).sum() for f in factors])
-    return logs, firsts, np.array([-(1 / f**2).sum() for f in factors])
-
-
-def test_log_rising_factorial(dtype):
-    """From r = 1e-4 to e^10, and on both sides of its switch at 16, where it must not jump. The
-    plain difference of lgammas fails, 26,000 units off in float32."""
-    r = np.append(np.geomspace(1e-4, np.exp(10), 80), 16).astype(dtype)
-    r = np.append(r, np.nextafter(r[-1], dtype.type(17)))
-    n = np.concatenate([np.arange(10), np.round(np.geomspace(10, 1e4, 12))]).astype(dtype)
-    r, n = (a.ravel() for a in np.meshgrid(r, n))
-    ours = derivatives(log_rising_factorial, jnp.asarray(r), jnp.asarray(n))
-    # Rounding seen: 64 units. Where n = 0 the exact value is 0, hence the floors.
-    floors = [1, 1 / r, 1 / r**2]
-    for derived, exact, floor in zip(ours, rising_factorial_oracle(r, n), floors, strict=True):
-        assert_close(derived, exact, units=600, dtype=dtype, floor=floor)
-
-
-def test_log_rising_factorial_of_fractions(x64):
-    """n need not be whole; scipy's gammaln and poch are the oracle where they do not cancel."""
-    r, n = (a.ravel() for a in np.meshgrid(np.geomspace(0.1, 30, 9), [0.0, 0.3, 2.5, 11.7]))
-    ours = np.asarray(log_rising_factorial(jnp.asarray(r), jnp.asarray(n)))
-    # Differences of gammaln near 100 carry 1e-14; 50 times that.
-    np.testing.assert_allclose(ours, gammaln(r + n) - gammaln(r), rtol=0, atol=5e-13)
-    np.testing.assert_allclose(ours, np.log(poch(r, n)), rtol=0, atol=5e-13)

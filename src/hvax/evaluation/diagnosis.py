@@ -10,9 +10,9 @@ from hvax.evaluation.weights import WeightStatistics
 K_HAT, ESS, UNTRUSTED = 0.7, 10.0, 0.05
 """An NLL is not to be trusted where more than 5% of the points have k-hat > 0.7 or ESS < 10."""
 
-ROUNDING = 0.5
-"""Nor those points whose log w stand half a nat or more apart for being floats: from 4e6 nats on in
-32 bits."""
+ROUNDING = 0.1
+"""Nor those points whose log w stand a tenth of a nat or more apart for being floats: from 1e6 nats
+on in 32 bits."""
 
 _MARGIN = 1.5  # an effective sample size of 15 is aimed at, so that one of 10 is reached
 _MOST_TIMES, _MOST = 100, 50_000  # what more samples are advised up to

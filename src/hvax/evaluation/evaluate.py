@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import PRNGKeyArray, PyTree
 from numpy.typing import NDArray
 
-from hvax.caution import FailedDraws, caution
+from hvax.caution import FailedDraws, UntrustedNLL, caution
 from hvax.data.examples import Examples
 from hvax.door import check_key, count
 from hvax.evaluation.diagnosis import ESS as ESS
@@ -48,7 +48,8 @@ def evaluate(
     A point at which the flow runs away is scored by the encoder's draws of the same model, without
     the flow. Which points these are, eight draws say that are not scored: so the choice is no part
     of the estimate, and every bound stays one. Warns (`FailedDraws`) where there are such points,
-    and where draws are not finite.
+    and where draws are not finite; and (`UntrustedNLL`) where most points have log w too large for
+    floats to tell draws apart, so that the data's scale does not suit the likelihood.
     """
     num_samples = count(num_samples, "num_samples")
     check_key(key)
@@ -72,6 +73,10 @@ def evaluate(
     failed = scores.failed()
     if failed is not None:
         caution(FailedDraws, failed)
+    if 2 * scores.diagnosis.unresolved > scores.num_points:
+        # The other causes are for whoever reads the NLL; this one is a mistake about the data.
+        said = " ".join(scores.untrusted_because().split())
+        caution(UntrustedNLL, said.removeprefix(f"{UntrustedNLL.name}: "))
     return scores
 
 

@@ -20,23 +20,37 @@ Schedule = Callable[[ArrayLike, int, int], ArrayLike]
 def quadratic_tempering(beta0: ArrayLike, k: ArrayLike, num_steps: int) -> Float[Array, "..."]:
     """Quadratic in 1/sqrt(beta): beta_k = ((1 - 1/sqrt(beta0)) (k/K)^2 + 1/sqrt(beta0))^-2.
 
-    beta_0 = beta0 and beta_K = 1. Caterini et al. (2018), Algorithm 1; the reference's default.
+    beta_0 = beta0 and beta_K = 1; beta0 at K = 0, where both are one stage. Raises `ValueError` for
+    a beta0 outside (0, 1]. Caterini et al. (2018), Algorithm 1; the reference's default.
     """
     # Written from the cold end, so that beta_K is exactly one.
-    return (1 + (1 / jnp.sqrt(beta0) - 1) * (1 - (jnp.asarray(k) / num_steps) ** 2)) ** -2
+    beta0 = _checked(beta0)
+    return (1 + (1 / jnp.sqrt(beta0) - 1) * _warmth(k, num_steps)) ** -2
 
 
 def null_tempering(beta0: ArrayLike, k: ArrayLike, num_steps: int) -> Float[Array, "..."]:
     """No tempering: beta_k = beta0 at every stage."""
-    return jnp.broadcast_to(jnp.asarray(beta0), jnp.shape(k))
+    return jnp.broadcast_to(_checked(beta0), jnp.shape(k))
 
 
 def temperature_tempering(beta0: ArrayLike, k: ArrayLike, num_steps: int) -> Float[Array, "..."]:
     """Quadratic in the temperature: beta_k = 1 / ((1 - 1/beta0) (k/K)^2 + 1/beta0).
 
-    beta_0 = beta0 and beta_K = 1; the schedule of the paper's MNIST code.
+    beta_0 = beta0 and beta_K = 1; beta0 at K = 0. The schedule of the paper's MNIST code.
     """
-    return 1 / (1 + (1 / jnp.asarray(beta0) - 1) * (1 - (jnp.asarray(k) / num_steps) ** 2))
+    return 1 / (1 + (1 / _checked(beta0) - 1) * _warmth(k, num_steps))
+
+
+def _warmth(k: ArrayLike, num_steps: int) -> Float[Array, "..."]:
+    """1 - (k / K)^2: 1 at the first stage, which is the only one of K = 0, and 0 at the last."""
+    return 1 - (jnp.asarray(k) / max(num_steps, 1)) ** 2
+
+
+def _checked(beta0: ArrayLike) -> Array:
+    beta0 = real_array(beta0, "beta0")
+    if not isinstance(beta0, jax.core.Tracer):
+        _check_in_unit_interval(beta0, "beta0")
+    return beta0
 
 
 class AbstractTempering(eqx.Module):
@@ -97,7 +111,8 @@ class FreeTempering(AbstractTempering):
         num_steps = count(num_steps, "num_steps", least=0)
         scaling = Learned(0.9) if alpha is None else alpha
         if isinstance(scaling, Learned):
-            scaling = Learned(jnp.broadcast_to(scaling.value, (num_steps,)), upper=scaling.upper)
+            raw = jnp.broadcast_to(scaling.raw, (num_steps,))
+            scaling = eqx.tree_at(lambda p: p.raw, scaling, raw)
         elif not isinstance(scaling, AbstractParameter):
             scaling = Fixed(
                 jnp.broadcast_to(real_array(scaling, "alpha").astype(float), (num_steps,))
@@ -156,7 +171,11 @@ def _in_unit_interval(parameter: AbstractParameter, name: str) -> AbstractParame
     if isinstance(parameter, Learned) and parameter.upper > 1:
         raise ValueError(f"a learned {name} needs upper <= 1, got upper={parameter.upper}.")
     if not isinstance(parameter.value, jax.core.Tracer):
-        value = np.asarray(parameter.value)
-        if not np.all((value > 0) & (value <= 1)):
-            raise ValueError(f"{name} must be in (0, 1], got {value}.")
+        _check_in_unit_interval(parameter.value, name)
     return parameter
+
+
+def _check_in_unit_interval(value: Array, name: str) -> None:
+    known = np.asarray(value)
+    if not np.all((known > 0) & (known <= 1)):
+        raise ValueError(f"{name} must be in (0, 1], got {known}.")

@@ -7,6 +7,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray, Shaped
 
+from hvax.models.numerics import at_least_single
+
 HALF_LOG_TWO_PI = 0.5 * math.log(2 * math.pi)
 
 
@@ -34,7 +36,8 @@ class DiagonalGaussian(eqx.Module):
 
     def log_prob(self, z: Shaped[Array, "*shape"]) -> Float[Array, ""]:
         """sum -((z - mean) / sigma)^2 / 2 - log sigma - log(2 pi) / 2, in nats."""
-        return self._log_density((z - self.mean) * jnp.exp(-self.log_sigma))
+        mean, log_sigma = at_least_single(self.mean), at_least_single(self.log_sigma)
+        return self._log_density((z - mean) * jnp.exp(-log_sigma))
 
     def kl_from_standard_normal(self) -> Float[Array, ""]:
         """KL(self || N(0, I)) = sum (mean^2 + sigma^2 - 1) / 2 - log sigma, in nats."""
@@ -48,4 +51,5 @@ class DiagonalGaussian(eqx.Module):
         return jax.random.normal(key, self.mean.shape, self.mean.dtype)
 
     def _log_density(self, standardised: Float[Array, "*shape"]) -> Float[Array, ""]:
-        return jnp.sum(-0.5 * standardised**2 - self.log_sigma - HALF_LOG_TWO_PI)
+        log_sigma, standardised = map(at_least_single, (self.log_sigma, standardised))
+        return jnp.sum(-0.5 * standardised**2 - log_sigma - HALF_LOG_TWO_PI)

@@ -1,7 +1,8 @@
 """Likelihoods: the decoder's output and one data point -> log p(x | z), with every constant kept.
 
-Densities are sums over features, in nats, exact in what they are given. Values are checked where
-data enter (`check`); `log_prob` checks shapes alone, and NaN in gives NaN out.
+Densities are sums over features, in nats, exact in what they are given, and computed in float32 or
+wider whatever the dtype of the network or the data. Values are checked where data enter (`check`);
+`log_prob` checks shapes alone, and NaN in gives NaN out.
 """
 
 from abc import abstractmethod
@@ -15,8 +16,9 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Num, PRNGKeyArray, PyTree, Shaped
 
 from hvax.door import count
+from hvax.models.counts import negative_binomial_log_prob, poisson_log_prob
 from hvax.models.gaussian import DiagonalGaussian
-from hvax.models.numerics import log_rising_factorial, softplus
+from hvax.models.numerics import at_least_single, softplus
 from hvax.parameter import AbstractParameter, as_parameter
 
 Data = Shaped[Array, "..."]
@@ -55,7 +57,10 @@ class Bernoulli(AbstractLikelihood):
 
     def log_prob(self, output: Float[Array, "..."], x: Data) -> Float[Array, ""]:
         check_shape(x, output.shape)
-        return jnp.sum(x * output - softplus(output))
+        # Held to finite numbers: an infinite logit that is right costs 0, not inf - inf.
+        limit = float(jnp.finfo(jnp.float32).max)
+        logits = jnp.clip(at_least_single(output), -limit, limit)
+        return jnp.sum(x * logits - softplus(logits))
 
     def mean(self, output: Float[Array, "..."]) -> Float[Array, "..."]:
         return jax.nn.sigmoid(output)
@@ -96,6 +101,7 @@ class FixedGaussian(AbstractLikelihood):
         LearnedGaussian().check(x)
 
     def _density(self, output: Float[Array, "..."]) -> DiagonalGaussian:
+        output = at_least_single(output)
         log_sigma = jnp.log(self.sigma.value).astype(output.dtype)
         return DiagonalGaussian(output, jnp.broadcast_to(log_sigma, output.shape))
 
@@ -124,29 +130,40 @@ class Categorical(AbstractLikelihood):
     """Independent classes: sum x log_softmax(l), logits l with the class axis last.
 
     x is one-hot of the logits' shape, or integer classes of that shape without its last axis.
-    `num_classes` is the length of that axis.
+    `num_classes` is the length of that axis. Data whose own last axis has that length are one-hot,
+    unless `one_hot` is False: then they are integer classes in as many features as classes. A class
+    that there is not gives NaN.
     """
 
     num_classes: int = eqx.field(static=True)
+    one_hot: bool | None = eqx.field(static=True, default=None)
 
-    def __init__(self, num_classes: int):
+    def __init__(self, num_classes: int, *, one_hot: bool | None = None):
         self.num_classes = count(num_classes, "num_classes")
+        if not (one_hot is None or isinstance(one_hot, bool)):
+            raise TypeError(f"one_hot must be True, False or None, got {one_hot!r}.")
+        self.one_hot = one_hot
+
+    def is_one_hot(self, x_shape: tuple[int, ...]) -> bool:
+        """Whether data points of this shape are one-hot, as opposed to integer classes."""
+        if self.one_hot is None:
+            return x_shape[-1:] == (self.num_classes,)
+        return self.one_hot
 
     def log_prob(self, output: Float[Array, "... c"], x: Data) -> Float[Array, ""]:
         check_shape(output, (*output.shape[:-1], self.num_classes), name="the decoder's logits")
-        log_p = jax.nn.log_softmax(output)
+        logits = at_least_single(output)
+        # An infinite logit is a certain class.
+        log_p = jax.nn.log_softmax(jnp.minimum(logits, jnp.finfo(logits.dtype).max))
         if jnp.issubdtype(x.dtype, jnp.integer) and x.shape == output.shape[:-1]:
-            # A class out of range gives NaN, not the last class's number.
-            return jnp.sum(
-                jnp.take_along_axis(
-                    log_p,
-                    jnp.where(x < 0, self.num_classes, x.astype(jnp.int32))[..., None],
-                    -1,
-                    mode="fill",
-                )
-            )
+            # Compared in x's own dtype: in another a class may wrap around.
+            largest = min(self.num_classes - 1, int(jnp.iinfo(x.dtype).max))
+            known = (x >= 0) & (x <= largest)
+            index = jnp.where(known, x.astype(jnp.int32), self.num_classes)
+            return jnp.sum(jnp.take_along_axis(log_p, index[..., None], -1, mode="fill"))
         check_shape(x, output.shape)
-        return jnp.sum(x * log_p)
+        impossible = (x == 0) & jnp.isneginf(log_p)  # no class of x's: 0 log 0 = 0
+        return jnp.sum(x * jnp.where(impossible, 0.0, log_p))
 
     def mean(self, output: Float[Array, "... c"]) -> Float[Array, "... c"]:
         """The class probabilities."""
@@ -158,17 +175,22 @@ class Categorical(AbstractLikelihood):
         return jax.nn.one_hot(drawn, self.num_classes, dtype=output.dtype)
 
     def check(self, x: np.ndarray) -> None:
-        """One-hot where the last axis has `num_classes` entries; else integer classes."""
-        if x.ndim > 1 and x.shape[-1] == self.num_classes:
-            one = ((x == 0) | (x == 1)) & (x.sum(axis=-1, keepdims=True) == 1)
-            _check_range(x, "Categorical", "one-hot along its last axis", one)
-        elif np.issubdtype(x.dtype, np.integer):
-            inside = (x >= 0) & (x < self.num_classes)
+        whole = np.issubdtype(x.dtype, np.integer)
+        inside = (x >= 0) & (x < self.num_classes) if whole else np.zeros(x.shape, bool)
+        if self.is_one_hot(x.shape[1:]) and x.shape[-1:] == (self.num_classes,):
+            # Summed as floats: 256 classes of bytes would wrap around to 0.
+            total = x.sum(axis=-1, keepdims=True, dtype=np.float64)
+            one = ((x == 0) | (x == 1)) & (total == 1)
+            told = f"Where these are classes, give Categorical({self.num_classes}, one_hot=False)."
+            advice = told if self.one_hot is None and inside.all() else ""
+            _check_range(x, "Categorical", "one-hot along its last axis", one, advice)
+        elif whole and not self.one_hot:
             _check_range(x, "Categorical", f"classes 0 to {self.num_classes - 1}", inside)
         else:
+            classes = "" if self.one_hot else ", or integer classes"
             raise ValueError(
-                f"Categorical needs data one-hot along a last axis of {self.num_classes}, or "
-                f"integer classes; got {x.dtype} of shape {x.shape}."
+                f"Categorical needs data one-hot along a last axis of {self.num_classes}{classes}; "
+                f"got {x.dtype} of shape {x.shape}."
             )
 
 
@@ -177,8 +199,8 @@ class Poisson(AbstractLikelihood):
 
     def log_prob(self, output: Float[Array, "..."], x: Data) -> Float[Array, ""]:
         check_shape(x, output.shape)
-        x = x.astype(output.dtype)
-        return jnp.sum(x * output - jnp.exp(output) - jax.lax.lgamma(x + 1))
+        log_rate = at_least_single(output)
+        return jnp.sum(poisson_log_prob(log_rate, x.astype(log_rate.dtype)))
 
     def mean(self, output: Float[Array, "..."]) -> Float[Array, "..."]:
         return jnp.exp(output)
@@ -208,14 +230,9 @@ class NegativeBinomial(AbstractLikelihood):
 
     def log_prob(self, output: CountRate, x: Data) -> Float[Array, ""]:
         check_shape(x, output.log_mean.shape)
-        x = x.astype(output.log_mean.dtype)
-        r, odds = jnp.exp(output.log_dispersion), output.log_mean - output.log_dispersion
-        return jnp.sum(
-            log_rising_factorial(r, x)
-            - jax.lax.lgamma(x + 1)
-            - r * softplus(odds)
-            - x * softplus(-odds)
-        )
+        log_mean, log_dispersion = map(at_least_single, output)
+        x = x.astype(log_mean.dtype)
+        return jnp.sum(negative_binomial_log_prob(log_mean, log_dispersion, x))
 
     def mean(self, output: CountRate) -> Float[Array, "..."]:
         return jnp.exp(output.log_mean)
@@ -249,7 +266,10 @@ def batch_advice() -> str:
     )
 
 
-def _check_range(x: np.ndarray, family: str, wanted: str, valid: np.ndarray) -> None:
+def _check_range(
+    x: np.ndarray, family: str, wanted: str, valid: np.ndarray, advice: str = ""
+) -> None:
     if not np.all(valid):
         where = tuple(int(i) for i in np.argwhere(~valid)[0])
-        raise ValueError(f"{family} needs data {wanted}; got {x[where]} at index {where}.")
+        message = f"{family} needs data {wanted}; got {x[where]} at index {where}. {advice}"
+        raise ValueError(message.rstrip())

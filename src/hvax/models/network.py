@@ -79,7 +79,7 @@ def mlp(
     The encoder is one trunk of `hidden` layers and two heads; the decoder mirrors it and ends in
     what `likelihood` (Bernoulli by default) takes: one array of x's shape, a mean and a log sigma
     (`LearnedGaussian`), a log mean and one log dispersion per feature (`NegativeBinomial`), or
-    logits (`Categorical`: x's shape where its last axis is the class axis, else one more axis).
+    logits (`Categorical`: x's shape where data are one-hot, else one more axis).
     The default activation is smooth: through a kink, as relu's, training a flow is biased
     (`Smoothed`).
     """
@@ -97,7 +97,7 @@ def mlp(
         network: Callable = _joint(latent, x_shape, backwards, activation, key=decoder_key)
     else:
         out_shape = tuple(x_shape)
-        if isinstance(likelihood, Categorical) and out_shape[-1:] != (likelihood.num_classes,):
+        if isinstance(likelihood, Categorical) and not likelihood.is_one_hot(out_shape):
             out_shape = (*out_shape, likelihood.num_classes)
         network = MLP(latent, out_shape, backwards, activation=activation, key=decoder_key)
         if isinstance(likelihood, NegativeBinomial):

@@ -41,29 +41,6 @@ def log_softplus(x: Float[Array, "..."]) -> Float[Array, "..."]:
     return jnp.where(small, x, jnp.log(softplus(jnp.where(small, 0.0, x))))
 
 
-def log_rising_factorial(r: Float[Array, "..."], n: Float[Array, "..."]) -> Float[Array, "..."]:
-    """log Gamma(r + n) - log Gamma(r) for r > 0, n >= 0.
-
-    For r > 16 by the difference of Stirling's series, in which the large terms cancel on paper
-    and not in floating point (float32 would lose 1e-2 nats at r = 2e4).
-    """
-    large = r > 16.0
-    tame = jnp.where(large, 1.0, r)
-    direct = jax.lax.lgamma(tame + n) - jax.lax.lgamma(tame)
-    wild = jnp.where(large, r, 17.0)
-    series = (
-        (wild - 0.5) * jnp.log1p(n / wild)
-        + n * (jnp.log(wild + n) - 1)
-        + _stirling_tail(wild + n)
-        - _stirling_tail(wild)
-    )
-    return jnp.where(large, series, direct)
-
-
-def _stirling_tail(y: Float[Array, "..."]) -> Float[Array, "..."]:
-    """log Gamma(y) - ((y - 1/2) log y - y + log(2 pi)/2), to 1e-16 for y > 16."""
-    inverse = 1 / y
-    square = inverse * inverse
-    return inverse * (
-        1 / 12 - square * (1 / 360 - square * (1 / 1260 - square * (1 / 1680 - square / 1188)))
-    )
+def at_least_single(a: Float[Array, "..."]) -> Float[Array, "..."]:
+    """The array in float32, or as it is where it is wider."""
+    return a.astype(jnp.promote_types(a.dtype, jnp.float32))
