@@ -13,10 +13,12 @@ import numpy as np
 from numpy.lib.npyio import NpzFile
 from numpy.typing import NDArray
 
+from hvax.data.claims import claim_of, regular_file
 from hvax.data.header import Header
 from hvax.data.table import Table, read_csv
 
 SUFFIXES = (".npy", ".npz", ".csv")
+_WANTED = f"a file that ends in {', '.join(SUFFIXES)}"
 _ZIP_MAGIC = (b"PK\3\4", b"PK\5\6")  # the second is an archive without members
 
 
@@ -38,7 +40,7 @@ def read_array(
     path = Path(path)
     suffix = path.suffix.lower()
     if suffix not in SUFFIXES:
-        _require_file(path)
+        regular_file(path, _WANTED)
         raise ValueError(
             f"{path}: expected a file that ends in {', '.join(SUFFIXES)}, got {suffix!r};"
             " convert the file"
@@ -49,7 +51,7 @@ def read_array(
             f" {array!r}; leave it out"
         )
     if suffix == ".csv":
-        return read_csv(_require_file(path), labels=labels, columns=columns, header=header)
+        return read_csv(regular_file(path, _WANTED), labels=labels, columns=columns, header=header)
     if columns is not None:
         raise ValueError(
             f"{path}: expected `columns` only with a .csv file, got {', '.join(columns)}; leave"
@@ -75,7 +77,7 @@ def read_npy(path: str | Path) -> NDArray[Any]:
     Raises `OSError` when the file cannot be opened, and `ValueError` when it is not .npy, is
     truncated, holds more than one array, or holds Python objects, which are never unpickled.
     """
-    path = _require_file(path)
+    path = regular_file(path, _WANTED)
     size = path.stat().st_size
     try:
         x = np.lib.format.open_memmap(path, mode="r")
@@ -94,18 +96,23 @@ def read_npy(path: str | Path) -> NDArray[Any]:
 
 
 def read_npz(
-    path: str | Path, *, array: str | None = None, labels: str | None = None
+    path: str | Path,
+    *,
+    array: str | None = None,
+    labels: str | None = None,
+    shape: tuple[int, ...] | None = None,
 ) -> tuple[NDArray[Any], NDArray[Any] | None]:
     """Examples and labels of a .npz file, in memory; `array` and `labels` name arrays in it.
 
     `array` may be left out where the file holds one array besides the labels. Labels are (n,) of
-    integers or strings.
+    integers or strings. `shape` is what the examples must have, where that is known. What the
+    headers claim is compared before anything is read.
 
     Raises `OSError` when the file cannot be opened, and `ValueError` when it is not .npz or is
     damaged, when a name is missing or wrong (it lists the names), when an array holds Python
     objects, which are never unpickled, and when the labels do not fit the examples.
     """
-    path = _require_file(path)
+    path = regular_file(path, _WANTED)
     with path.open("rb") as file:
         magic = file.read(4)
         if magic not in _ZIP_MAGIC:
@@ -121,15 +128,30 @@ def read_npz(
         others = [name for name in archive.files if name != labels]
         if array is None and len(others) == 1:
             array = others[0]
+        claims = [
+            None if name is None else claim_of(path, archive, name) for name in (array, labels)
+        ]
+        if shape is not None and claims[0] is not None and claims[0].shape != shape:
+            raise ValueError(
+                f"{path}, array {array}: expected uint8 {shape}, got {claims[0].dtype}"
+                f" {claims[0].shape}; fetch the data set again, or give other data by path"
+            )
+        if None not in claims:  # before either is read
+            _check_labels(path, (array, labels), *claims)
         x = _member(path, archive, array, option="array")
         y = None if labels is None else _member(path, archive, labels, option="labels")
-    if y is not None and (y.dtype.kind not in "biuU" or y.shape != x.shape[:1]):
-        raise ValueError(
-            f"{path}: expected the labels {labels!r} to be integers or strings, one for each of the"
-            f" examples {array!r} {x.shape}, got {y.dtype} {y.shape}; convert them with astype, or"
-            " name another array"
-        )
+    if y is not None:
+        _check_labels(path, (array, labels), x, y)
     return x, y
+
+
+def _check_labels(path: Path, names: tuple[str | None, str | None], x: Any, y: Any) -> None:
+    if y.dtype.kind not in "biuU" or y.shape != x.shape[:1]:
+        raise ValueError(
+            f"{path}: expected the labels {names[1]!r} to be integers or strings, one for each of"
+            f" the examples {names[0]!r} {x.shape}, got {y.dtype} {y.shape}; convert them with"
+            " astype, or name another array"
+        )
 
 
 def _member(path: Path, archive: NpzFile, name: str | None, *, option: str) -> NDArray[Any]:
@@ -151,14 +173,3 @@ def _damaged_npz(path: Path, error: Exception) -> ValueError:
         f"{path}: expected a complete .npz archive of arrays, got {path.stat().st_size} bytes that"
         f" NumPy refuses ({error}); write numbers or strings, not objects, with numpy.savez"
     )
-
-
-def _require_file(path: str | Path) -> Path:
-    """The path, once it is known to open: inside NumPy an `OSError` would be taken for damage."""
-    path = Path(path)
-    if path.is_dir():
-        raise IsADirectoryError(
-            f"{path}: expected a file that ends in {', '.join(SUFFIXES)}, got a directory"
-        )
-    with path.open("rb"):
-        return path

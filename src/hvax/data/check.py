@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from hvax.data.claims import require_whole
 from hvax.data.convert import missing
 
 _CHUNK = 1 << 24  # bytes: larger arrays, memory-mapped ones above all, are read in pieces of this
@@ -93,4 +94,5 @@ def _pieces(x: NDArray[Any]) -> Iterator[tuple[int, NDArray[Any]]]:
     """Where each starts, and its rows."""
     step = max(1, _CHUNK // (math.prod(x.shape[1:]) * x.dtype.itemsize))
     for start in range(0, len(x), step):
+        require_whole(x)
         yield start, x[start : start + step]

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hvax.data.check import check_array, check_examples
+from hvax.data.claims import require_whole
 from hvax.data.convert import to_array
 
 _CHECKED_ROWS = 4096  # at a time, so that data larger than memory can be checked
@@ -77,6 +78,7 @@ class Examples:
     def _stored(self, which: NDArray[np.integer[Any]] | slice) -> NDArray[Any]:
         if self.index is not None:
             which = self.index[which]
+        require_whole(self.stored)
         rows = np.asarray(self.stored[which])
         return rows if rows.dtype.isnative else rows.astype(rows.dtype.newbyteorder("="))
 

@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from hvax.data.claims import regular_file
+
 _DTYPES = {0x08: "u1", 0x09: "i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
 _GZIP_MAGIC = b"\x1f\x8b"
 _GZIP_MOST = 1032  # deflate's best is 258 bytes from two bits: no file holds more times its size
@@ -19,26 +21,26 @@ _MAX_DIMENSIONS = 32
 _CHUNK = 1 << 20
 
 
-def read_idx(path: str | Path) -> NDArray[Any]:
+def read_idx(path: str | Path, *, shape: tuple[int, ...] | None = None) -> NDArray[Any]:
     """The array of an IDX file, in memory and in native byte order.
 
     Gzip is known by the content, not by the name. The shape is the header's, and so is the dtype:
-    uint8, int8, int16, int32, float32 or float64.
+    uint8, int8, int16, int32, float32 or float64. `shape` is what it must be, where that is known.
 
     Raises `OSError` when the file cannot be opened, and `ValueError`, naming the file, when it is
     not IDX, is truncated, corrupt or followed by other bytes, has an empty dimension, or has a
     header that claims more than the file can hold (refused before anything is allocated).
     """
-    path = Path(path)
+    path = regular_file(path)
     with path.open("rb") as file:
         size = os.fstat(file.fileno()).st_size
         gzipped = file.read(len(_GZIP_MAGIC)) == _GZIP_MAGIC
         file.seek(0)
         if not gzipped:
-            return _read_stream(path, file, most=size)
+            return _read_stream(path, file, most=size, wanted=shape)
         try:
             with gzip.GzipFile(fileobj=file) as stream:
-                return _read_stream(path, stream, most=size * _GZIP_MOST)
+                return _read_stream(path, stream, most=size * _GZIP_MOST, wanted=shape)
         except (EOFError, gzip.BadGzipFile, zlib.error) as error:
             raise ValueError(
                 f"{path}: expected a complete gzip file, got {size} bytes that do not decompress"
@@ -46,9 +48,16 @@ def read_idx(path: str | Path) -> NDArray[Any]:
             ) from error
 
 
-def _read_stream(path: Path, stream: io.BufferedIOBase, *, most: int) -> NDArray[Any]:
+def _read_stream(
+    path: Path, stream: io.BufferedIOBase, *, most: int, wanted: tuple[int, ...] | None
+) -> NDArray[Any]:
     """The one array that `stream` holds, where the file can hold at most `most` bytes."""
     shape, dtype, header_bytes = _read_header(path, stream)
+    if wanted is not None and shape != wanted:
+        raise ValueError(
+            f"{path}: expected uint8 {wanted}, got {dtype.name} {shape}; fetch the data set again,"
+            " or give other data by path"
+        )
     expected = math.prod(shape) * dtype.itemsize
     if header_bytes + expected > most:
         raise ValueError(

@@ -128,7 +128,7 @@ def _mnist(name: str, data_dir: Path) -> Source:
     ]
     expected = [(60_000, 28, 28), (60_000,), (10_000, 28, 28), (10_000,)]
     paths = _find(name, (data_dir / name, data_dir), files, endings=("", ".gz"))
-    arrays = [read_idx(path) for path in paths]
+    arrays = [read_idx(path, shape=shape) for path, shape in zip(paths, expected, strict=True)]
     for path, stored, shape in zip(paths, arrays, expected, strict=True):
         _require(str(path), stored, shape)
     x, labels = np.concatenate(arrays[0::2]), np.concatenate(arrays[1::2])
@@ -140,9 +140,10 @@ def _binarized_mnist(data_dir: Path) -> Source:
     folders = (data_dir / "binarized_mnist", data_dir)
     (path,) = _find("binarized-mnist", folders, ["binarized_mnist.npz"], endings=("",))
     sizes = {"train": 50_000, "valid": 10_000, "test": 10_000}
-    packed = [read_npz(path, array=part)[0] for part in sizes]
-    for bits, (part, size) in zip(packed, sizes.items(), strict=True):
-        _require(f"{path}, array {part}", bits, (size, 28 * 28 // 8))
+    shapes = {part: (size, 28 * 28 // 8) for part, size in sizes.items()}
+    packed = [read_npz(path, array=part, shape=shape)[0] for part, shape in shapes.items()]
+    for bits, (part, shape) in zip(packed, shapes.items(), strict=True):
+        _require(f"{path}, array {part}", bits, shape)
     x = np.unpackbits(np.concatenate(packed), axis=1).reshape(-1, 28, 28)
     train, validation, test = np.split(np.arange(70_000), [50_000, 60_000])
     fixed = {"train": train, "validation": validation, "test": test}
