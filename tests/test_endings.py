@@ -36,6 +36,7 @@ THE_PROGRAM = {
     "early stop": End(0, r"stopped early", results=True, again=(0, False)),
     "Ctrl-C": End(130, r"interrupted .*--resume"),
     "SIGTERM": End(143, r"terminated .*--resume"),
+    "SIGHUP": End(143, r"terminated .*--resume"),
     "SIGKILL": End(-9, r""),
     "non-finite stop": End(1, r"not finite .* The run stops here\. .*smaller"),
     # Of a run that had come to its end before, and goes on with more epochs.
@@ -69,7 +70,7 @@ def test_the_program(how, lab):
         options={"early stop": "--patience 1", "non-finite stop": "--max-skipped 1"}.get(how, ""),
         under=FULL if how == "disk full" else (),
     )
-    if how in ("Ctrl-C", "SIGTERM", "SIGKILL"):
+    if how in ("Ctrl-C", "SIGTERM", "SIGHUP", "SIGKILL"):
         for _ in range(2):
             wait_for_a_save(run, process)
             time.sleep(0.1)

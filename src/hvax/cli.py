@@ -31,6 +31,7 @@ from hvax.config import (
     check_numbers,
 )
 from hvax.streams import lasting_streams, readable_width
+from hvax.training.interrupt import leave
 from hvax.wording import for_program
 
 COMMANDS: dict[str, tuple[type, Callable[[Any], int]]] = {
@@ -128,4 +129,8 @@ def run() -> None:
         with open(os.devnull, "w") as nobody:  # for what is in the buffer at Python's exit
             os.dup2(nobody.fileno(), sys.stdout.fileno())
         code = 128 + signal.SIGPIPE
-    sys.exit(code)
+    except SystemExit as error:
+        if not isinstance(error.code, int):
+            raise
+        code = error.code  # of a second SIGTERM, say
+    leave(code)

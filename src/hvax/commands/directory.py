@@ -98,10 +98,11 @@ def claimed(config: Train, parts: Parts) -> Iterator[Path]:
     options = dataclasses.asdict(_absolute(config))
     if config.resume:
         _check_options(path / CONFIG, options, parts.digest)
-        _check_checkpoints(path)
     elif path.exists() or path.is_symlink():
         _check_replaceable(path, config.overwrite)
     check_no_links(path)
+    if config.resume:
+        _check_checkpoints(path)
     path.mkdir(parents=True, exist_ok=True)
     with held(path):
         # Another process may have begun a run here, or ended one, since it was looked at.

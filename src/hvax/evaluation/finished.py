@@ -72,12 +72,26 @@ class Finished:
             record = unsealed(path.read_bytes())
             if record.get("format") != FORMAT or record.get("work") != self._work:
                 raise ValueError("it is of other work")
-            for batch in record["batches"].values():
-                _bounds(batch)
+            for begin, batch in record["batches"].items():
+                self._check(begin, _bounds(batch))
             return record["batches"]
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
             caution(DamagedCheckpoint, f"{path} is damaged ({error}); its batches are done again.")
             return {}
+
+    def _check(self, begin: str, bounds: Bounds) -> None:
+        """That bounds are of the points that they are said to be of."""
+        points, latents = self._work["shape"][0], self._work["latents"]
+        size = min(self._work["batch"], points)
+        if begin not in {str(start) for start in range(0, points, size)}:
+            raise ValueError(f"no batch begins at {begin[:20]}")
+        here = (min(size, points - int(begin)),)
+        shapes = {array.shape for array in bounds if array is not None}
+        if shapes != {here} or (bounds.upper is None) != (latents is None):
+            raise ValueError(f"the batch at {begin} is not of {here[0]} points")
+        outside = (bounds.acceptance < 0) | (bounds.acceptance > 1)
+        if np.any(outside) or np.any(bounds.lost < 0) or np.any(np.isnan(bounds.lower)):
+            raise ValueError(f"the batch at {begin} holds numbers that no batch has")
 
 
 def fingerprint(
