@@ -116,3 +116,73 @@ def test_a_factor_that_is_none_is_refused(factor, wrapper):
 def test_what_is_no_optimiser_is_refused(wrapper):
     with pytest.raises(TypeError):
         wrapper(1e-3)
+
+
+# optax's extra arguments: optimizers that look at the loss itself
+
+
+def remembers(rate=1e-2):
+    """Gradient descent that keeps what it was told in its state."""
+
+    def init(params):
+        zero = jnp.zeros(())
+        return {"value": zero, "again": zero, "apart": zero}
+
+    def update(updates, state, params=None, *, value, grad, value_fn, **more):
+        del state, more
+        again, gradient = jax.value_and_grad(value_fn)(params)
+        apart = optax.tree.norm(jax.tree.map(jnp.subtract, gradient, grad))
+        told = {"value": value, "again": again, "apart": apart}
+        return jax.tree.map(lambda g: -rate * g, updates), told
+
+    return optax.GradientTransformationExtraArgs(init, update)
+
+
+@pytest.mark.parametrize("wrap", [lambda o: o, hvax.faster_flow], ids=["alone", "faster_flow"])
+def test_an_optimizer_is_told_the_loss_its_gradient_and_its_function(wrap):
+    """Seen to fail where value_fn draws noise of its own."""
+    state = hvax.train_state(linear_gaussian(), wrap(remembers()), key=jax.random.key(1))
+    after, loss = hvax.train_step(state, X)
+    told = after.opt_state
+    assert float(told["value"]) == float(loss)
+    tolerance = 100 * float(np.finfo(loss.dtype).eps)
+    assert float(told["again"]) == pytest.approx(float(loss), rel=tolerance)
+    assert float(told["apart"]) <= tolerance
+
+
+EXTRA = {
+    "lbfgs": optax.lbfgs(),
+    "backtracking": optax.chain(optax.sgd(1.0), optax.scale_by_backtracking_linesearch(8)),
+    "plateau": optax.chain(optax.adam(1e-2), optax.contrib.reduce_on_plateau(patience=2)),
+    "clipped plateau": hvax.clip_outliers(
+        optax.chain(optax.adam(1e-2), optax.contrib.reduce_on_plateau(patience=2))
+    ),
+    "every two": optax.MultiSteps(optax.adam(1e-2), 2).gradient_transformation(),
+}
+
+
+@pytest.mark.parametrize("optimiser", EXTRA.values(), ids=EXTRA)
+def test_optimizers_that_look_at_the_loss_train(optimiser):
+    fitted = hvax.fit(
+        linear_gaussian(), X, epochs=6, batch_size=8, optimiser=optimiser, progress=False
+    )
+    assert fitted.skipped == 0
+    assert fitted.history[-1]["elbo"] > fitted.history[0]["elbo"]
+
+
+@pytest.mark.parametrize(
+    ("optimiser", "message"),
+    [
+        (optax.lookahead(optax.adam(1e-3), 5, 0.5), "has no attribute 'fast'"),
+        (optax.contrib.sophia(1e-3), "obj_fn must be provided"),
+    ],
+    ids=["lookahead", "sophia"],
+)
+def test_optimizers_that_cannot_take_a_step_are_refused_before_the_first(
+    optimiser, message, tmp_path
+):
+    with pytest.raises(ValueError, match=f"^optimiser must take a step .*{message}.*optax.adam"):
+        hvax.fit(
+            linear_gaussian(), X, epochs=1, batch_size=8, optimiser=optimiser, run_dir=tmp_path
+        )
+    assert not list(tmp_path.iterdir())

@@ -28,7 +28,7 @@ from hvax.training.phase import Fit as Fit
 from hvax.training.phase import train_phase
 from hvax.training.prepare import is_better_than_independent, prepared_if_far
 from hvax.training.schedule import Schedule, epochs_with_flow, schedule
-from hvax.training.state import LossFunction
+from hvax.training.state import LossFunction, check_optimizer
 from hvax.wording import named
 
 _SIGNALS = ("interrupted", "terminated", "callback")
@@ -168,6 +168,7 @@ def fit(
         "progress": progress,
         "resume": resume,
     }
+    check_optimizer(options["optimizer"], model)
     if None in (epochs, batch_size):
         notes.append(f"at most {plan.epochs} epochs, batches of {plan.batch_size}")
     if isinstance(model, HVAE) and first > 1:

@@ -27,7 +27,7 @@ from hvax.training.folder import RunFolder, check_begin
 from hvax.training.interrupt import on_interrupt
 from hvax.training.loop import Loop, Plan, Position, copied
 from hvax.training.position import position_of
-from hvax.training.state import LossFunction, TrainState, default_loss, train_state
+from hvax.training.state import LossFunction, TrainState, default_loss, state_before
 from hvax.training.validation import Validation
 
 
@@ -89,7 +89,7 @@ def train_phase(
             model = _calmed(model, parts, steps, plan, key)
         # The loop consumes the state it is given, so no array in it may be the caller's, nor
         # another's: an optimizer may begin with the weights themselves.
-        state = copied(train_state(model, optimizer, key=jax.random.fold_in(key, 0)))
+        state = copied(state_before(model, optimizer, key=jax.random.fold_in(key, 0)))
         _warn_of_kinks(state, parts, steps)
         position, best = Position(), copied(model)
         identity = {} if folder is None else _identity(parts, held_out, plan, num_samples)

@@ -51,9 +51,16 @@ def train_state(
 ) -> TrainState:
     """The state before the first step. The optimiser sees what `trainable` says is learned."""
     check_kind(model, "model", eqx.Module)
-    check_kind(optimiser, "optimiser", optax.GradientTransformation)
     check_key(key)
-    opt_state = _begun(optimiser, eqx.filter(model, trainable(model)))
+    check_optimizer(optimiser, model)
+    return state_before(model, optimiser, key=key)
+
+
+def state_before(
+    model: PyTree, optimiser: optax.GradientTransformation, *, key: PRNGKeyArray
+) -> TrainState:
+    """`train_state` of what was checked."""
+    opt_state = optimiser.init(eqx.filter(model, trainable(model)))
     return TrainState(model, opt_state, jnp.zeros((), jnp.int32), key, optimiser)
 
 
@@ -83,9 +90,9 @@ def train_step(
     return done.state, done.loss
 
 
-def _begun(optimiser: optax.GradientTransformation, learned: PyTree) -> PyTree:
-    """The optimizer's state before the first step, after a step on shapes alone: an error of the
-    optimizer's own is met here, and not in the first epoch."""
+def check_optimizer(optimiser: optax.GradientTransformation, model: PyTree) -> None:
+    """Refuses an optimizer that fails at its first step, by a step on shapes alone."""
+    check_kind(optimiser, "optimiser", optax.GradientTransformation)
 
     def step(learned: PyTree) -> PyTree:
         def value(learned: PyTree) -> Float[Array, ""]:
@@ -99,8 +106,7 @@ def _begun(optimiser: optax.GradientTransformation, learned: PyTree) -> PyTree:
         return eqx.apply_updates(learned, updates)
 
     try:
-        jax.eval_shape(step, learned)
-        return optimiser.init(learned)
+        jax.eval_shape(step, eqx.filter(model, trainable(model)))
     except Exception as error:
         raise ValueError(
             "optimiser must take a step from init(params) and update(gradient, state, params), "
@@ -140,7 +146,7 @@ def update(
     learned, held = eqx.partition(state.model, trainable(state.model))
     key = jax.random.fold_in(state.key, state.step)
 
-    def objective(learned: PyTree) -> tuple[Float[Array, ""], dict[str, Array]]:
+    def objective(learned: PyTree, key: PRNGKeyArray) -> tuple[Float[Array, ""], dict[str, Array]]:
         model = eqx.combine(learned, held)
         batch = (x,) if x_out is None else (x, x_out)
         value = loss_function(model, *batch, key=key, **loss_kwargs)
@@ -154,10 +160,14 @@ def update(
             raise ValueError(f"loss_function must return one number, got {jnp.shape(value)}.")
         return value, report
 
-    (value, report), gradient = jax.value_and_grad(objective, has_aux=True)(learned)
-    # Those of optax that look at the loss itself (line searches, schedules by plateau) ask so.
+    (value, report), gradient = jax.value_and_grad(objective, has_aux=True)(learned, key)
+
+    def on_same_noise(learned: PyTree) -> Float[Array, ""]:  # a line search compares its values
+        return objective(learned, jax.random.clone(key))[0]
+
+    # What those of optax ask for that look at the loss itself: line searches, and schedules by it.
     optimiser = optax.with_extra_args_support(state.optimiser)
-    extra = {"value": value, "grad": gradient, "value_fn": lambda learned: objective(learned)[0]}
+    extra = {"value": value, "grad": gradient, "value_fn": on_same_noise}
     updates, opt_state = optimiser.update(gradient, state.opt_state, learned, **extra)
     opt_state = jax.tree.map(_as_before, opt_state, state.opt_state)
     finite = jnp.isfinite(value)
