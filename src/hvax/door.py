@@ -7,6 +7,7 @@ Nothing here reads the numbers of an array, so that all of it works on traced ar
 from collections.abc import Sequence
 from typing import Any
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -114,3 +115,26 @@ def _what(value: Any) -> str:
     if isinstance(value, jax.Array | np.ndarray):
         return f"an array of {value.dtype}, shape {value.shape}"
     return f"{value!r}" if value is None or isinstance(value, str) else f"a {type(value).__name__}"
+
+
+def layers_that_ask(network: Any) -> str | None:
+    """Which layers of a network ask for more than its input, and what to do; None without any.
+
+    A network of hvax's is a function of one array: nothing hands on a key or a state.
+    """
+
+    def asks(layer: Any) -> bool:
+        return isinstance(layer, eqx.nn.StatefulLayer | eqx.nn.Dropout)
+
+    found = [layer for layer in jax.tree.leaves(network, is_leaf=asks) if asks(layer)]
+    if any(isinstance(layer, eqx.nn.StatefulLayer) for layer in found):
+        return (
+            "networks must be functions of one array, got a layer that keeps a state, such as "
+            "BatchNorm. Take eqx.nn.LayerNorm or eqx.nn.GroupNorm, which keep none."
+        )
+    if any(isinstance(layer, eqx.nn.Dropout) and not layer.inference for layer in found):
+        return (
+            "networks must be functions of one array, got a Dropout layer, which asks for a key "
+            "too. Take it out, or switch it off with eqx.nn.inference_mode(network)."
+        )
+    return None

@@ -6,6 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import hvax
 from hvax.models.likelihood import (
     Bernoulli,
     Categorical,
@@ -121,3 +122,49 @@ def test_bad_sizes_are_refused(x_shape, latent_size, hidden, said):
 def test_a_batch_is_refused_with_what_to_write():
     with pytest.raises(ValueError, match=r"network's input must have shape \(3,\)(?s:.*)jax\.vmap"):
         MLP((3,), (2,), key=jax.random.key(0))(jnp.zeros((5, 3)))
+
+
+class InTheMiddle(eqx.Module):
+    """A network with a layer of a user's choice between two of its own."""
+
+    into: eqx.nn.Linear
+    layer: eqx.Module
+    out: eqx.nn.Linear
+
+    def __call__(self, x):
+        return self.out(self.layer(self.into(x)))
+
+
+def with_layer(layer, *, in_encoder):
+    keys = jax.random.split(jax.random.key(0), 3)
+    likelihood = hvax.FixedGaussian(1.0)
+    encoder, decoder = hvax.mlp((3,), 2, likelihood=likelihood, hidden=(4,), key=keys[0])
+    if in_encoder:
+        into, out = eqx.nn.Linear(3, 4, key=keys[1]), eqx.nn.Linear(4, 4, key=keys[2])
+        trunk = InTheMiddle(into, layer, out)
+        return hvax.VAE(eqx.tree_at(lambda e: e.trunk, encoder, trunk), decoder)
+    into = eqx.nn.Linear(2, 4, key=keys[1])
+    network = InTheMiddle(into, layer, eqx.nn.Linear(4, 3, key=keys[2]))
+    return hvax.VAE(encoder, hvax.Decoder(network, likelihood))
+
+
+@pytest.mark.parametrize("in_encoder", [True, False], ids=["encoder", "decoder"])
+@pytest.mark.parametrize(
+    ("layer", "message"),
+    [
+        (eqx.nn.Dropout(0.1), r"a Dropout layer.*inference_mode"),
+        (eqx.nn.BatchNorm(4, axis_name="batch", mode="batch"), r"keeps a state.*LayerNorm"),
+        (eqx.nn.Dropout(0.1, inference=True), None),
+        (eqx.nn.LayerNorm(4), None),
+    ],
+    ids=["dropout", "batch norm", "dropout switched off", "layer norm"],
+)
+def test_layers_that_ask_for_more_than_their_input_are_named(layer, message, in_encoder):
+    model = with_layer(layer, in_encoder=in_encoder)
+    x = np.random.default_rng(0).normal(size=(8, 3)).astype(np.float32)
+    if message is None:
+        fitted = hvax.fit(model, x, epochs=1, batch_size=8, progress=False)
+        assert np.isfinite(fitted.history[0]["elbo"])
+        return
+    with pytest.raises(TypeError, match=f"^networks must be functions of one array.*{message}"):
+        hvax.fit(model, x, epochs=1, batch_size=8, progress=False)

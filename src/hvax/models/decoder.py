@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
-from hvax.door import check_callable, check_kind
+from hvax.door import check_callable, check_kind, layers_that_ask
 from hvax.models.likelihood import AbstractLikelihood, Data, ShapeMismatch, check_shape
 
 
@@ -27,6 +27,10 @@ class Decoder(eqx.Module):
             return self.network(z)
         except ShapeMismatch as error:
             raise ValueError(f"z does not suit the decoder: {error}") from error
+        except (TypeError, RuntimeError) as error:
+            if (asked := layers_that_ask(self.network)) is not None:
+                raise TypeError(asked) from error
+            raise
 
     def log_likelihood(self, x: Data, output: PyTree) -> Float[Array, ""]:
         """log p(x | z) in nats, from the output at z."""

@@ -11,7 +11,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from hvax.data.precision import in_two
-from hvax.door import check_callable, check_key, check_kind, real_array
+from hvax.door import check_callable, check_key, check_kind, layers_that_ask, real_array
 from hvax.hamiltonian.gradient import Potential
 from hvax.models.decoder import Decoder
 from hvax.models.likelihood import Data, ShapeMismatch, batch_advice
@@ -135,7 +135,9 @@ class VAE(eqx.Module):
         x = real_array(x, "x")
         try:
             posterior = self.encoder(x)
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, RuntimeError) as error:
+            if (asked := layers_that_ask(self.encoder)) is not None:
+                raise TypeError(asked) from error
             if _accepts(self.encoder, x):
                 raise ValueError(
                     f"x has a leading batch axis: {x.shape}. {batch_advice()}"
