@@ -189,3 +189,53 @@ def test_columns_are_chosen_by_name_or_index(here, ran):
     assert code == 0 and options(here)["data"]["feature_names"] == ["mass (g)", "yield"]
     code, _, err = ran(f"train table.csv --columns span weight {few}")
     assert code == 2 and "expected one column 'weight'" in err
+
+
+def spectra(path, first, n=60):
+    draw = np.random.default_rng(1)
+    x = draw.normal(size=(n, 1)) + 0.3 * draw.normal(size=(n, 6)) + 3
+    lines = [",".join(f"{value:.4f}" for value in row) for row in x]
+    path.write_text("\n".join(first + lines) + "\n")
+
+
+def test_a_header_of_numbers_is_kept_in_the_run(here, ran):
+    """It was an example, and as one of 60 it spoiled means and standard deviations."""
+    spectra(here / "x.csv", ["900,902,904,906,908,910"])
+    few = f"--epochs 2 --batch-size 8 --model vae --overwrite {QUICK}"
+    code, out, _ = ran(f"train x.csv {few}")
+    assert code == 0 and "48 train, 6 validation, 6 test" in out
+    assert "note: x.csv, line 1: 900, 902, 904, 906, ... names the columns" in out
+    kept = options(here)
+    assert kept["options"]["data"]["header"] == "yes"
+    assert kept["data"]["feature_names"][0] == "900"
+    # In a file of one example nothing but the names says so.
+    spectra(here / "one.csv", ["900,902,904,906,908,910"], n=1)
+    assert ran("encode run one.csv --no-progress --out one.npz")[0] == 0
+    assert np.load("one.npz")["mean"].shape[0] == 1
+    # A file without names is taken by the places of its columns.
+    spectra(here / "bare.csv", [], n=5)
+    assert ran("encode run bare.csv --no-progress --out bare.npz")[0] == 0
+    assert np.load("bare.npz")["mean"].shape[0] == 5
+    code, out, _ = ran(f"train x.csv --header no {few}")
+    assert code == 0 and "49 train" in out and options(here)["options"]["data"]["header"] == "no"
+    assert ran("evaluate run --num-samples 2 --no-progress")[0] == 0
+    assert ran("encode run x.csv --header no --no-progress --out all.npz")[0] == 0
+    assert np.load("all.npz")["mean"].shape[0] == 61
+    code, _, err = ran("encode run --header no --no-progress --out no.npz")
+    assert code == 2 and "--header is for other data" in err
+
+
+def test_as_many_features_as_classes_are_told_by_their_values(here, ran):
+    """They were taken for one-hot, and refused."""
+    draw = np.random.default_rng(0)
+    few = f"--likelihood categorical --epochs 2 --batch-size 8 --model vae --overwrite {QUICK}"
+    np.save("classes.npy", draw.integers(0, 4, (60, 4)))
+    assert ran(f"train classes.npy {few}")[0] == 0
+    assert hvax.load("run/model").decoder.likelihood.one_hot is False
+    assert ran("reconstruct run --no-progress --out back.npy")[0] == 0
+    assert np.load("back.npy").shape == (6, 4, 4)
+    np.save("one.npy", np.eye(4, dtype=np.int64)[draw.integers(0, 4, 60)])
+    assert ran(f"train one.npy --num-classes 4 {few}")[0] == 0
+    assert np.isfinite(results(here)["vae"]["nll"])
+    assert ran("reconstruct run --no-progress --out one_back.npy")[0] == 0
+    assert np.load("one_back.npy").shape == (6, 4)
