@@ -80,8 +80,10 @@ class VAE(eqx.Module):
         self.encoder = encoder
         self.decoder = decoder
         self.prior = StandardNormal() if prior is None else prior
-        fixed = origin is None or isinstance(origin, Fixed)
-        self.origin = origin if fixed else Fixed(in_two(np.asarray(origin, np.float64)))
+        if origin is None or isinstance(origin, Fixed):
+            self.origin = origin
+        else:
+            self.origin = Fixed(in_two(np.asarray(origin, np.float64)))
 
     def __call__(
         self,

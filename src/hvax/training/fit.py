@@ -141,10 +141,9 @@ def fit(
         model, found = prepared_if_far(model, parts, held_out, key=key)
         if found is not None:
             notes.append(f"networks in the units of the data: {found.describe()}")
-            parts, held_out = (
-                None if each is None else with_origin(each, origin_of(model))
-                for each in (parts, held_out)
-            )
+            parts = with_origin(parts, origin_of(model))
+            if held_out is not None:
+                held_out = with_origin(held_out, origin_of(model))
     warn_of_unresolved(parts, "data")
     own_loss = loss_function is not None or loss_kwargs is not None
     known = None if transform is not None else parts  # what the model sees of the data
