@@ -112,9 +112,9 @@ def test_a_lock_that_is_no_plain_file_is_refused(what, tmp_path):
     (tmp_path / "precious").write_text("mine")
     OTHERS[what](tmp_path / LOCK)
     before = names(tmp_path)
-    with pytest.raises(ValueError, match=r"\.lock must be a plain file of hvax's own, got"):
-        with held(tmp_path):
-            pass
+    words = r"\.lock must be a plain file of hvax's own, got"
+    with pytest.raises(ValueError, match=words), held(tmp_path):
+        pass
     assert names(tmp_path) == before and (tmp_path / "precious").read_text() == "mine"
 
 
@@ -147,9 +147,9 @@ def test_without_locks_a_run_goes_on_with_one_warning(number, tmp_path, monkeypa
         raise OSError(number, os.strerror(number))
 
     monkeypatch.setattr(fcntl, "flock", none)
-    with pytest.warns(WeakFileSystem, match="refuses locks: nothing keeps another process") as told:
-        with held(tmp_path), held(tmp_path):
-            write_atomically(tmp_path / "file", b"x")
+    words = "refuses locks: nothing keeps another process"
+    with pytest.warns(WeakFileSystem, match=words) as told, held(tmp_path), held(tmp_path):
+        write_atomically(tmp_path / "file", b"x")
     assert len(told) == 1 and names(tmp_path) == [LOCK, "file"]
     # What replaces the folder is seen all the same.
     run = tmp_path / "run"
@@ -183,10 +183,10 @@ def test_without_flushes_files_are_written_with_one_warning(which, number, tmp_p
         fsync(descriptor)
 
     monkeypatch.setattr(os, "fsync", refused)
-    with pytest.warns(WeakFileSystem, match=f"refuses to flush a {which} to disk") as told:
-        with held(tmp_path):
-            for content in (b"one", b"two"):
-                write_atomically(tmp_path / "name", content)
+    words = f"refuses to flush a {which} to disk"
+    with pytest.warns(WeakFileSystem, match=words) as told, held(tmp_path):
+        for content in (b"one", b"two"):
+            write_atomically(tmp_path / "name", content)
     assert (tmp_path / "name").read_bytes() == b"two" and len(told) == 1
 
 

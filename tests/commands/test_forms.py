@@ -70,7 +70,7 @@ def test_a_number_of_another_kind(name):
      {"difference": {"nll": "small"}}, {"independent": {"nll": "high"}}],
 )  # fmt: skip
 def test_a_row_of_another_kind(record):
-    with pytest.raises(ValueError, match="must be|holds no numbers but"):
+    with pytest.raises(ValueError, match=r"must be|holds no numbers but"):
         check_form("results.json", record)
 
 

@@ -240,7 +240,7 @@ def test_a_run_whose_folder_was_begun_anew_ends(first, tmp_path):
             shutil.rmtree(run)
             train(run, **options, seed=1)
 
-    with pytest.raises(FolderLost, match="must stay in its place .* begun anew by another process"):
+    with pytest.raises(FolderLost, match=r"must stay in its place .* begun anew by another"):
         train(run, **options, seed=0, callback=anew)
     train(tmp_path / "alone", **options, seed=1)
     ours, alone = (

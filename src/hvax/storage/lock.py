@@ -59,6 +59,7 @@ def held(folder: Path, *, covers: Path | None = None) -> Iterator[Held]:
     """
     descriptor, locked = _lock(folder)
     own = Held(folder, covers or folder, descriptor)
+    own.told = next((outer.told for outer in _covering(folder)), own.told)
     _HELD.append(own)
     try:
         if not locked:
