@@ -3,6 +3,7 @@
 import math
 import re
 import warnings
+from functools import partial
 
 import equinox as eqx
 import jax
@@ -17,6 +18,8 @@ from hvax.caution import FailedDraws
 from hvax.evaluation import draws
 from hvax.evaluation.evaluate import difference
 from hvax.evaluation.table import as_table
+from hvax.models.hvae import guarded_log_weight
+from hvax.objective import forward
 from models_for_tests import Affine, linear_gaussian
 
 OUTLIERS = [7, 40]
@@ -242,3 +245,38 @@ def test_a_difference_with_a_failed_draw_is_infinite_not_an_error():
     apart = difference(bad, good)
     assert apart["nll"] == math.inf and math.isnan(apart["nll_se"])
     assert math.isnan(difference(bad, bad)["nll"])
+
+
+# One trajectory in many that runs away
+
+
+def test_a_draw_is_never_far_below_the_plain_one_that_it_began_as(no_pilot):
+    """By hand; unbiased, for both weights are. Seen to fail, at -1e26, without the guard."""
+    vae, x = linear_gaussian(), np.random.default_rng(0).normal(size=(40, 3))
+    for flow, some in ((0.05, False), (1.0, True)):
+        model = hvax.HVAE(vae, hvax.HamiltonianFlow(6, flow, hvax.NullTempering(1.0)))
+        outputs = forward(model, jnp.asarray(x), key=jax.random.key(1))
+        guarded, ran_away = jax.vmap(partial(guarded_log_weight, model))(outputs, jnp.asarray(x))
+        own = jax.vmap(lambda one: one.log_weight)(outputs)
+        z = outputs.phase_space.z_init
+        joint = jax.vmap(vae.log_joint)(jnp.asarray(x), z)
+        plain = joint.log_likelihood + joint.log_prior - outputs.log_posterior
+        by_hand = jnp.log((1 - 1e-8) * jnp.exp(own - plain) + 1e-8) + plain
+        np.testing.assert_allclose(guarded, by_hand, rtol=1e-5)
+        assert bool(jnp.any(ran_away)) == some
+        np.testing.assert_array_equal(ran_away, own < plain + math.log(1e-8))
+        scores = no_pilot(model, x.astype(np.float32))
+        assert scores.elbo > score(vae, x.astype(np.float32)).elbo - 18.5
+        if not some:
+            np.testing.assert_allclose(guarded, own, rtol=1e-6)
+
+
+def test_a_draw_that_failed_keeps_its_log_weight():
+    vae, x = counts()
+    model, far = flowing(vae), jnp.asarray(x[OUTLIERS])
+    outputs = forward(model, far, key=jax.random.key(2))
+    guarded, ran_away = jax.vmap(partial(guarded_log_weight, model))(outputs, far)
+    own = jax.vmap(lambda one: one.log_weight)(outputs)
+    failed = ~np.isfinite(own)
+    assert failed.any() and not np.any(np.asarray(ran_away)[failed])
+    np.testing.assert_array_equal(np.asarray(guarded)[failed], np.asarray(own)[failed])

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from hvax.data.batches import padded_batches
 from hvax.data.examples import Examples
-from hvax.models.hvae import HVAE, HVAEOutputs, plain_vae
+from hvax.models.hvae import HVAEOutputs, guarded_log_weight, has_flow, plain_vae
 from hvax.models.posterior import Posterior
 
 _POINTS = 32  # data points of one compiled call
@@ -34,7 +34,8 @@ _PILOT, _FIRST_OF_PILOT = 8, 1 << 30  # draws of a pilot, whose number no scored
 class PerDraw(NamedTuple):
     """Numbers of each draw; the first axis is the data points, the second the draws."""
 
-    log_weight: Float[np.ndarray, "points samples"]  # nats
+    log_weight: Float[np.ndarray, "points samples"]  # nats; of a flow, see `guarded_log_weight`
+    ran_away: Bool[np.ndarray, "points samples"]  # the flow, with nothing left of its weight
     log_likelihood: Float[np.ndarray, "points samples"]  # log p(x | z_K), nats
     square_error: Float[np.ndarray, "points samples"]  # of E[x | z_K], mean over features
     # Of the flow; the first two are NaN where plain draws are scored in its place.
@@ -100,11 +101,6 @@ def _tell(done: Callable[[float], object], points_per_draw: float, count: int) -
     done(count * points_per_draw)
 
 
-def has_flow(model: PyTree) -> bool:
-    """Whether a model's draws are moved behind its encoder."""
-    return isinstance(model, HVAE) and model.flow.num_steps > 0
-
-
 def _flow_fails(model: PyTree, batch: _Batch, width: int) -> NDArray[np.bool_]:
     """Of which points at least half of the pilot's trajectories diverge, or give a log w that is
     not finite."""
@@ -161,12 +157,15 @@ def _draw(
         # Integer classes are not comparable with class probabilities: no square error.
         error = jnp.mean((x - mean) ** 2) if x.shape == mean.shape else jnp.asarray(jnp.nan)
         moved, energy, divergent = jnp.zeros(()), jnp.zeros(()), jnp.zeros((), bool)
+        log_w, ran_away = outputs.log_weight, jnp.zeros((), bool)
+        if has_flow(model):
+            log_w, ran_away = guarded_log_weight(model, outputs, x)
         if isinstance(outputs, HVAEOutputs):
             space = outputs.phase_space
             moved = jnp.sqrt(jnp.mean(((space.z_final - space.z_init) / posterior.sigma) ** 2))
             energy = jnp.max(jnp.abs(space.energy_errors), initial=0.0)
             divergent = space.divergent
-        return outputs.log_weight, outputs.log_likelihood, error, moved, energy, divergent
+        return log_w, ran_away, outputs.log_likelihood, error, moved, energy, divergent
 
     return each_draw(model, posterior, x, numbers, key=key, indices=indices, samples=samples)
 

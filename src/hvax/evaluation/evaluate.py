@@ -15,12 +15,12 @@ from hvax.door import check_key, count
 from hvax.evaluation.diagnosis import ESS as ESS
 from hvax.evaluation.diagnosis import K_HAT as K_HAT
 from hvax.evaluation.diagnosis import diagnose
-from hvax.evaluation.draws import Draws, draws, has_flow
+from hvax.evaluation.draws import Draws, draws
 from hvax.evaluation.result import Evaluation, standard_error
 from hvax.evaluation.result import difference as difference
 from hvax.evaluation.weights import WeightStatistics, importance_bound, weight_statistics
 from hvax.hamiltonian.flow import HamiltonianFlow
-from hvax.models.hvae import HVAE, plain_vae
+from hvax.models.hvae import HVAE, has_flow, plain_vae
 from hvax.models.likelihood import Bernoulli
 from hvax.models.seen import seen_by
 from hvax.progress import progress_bar
@@ -130,7 +130,7 @@ class _Collected:
             np.stack([importance_bound(each.log_weight, size) for size in self._sizes])
         )
         self._posterior.append((some.posterior_mean, some.posterior_sigma))
-        finite = np.isfinite(each.log_weight)
+        finite = np.isfinite(each.log_weight) & ~each.ran_away
         self._means.append(
             np.stack([
                 _over_draws(np.nanmean, each.log_likelihood, finite),

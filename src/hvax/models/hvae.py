@@ -1,5 +1,6 @@
 """The Hamiltonian variational autoencoder: a VAE with a flow behind its encoder."""
 
+import math
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -7,7 +8,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
-from jaxtyping import Array, Float, PRNGKeyArray, PyTree
+from jaxtyping import Array, Bool, Float, PRNGKeyArray, PyTree
 
 from hvax.door import check_callable, check_key, check_kind, real_array
 from hvax.hamiltonian.flow import HamiltonianFlow
@@ -187,6 +188,30 @@ class HVAE(eqx.Module):
         return phase_space, self.vae.log_joint(x, phase_space.z_final)
 
 
+PLAIN_SHARE = 1e-8
+"""The share of the plain VAE's weight in a guarded one: a draw is at most 18.4 nats below it."""
+
+
+def guarded_log_weight(
+    model: "HVAE", outputs: HVAEOutputs, x: Data
+) -> tuple[Float[Array, ""], Bool[Array, ""]]:
+    """log of (1 - a) w + a w_0, in nats, and whether the draw ran away: w < a w_0.
+
+    w_0 = p(x, z_0) / q(z_0 | x) is the plain VAE's weight of the z_0 that the flow began at, and
+    a = 1e-8. Both weights have the expectation p(x), so their mixture has it too, and every bound
+    made of it is one. But one trajectory in a million that ends far from the data, with a log w of
+    -1e9, then costs 18.4 nats and no more. A draw whose log w is not finite keeps it: it failed,
+    which is counted.
+    """
+    log_w = outputs.log_weight
+    joint = model.vae.log_joint(x, outputs.phase_space.z_init)
+    log_w_0 = joint.log_likelihood + joint.log_prior - outputs.log_posterior
+    least = jnp.where(jnp.isfinite(log_w_0), log_w_0 + math.log(PLAIN_SHARE), -jnp.inf)
+    mixed = jnp.logaddexp(math.log1p(-PLAIN_SHARE) + log_w, least)
+    finite = jnp.isfinite(log_w)
+    return jnp.where(finite, mixed, log_w), finite & (log_w < least)
+
+
 def log_p_bar(outputs: HVAEOutputs) -> Float[Array, ""]:
     """log p(x | z_K) + log p(z_K) + log N(rho_K; 0, I / beta_K), in nats, for one example."""
     check_kind(outputs, "outputs", HVAEOutputs)
@@ -214,3 +239,8 @@ def plain_vae(model: VAE | HVAE) -> VAE:
     """The VAE inside a model, or the model itself."""
     check_kind(model, "model", VAE, HVAE)
     return model.vae if isinstance(model, HVAE) else model
+
+
+def has_flow(model: VAE | HVAE) -> bool:
+    """Whether a model's draws are moved behind its encoder."""
+    return isinstance(model, HVAE) and model.flow.num_steps > 0

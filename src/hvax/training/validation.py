@@ -11,7 +11,7 @@ from jaxtyping import Array, Bool, Float, PRNGKeyArray, PyTree
 
 from hvax.data.batches import padded_batches
 from hvax.data.examples import Examples
-from hvax.models.hvae import HVAEOutputs
+from hvax.models.hvae import guarded_log_weight, has_flow
 from hvax.objective import finite_or_zero_weight
 from hvax.training.chunk import compiled
 
@@ -63,9 +63,12 @@ def _sum_over_batch(
 ) -> dict[str, Float[Array, ""]]:
     def draw(key: PRNGKeyArray, batch: tuple[Array, ...]) -> dict[str, Any]:
         outputs = model(*batch, key=key, latent=True)
-        report = {"elbo": finite_or_zero_weight(outputs.log_weight)}
-        if isinstance(outputs, HVAEOutputs):
-            report["divergent"] = outputs.phase_space.divergent.astype(report["elbo"].dtype)
+        log_w, space = outputs.log_weight, getattr(outputs, "phase_space", None)
+        if has_flow(model):  # one trajectory that runs away is not to choose the epoch
+            log_w, _ = guarded_log_weight(model, outputs, batch[-1])
+        report = {"elbo": finite_or_zero_weight(log_w)}
+        if space is not None:
+            report["divergent"] = space.divergent.astype(log_w.dtype)
         return report
 
     def one(index: Array, batch: tuple[Array, ...]) -> dict[str, Any]:
