@@ -331,9 +331,8 @@ class Instead(Failing):
 
     def log_prob(self, output, x):
         fails = output[0] > -0.25
-        return jnp.where(fails, 0.0, Bernoulli().log_prob(output, x)) + self.failed * jnp.where(
-            fails, 1 + output[1], 0.0
-        )
+        likely = jnp.where(fails, 0.0, Bernoulli().log_prob(output, x))
+        return likely + jnp.where(fails, self.failed, 0.0) * (1 + output[1] ** 2)
 
 
 @pytest.mark.parametrize(

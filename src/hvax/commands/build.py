@@ -20,7 +20,6 @@ from hvax.data.binarise import binarise_once
 from hvax.data.check import holds_bits
 from hvax.data.digest import digest_of_numbers
 from hvax.data.examples import Examples, feature_name
-from hvax.data.precision import origin_of_rows
 from hvax.data.source import SOURCES, Source
 from hvax.hamiltonian.bridge import AbstractBridge, FixedBridge, LearnedBridge
 from hvax.hamiltonian.flow import MAX_FORCE, HamiltonianFlow
@@ -46,6 +45,7 @@ from hvax.models.network import mlp
 from hvax.models.standardize import StandardizedLikelihood
 from hvax.models.vae import VAE
 from hvax.parameter import AbstractParameter, Fixed, Learned
+from hvax.precision import origin_of_rows
 from hvax.structure import load
 from hvax.training.folder import MODEL
 from hvax.training.marginals import (

@@ -6,9 +6,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hvax.data.examples import Examples
-from hvax.data.precision import origin_of_rows
 from hvax.data.source import SOURCES, Source
 from hvax.data.table import as_integers
+from hvax.precision import origin_of_rows
 from hvax.training.marginals import real_units, some_rows
 
 _INDEX_NAMES = {"", "unnamed: 0", "index", "rownames", "row"}

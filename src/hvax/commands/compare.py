@@ -20,8 +20,8 @@ from hvax.data.examples import Examples
 from hvax.evaluation.evaluate import Evaluation, difference, evaluate
 from hvax.evaluation.table import grey_warning, note, untrusted_advice
 from hvax.files import write_atomically
-from hvax.models.seen import checked_pair
 from hvax.parameter import trainable
+from hvax.seen import checked_pair
 
 _DENSITIES = {"gaussian", "fixed-gaussian"}
 _SCORES = (

@@ -28,7 +28,7 @@ from hvax.evaluation.advice import duration
 from hvax.evaluation.ais import AIS, annealed_importance_sampling, simulate, transitions
 from hvax.evaluation.evaluate import evaluate
 from hvax.evaluation.table import as_json, as_table, note
-from hvax.models.seen import checked_pair
+from hvax.seen import checked_pair
 
 FINISHED = "ais"
 """In a run directory, the finished batches of annealed importance sampling."""

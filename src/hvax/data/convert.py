@@ -52,7 +52,7 @@ def _refuse_containers(data: Any, name: str) -> None:
         raise TypeError(
             f"expected {name} to be a dense array, got a sparse {kind}; convert it with .toarray()"
         )
-    if all(hasattr(data, part) for part in ("X", "obs", "var")):
+    if _has(data, "X", "obs", "var"):
         call = ".X.toarray()" if _is_sparse(data.X) else ".X"
         raise TypeError(
             f"expected {name} to be an array, got {kind}; give its matrix of examples, {call}"
@@ -63,13 +63,9 @@ def _refuse_containers(data: Any, name: str) -> None:
             f"expected {name} to be one array, got a {kind} of {listed}; give the array of the "
             "examples, or stack columns with numpy.stack(list(...values()), axis=1)"
         )
-    if hasattr(data, "collect") and hasattr(data, "lazy"):
+    if _has(data, "collect", "lazy"):
         raise TypeError(f"expected {name} to be an array, got a {kind}; read it with .collect()")
-    if (
-        not hasattr(data, "__array__")
-        and hasattr(data, "__iter__")
-        and not hasattr(data, "__len__")
-    ):
+    if not _has(data, "__array__") and _has(data, "__iter__") and not _has(data, "__len__"):
         raise TypeError(
             f"expected {name} to be an array, got a {kind}, which can be read only once; collect"
             " it with numpy.stack(list(...))"
@@ -77,18 +73,18 @@ def _refuse_containers(data: Any, name: str) -> None:
 
 
 def _is_sparse(data: Any) -> bool:
-    return hasattr(data, "toarray") and hasattr(data, "nnz")
+    return _has(data, "toarray", "nnz")
 
 
 def _columns(data: Any) -> list[tuple[str, NDArray[Any]]] | None:
     """The columns of a data frame of pandas, polars or pyarrow, by name; None for what is none."""
-    if hasattr(data, "columns") and hasattr(data, "iloc"):
+    if _has(data, "columns", "iloc"):
         read = [data.iloc[:, i] for i in range(data.shape[1])]
         names = list(data.columns)
-    elif hasattr(data, "columns") and hasattr(data, "get_column"):
+    elif _has(data, "columns", "get_column"):
         read = [data.get_column(key) for key in data.columns]
         names = list(data.columns)
-    elif hasattr(data, "column_names") and hasattr(data, "to_pydict"):
+    elif _has(data, "column_names", "to_pydict"):
         read = [data.column(i) for i in range(len(data.column_names))]
         names = list(data.column_names)
     else:
@@ -139,14 +135,19 @@ def _is_missing(value: Any) -> bool:
     return isinstance(value, numbers.Real | Decimal) and bool(value != value)
 
 
+def _has(data: Any, *names: str) -> bool:
+    """Whether an object of another library, which is not imported here, has these."""
+    return all(getattr(data, name, None) is not None for name in names)
+
+
 def _unconverted(data: Any, name: str, error: Exception) -> Exception:
     """Why NumPy makes no array of something, in words."""
-    if hasattr(data, "detach"):
+    if _has(data, "detach"):
         return TypeError(
             f"expected {name} to be an array, got a {type(data).__name__} that NumPy cannot read "
             f"({error}); convert it with .detach().cpu().numpy()"
         )
-    if isinstance(data, Sequence) or hasattr(data, "__getitem__"):
+    if isinstance(data, Sequence) or _has(data, "__getitem__"):
         shapes = _shapes(data)
         if shapes is not None and all(isinstance(shape, list) for shape in shapes):
             return TypeError(

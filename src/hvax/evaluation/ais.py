@@ -30,8 +30,8 @@ from hvax.evaluation.annealing import Start, Sweep
 from hvax.evaluation.finished import Bounds, Finished, fingerprint
 from hvax.models.hvae import plain_vae
 from hvax.models.origin import to_data
-from hvax.models.seen import seen_by
 from hvax.progress import progress_bar
+from hvax.seen import seen_by
 
 TEMPERATURES, CHAINS, LEAPFROG = 1000, 16, 10
 """What is taken by default."""

@@ -22,8 +22,8 @@ from hvax.evaluation.weights import WeightStatistics, importance_bound, weight_s
 from hvax.hamiltonian.flow import HamiltonianFlow
 from hvax.models.hvae import HVAE, has_flow, plain_vae
 from hvax.models.likelihood import Bernoulli
-from hvax.models.seen import seen_by
 from hvax.progress import progress_bar
+from hvax.seen import seen_by
 
 ACTIVE = 0.01
 """A latent unit is active where the variance over x of its posterior mean exceeds this."""

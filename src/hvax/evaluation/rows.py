@@ -13,8 +13,8 @@ from hvax.data.batches import padded_batches
 from hvax.data.examples import Examples
 from hvax.door import check_key
 from hvax.models.hvae import plain_vae
-from hvax.models.seen import seen_by
 from hvax.progress import progress_bar
+from hvax.seen import seen_by
 
 BATCH = 256
 """Rows of one compiled call."""

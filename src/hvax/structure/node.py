@@ -81,8 +81,9 @@ def take_apart(thing: Any, path: str) -> Node:
     if type(thing) in (tuple, list):
         items = {str(i): item for i, item in enumerate(thing)}
         return Node(type(thing).__name__, None, items)
-    if isinstance(thing, tuple) and getattr(thing, "_fields", None) is not None:
-        named = dict(zip(thing._fields, thing, strict=True))
+    names = getattr(thing, "_fields", None)
+    if isinstance(thing, tuple) and names is not None:
+        named = dict(zip(names, thing, strict=True))
         return Node("namedtuple", name_of(type(thing)), named)
     if type(thing) in MAPPINGS.values():
         return Node(type(thing).__name__, None, {_key(k, path): v for k, v in thing.items()})

@@ -16,7 +16,7 @@ from hvax.data.examples import Examples, with_origin
 from hvax.door import check_callable, count
 from hvax.models.hvae import HVAE
 from hvax.models.origin import origin_of
-from hvax.models.seen import checked_pair, warn_of_unresolved
+from hvax.seen import checked_pair, warn_of_unresolved
 from hvax.structure import check_saveable, save
 from hvax.training.chunk import LossKwargs, Transform
 from hvax.training.flow_start import without_flow

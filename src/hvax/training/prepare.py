@@ -14,7 +14,6 @@ from jaxtyping import Array, PRNGKeyArray, PyTree
 from numpy.typing import NDArray
 
 from hvax.data.examples import Examples, with_origin
-from hvax.data.precision import origin_of_rows
 from hvax.models.decoder import Decoder
 from hvax.models.gaussian import DiagonalGaussian
 from hvax.models.hvae import HVAE, plain_vae
@@ -26,7 +25,6 @@ from hvax.models.likelihood import (
     Poisson,
 )
 from hvax.models.origin import origin_of
-from hvax.models.seen import checked_pair
 from hvax.models.standardize import (
     ScaledOutput,
     StandardizedInput,
@@ -36,6 +34,8 @@ from hvax.models.transform import Transform
 from hvax.models.vae import VAE
 from hvax.objective import finite_or_zero_weight
 from hvax.parameter import Fixed
+from hvax.precision import origin_of_rows
+from hvax.seen import checked_pair
 from hvax.training.marginals import (
     Marginals,
     TransformChoice,

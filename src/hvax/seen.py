@@ -6,10 +6,10 @@ import numpy as np
 
 from hvax.caution import UnresolvedFeature, caution
 from hvax.data.examples import Examples, as_pair, feature_name
-from hvax.data.precision import unresolved
 from hvax.models.hvae import HVAE, plain_vae
 from hvax.models.origin import origin_of
 from hvax.models.vae import VAE
+from hvax.precision import unresolved
 from hvax.wording import words
 
 _NAMED = 5  # features that a warning names

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from hvax.data.examples import Examples, as_pair, with_origin
-from hvax.data.precision import in_two, origin_of_rows, unresolved
+from hvax.precision import in_two, origin_of_rows, unresolved
 
 DRAW = np.random.default_rng(0)
 UNIT = DRAW.normal(size=100)
