@@ -42,7 +42,7 @@ GONE = {
 @pytest.mark.parametrize("how", GONE)
 @pytest.mark.parametrize("writes", [write_atomically, append])
 def test_nothing_is_written_where_another_folder_stands(how, writes, tmp_path):
-    """Also deep below it; seen to fail without the comparison."""
+    """Also deep below it."""
     run = tmp_path / "run"
     run.mkdir()
     with held(run):
@@ -206,7 +206,7 @@ def test_a_folder_that_may_not_be_read_is_written_to(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o077, 0o600), (0o007, 0o660)])
 def test_the_umask_is_honored(umask, mode, tmp_path, monkeypatch):
-    """And nothing asks for a chmod, which some file systems refuse; seen to fail at 0644."""
+    """And nothing asks for a chmod, which some file systems refuse."""
     monkeypatch.setattr(os, "chmod", lambda *_: pytest.fail("chmod"))
     before = os.umask(umask)
     try:
@@ -233,7 +233,6 @@ def test_an_error_names_the_file_and_no_other(writes, name, says, tmp_path):
 
 
 def test_a_name_as_long_as_the_file_system_takes_is_written(tmp_path):
-    """Seen to fail on a temporary name made of it."""
     write_atomically(tmp_path / ("n" * 255), b"x")
     assert names(tmp_path) == ["n" * 255]
 

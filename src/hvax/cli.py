@@ -116,6 +116,7 @@ def _warnings() -> Iterator[list[str]]:
 def run() -> None:
     """The console script."""
     below = lasting_streams()
+    tqdm.get_lock()  # made now, so that no Ctrl-C breaks off the making of it
     keep_compiled_programs()
     try:
         try:

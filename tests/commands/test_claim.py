@@ -38,7 +38,7 @@ def put(name):
 
 
 def test_a_run_is_taken_away_and_nothing_else(here):
-    """From every folder of it; seen to fail: whole folders went."""
+    """From every folder of it."""
     theirs = ["notes.txt", "checkpoints/step-1.safetensors", "checkpoints/.env", "model/notes.md",
               "model/weights-mine.safetensors", "model/weights-0123456789abcdef.safetensors",
               "baseline/thesis.txt", "baseline/model/a.txt", "before-flow/x.csv"]  # fmt: skip
@@ -74,7 +74,7 @@ def test_a_damaged_run_is_replaced(here):
 @pytest.mark.parametrize("name", ["checkpoints", "model", "baseline", "before-flow",
                                   "baseline/checkpoints", "baseline/model"])  # fmt: skip
 def test_a_link_within_a_run_is_not_followed(name, here, capsys):
-    """To a folder of the same files; seen to fail: they were lost."""
+    """To a folder of the same files."""
     folder = here / "run" / name
     if folder.exists():
         folder.rename(here / "elsewhere")
@@ -111,7 +111,7 @@ def test_a_baseline_begins_beside_files_of_others(here):
 
 
 def test_what_a_kill_leaves_at_the_first_flush_is_begun(here, capsys):
-    """A lock and a temporary file. Seen to fail: every way was refused."""
+    """A lock and a temporary file."""
     Path("new").mkdir()
     with held(Path("new")):
         os.close(new_temporary(Path("new"))[1])
@@ -137,7 +137,7 @@ def test_a_run_without_its_checkpoints_is_not_begun_anew(folder, here, capsys):
 
 
 def test_a_run_that_was_begun_anew_meanwhile_ends_with_a_message(tmp_path, monkeypatch, capsys):
-    """Model, results and config are of the second. Seen to fail: both ended with 0, and mixed."""
+    """Model, results and config are of the second."""
     monkeypatch.chdir(tmp_path)
     call, epochs = Validation.__call__, []
 

@@ -29,7 +29,7 @@ HUGE = "1" + "0" * 400
     ],
 )
 def test_a_line_of_metrics_that_no_run_has_written(line, says, tmp_path):
-    """The last too, where it is whole; seen to fail with KeyError: 'epoch'."""
+    """The last too, where it is whole."""
     file = tmp_path / "metrics.jsonl"
     file.write_text(f'{{"epoch": 1, "elbo": null}}\n{line}\n{{"epoch": 3}}\n')
     with pytest.raises(ValueError, match=rf"metrics\.jsonl is damaged in line 2: .*{says}"):

@@ -127,7 +127,10 @@ def test_values_and_two_derivatives_are_finite_at_the_edges():
     for order in (both, jax.jacrev(both, (0, 1)), jax.jacfwd(first, (0, 1))):
         for leaf in jax.tree.leaves(jax.jit(jax.vmap(order))(log_mean, log_r, x)):
             assert np.all(np.isfinite(leaf))
-    # A dispersion that vanishes: log p = log r - log x + ..., with a slope of 1.
+    # A dispersion that vanishes leaves no counts but 0: log p = log r - log x, with a slope of 1.
+    assert negative_binomial_log_prob(0.0, -120.0, jnp.float32(0.0)) == 0
+    value = negative_binomial_log_prob(0.0, -120.0, jnp.float32(3.0))
+    np.testing.assert_allclose(value, -120 - np.log(3), rtol=1e-6)
     slope = jax.grad(negative_binomial_log_prob, 1)(0.0, -120.0, 3.0)
     np.testing.assert_allclose(slope, 1.0, rtol=1e-6)
 

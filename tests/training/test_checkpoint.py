@@ -169,7 +169,7 @@ def test_what_a_crash_has_left_is_removed(tmp_path):
 
 
 def test_files_of_others_stay(tmp_path):
-    """Whatever they are called; seen to fail on all that end like ours, and on hidden ones."""
+    """Whatever they are called."""
     theirs = [
         "step-100.safetensors", "state-00.safetensors", "000000000002-state-0123abcd.safetensors",
         ".000000000002.json.x1y2z3", ".state-00.safetensors.abc", ".cache.db", ".lock", "notes.txt",

@@ -69,7 +69,7 @@ OTHERS = {
 @pytest.mark.parametrize("resume", [False, True])
 @pytest.mark.parametrize("others", OTHERS)
 def test_files_of_others_are_refused_as_they_are(others, resume, tmp_path):
-    """Nothing is made beside them either; seen to fail on each of them."""
+    """Nothing is made beside them either."""
     change, message = OTHERS[others]
     folder = tmp_path / "run"
     folder.mkdir()
@@ -127,7 +127,7 @@ def lines(*records):
 
 @pytest.mark.parametrize("how", ["gone", "empty", "all but the lock"])
 def test_a_run_that_lost_its_checkpoints_does_not_start_over(how, tmp_path):
-    """Its model and its log are what is left of it. Seen to fail: both were replaced."""
+    """Its model and its log are what is left of it."""
     train(tmp_path)
     checkpoints = tmp_path / "checkpoints"
     lock = checkpoints / LOCK
@@ -212,7 +212,7 @@ def test_a_plan_is_kept_by_a_run_that_has_begun(tmp_path):
 
 
 def test_a_plan_is_not_changed_under_a_run_in_its_first_epochs(tmp_path):
-    """Another process, with other options: seen to fail, and the first resumed by the second's."""
+    """Another process, with other options."""
     refusals = []
 
     def second(event):
@@ -231,8 +231,7 @@ def test_a_plan_is_not_changed_under_a_run_in_its_first_epochs(tmp_path):
 
 @pytest.mark.parametrize("first", [1, 3])
 def test_a_run_whose_folder_was_begun_anew_ends(first, tmp_path):
-    """Its own files are gone, and the new run's are as if it had been alone. Seen to fail: model of
-    the one, log of the other."""
+    """Its own files are gone, and the new run's are as if it had been alone."""
     run, options = tmp_path / "run", {"model": moving(MODEL), "flow_from_epoch": first, "epochs": 3}
 
     def anew(event):
@@ -311,7 +310,7 @@ def saved(tmp_path_factory):
 
 @pytest.mark.parametrize("position", POSITIONS)
 def test_a_crafted_position_costs_the_steps_since_the_one_before(position, saved, tmp_path):
-    """Behind a checksum that is right. Seen to fail in `Position`'s own words."""
+    """Behind a checksum that is right."""
     folder = shutil.copytree(saved[0], tmp_path / "run")
     newest, older = sorted((folder / "checkpoints").glob("*.json"), reverse=True)
     manifest = unsealed(newest.read_bytes())

@@ -80,7 +80,7 @@ def test_an_ignored_hangup_stays_ignored():
 @pytest.mark.parametrize(("code", "whole"), [(0, True), (2, True), (130, False), (143, False)])
 def test_after_a_signal_the_program_ends_without_pythons_own_end(code, whole):
     """What it has printed is there; what runs at exit is not waited for, as a compilation that was
-    broken off crashes there: 2 of 20 double Ctrl-C within a compilation, before."""
+    broken off crashes there: 1 of 12 double Ctrl-C within a compilation, before."""
     program = (
         "import atexit, sys; from hvax.training.interrupt import leave; sys.stdout.write('said ');"
         f"atexit.register(print, 'whole'); leave({code})"

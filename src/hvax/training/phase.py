@@ -13,7 +13,7 @@ from jaxtyping import Array, PRNGKeyArray, PyTree
 
 from hvax.caution import KinkedDecoder, caution
 from hvax.data.batches import epoch_batches
-from hvax.data.digest import digest_of_rows
+from hvax.data.digest import digest_of_rows, digest_of_some_rows
 from hvax.data.examples import Examples
 from hvax.files import held
 from hvax.hamiltonian.gradient import Finite
@@ -96,7 +96,7 @@ def train_phase(
         if folder is not None:
             found = folder.checkpoints.read({"state": state, "best": best}, position_of)
             if found is not None:
-                _check_identity(found.record["identity"], identity)
+                _check_identity(found.record["identity"], identity, parts)
                 state, best = found.trees["state"], found.trees["best"]
                 position = position_of(found.step, found.record)
             folder.go_back_to(int(state.step), position.history)
@@ -196,6 +196,9 @@ def _run_folder(path: str | Path | None, resume: bool) -> Iterator[RunFolder | N
         yield folder
 
 
+_OF_VALIDATION = "digest of the validation data"
+
+
 def _identity(
     parts: tuple[Examples, ...],
     held_out: tuple[Examples, ...] | None,
@@ -211,12 +214,17 @@ def _identity(
         "scale": [part.scale for part in parts],
         "digest of the data": digest_of_rows(parts),
         # The best model so far is the best on these.
-        "digest of the validation data": None if held_out is None else digest_of_rows(held_out),
+        _OF_VALIDATION: None if held_out is None else digest_of_rows(held_out),
     }
 
 
-def _check_identity(there: dict[str, Any], here: dict[str, Any]) -> None:
-    there = {"num_samples": 1} | there  # which the first runs do not name
+def _check_identity(
+    there: dict[str, Any], here: dict[str, Any], parts: tuple[Examples, ...]
+) -> None:
+    if _OF_VALIDATION not in there:  # one of the first runs
+        here = {name: value for name, value in here.items() if name != _OF_VALIDATION}
+        here["digest of the data"] = digest_of_some_rows(parts)
+        there = {"num_samples": 1} | there
     for name, value in here.items():
         if there.get(name) != value:
             raise ValueError(
