@@ -128,20 +128,21 @@ def test_values_and_two_derivatives_are_finite_at_the_edges():
         for leaf in jax.tree.leaves(jax.jit(jax.vmap(order))(log_mean, log_r, x)):
             assert np.all(np.isfinite(leaf))
     # A dispersion that vanishes leaves no counts but 0: log p = log r - log x, with a slope of 1.
-    assert negative_binomial_log_prob(0.0, -120.0, jnp.float32(0.0)) == 0
-    value = negative_binomial_log_prob(0.0, -120.0, jnp.float32(3.0))
-    np.testing.assert_allclose(value, -120 - np.log(3), rtol=1e-6)
-    slope = jax.grad(negative_binomial_log_prob, 1)(0.0, -120.0, 3.0)
-    np.testing.assert_allclose(slope, 1.0, rtol=1e-6)
+    log_mean, log_r, x = jnp.zeros(2), jnp.full(2, -120.0), jnp.array([0.0, 3.0])
+    value, slope = jax.vmap(jax.value_and_grad(negative_binomial_log_prob, 1))(log_mean, log_r, x)
+    np.testing.assert_allclose(value, [0, -120 - np.log(3)], rtol=1e-6, atol=1e-15)
+    np.testing.assert_allclose(slope, [0, 1], rtol=1e-6, atol=1e-15)
 
 
 def test_a_rate_of_zero_is_one_of_no_counts():
-    value, slope = jax.value_and_grad(poisson_log_prob)(-jnp.inf, jnp.float32(0.0))
-    assert value == 0 and slope == 0
-    assert poisson_log_prob(-jnp.inf, jnp.float32(2.0)) == -jnp.inf
-    value, slope = jax.value_and_grad(negative_binomial_log_prob)(-jnp.inf, 1.0, jnp.float32(0.0))
-    assert value == 0 and slope == 0
-    assert negative_binomial_log_prob(-jnp.inf, 1.0, jnp.float32(2.0)) == -jnp.inf
+    zero, none, some = jnp.asarray(-jnp.inf), jnp.asarray(0.0), jnp.asarray(2.0)
+    for log_prob in (
+        poisson_log_prob,
+        lambda log_mean, x: negative_binomial_log_prob(log_mean, jnp.ones(()), x),
+    ):
+        value, slope = jax.value_and_grad(log_prob)(zero, none)
+        np.testing.assert_allclose([value, slope], [0, 0], atol=1e-15)
+        assert log_prob(zero, some) == -jnp.inf
 
 
 def test_stirlings_rest_does_not_jump():
