@@ -245,7 +245,8 @@ def test_batches_of_other_work_are_not_taken(tmp_path, monkeypatch):
     def batch(plan, x, indices, bar):
         begun.append(plan)
         n = len(indices)
-        return Bounds(np.zeros(n), np.zeros(n), np.ones(n), np.zeros(n, np.int64))
+        upper = None if plan.posterior_draws is None else np.zeros(n)
+        return Bounds(np.zeros(n), upper, np.ones(n), np.zeros(n, np.int64))
 
     monkeypatch.setattr(ais, "_batch", batch)
     for number, (some, data, options) in enumerate(cases, start=1):

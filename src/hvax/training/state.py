@@ -13,7 +13,7 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree
 
 from hvax.door import check_key, check_kind, real_array
 from hvax.models.hvae import HVAE, plain_vae
-from hvax.objective import each, loss, mean_bound, vae_loss
+from hvax.objective import each, finite_or_zero_weight, loss, mean_bound, vae_loss
 from hvax.parameter import trainable
 from hvax.training.flow_start import can_shrink, with_smaller_steps
 
@@ -243,6 +243,6 @@ def _vae_loss(model: PyTree, *args: Any, **kwargs: Any) -> tuple[Array, dict[str
 
 
 def _bounds(outputs: PyTree) -> dict[str, Float[Array, ""]]:
-    log_w = each(outputs, lambda one: one.log_weight)
+    log_w = finite_or_zero_weight(each(outputs, lambda one: one.log_weight))
     elbo = {"elbo": jnp.mean(log_w)}
     return elbo if log_w.ndim == 1 else elbo | {"bound": mean_bound(log_w)}
