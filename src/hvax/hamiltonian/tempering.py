@@ -23,14 +23,12 @@ def quadratic_tempering(beta0: ArrayLike, k: ArrayLike, num_steps: int) -> Float
     beta_0 = beta0 and beta_K = 1; beta0 at K = 0, where both are one stage. Raises `ValueError` for
     a beta0 outside (0, 1]. Caterini et al. (2018), Algorithm 1; the reference's default.
     """
-    # Written from the cold end, so that beta_K is exactly one.
-    beta0 = _checked(beta0)
-    return (1 + (1 / jnp.sqrt(beta0) - 1) * _warmth(k, num_steps)) ** -2
+    return _quadratic(_checked(beta0), k, num_steps)
 
 
 def null_tempering(beta0: ArrayLike, k: ArrayLike, num_steps: int) -> Float[Array, "..."]:
     """No tempering: beta_k = beta0 at every stage."""
-    return jnp.broadcast_to(_checked(beta0), jnp.shape(k))
+    return _null(_checked(beta0), k, num_steps)
 
 
 def temperature_tempering(beta0: ArrayLike, k: ArrayLike, num_steps: int) -> Float[Array, "..."]:
@@ -38,7 +36,24 @@ def temperature_tempering(beta0: ArrayLike, k: ArrayLike, num_steps: int) -> Flo
 
     beta_0 = beta0 and beta_K = 1; beta0 at K = 0. The schedule of the paper's MNIST code.
     """
-    return 1 / (1 + (1 / _checked(beta0) - 1) * _warmth(k, num_steps))
+    return _temperature(_checked(beta0), k, num_steps)
+
+
+# The same of a beta0 that was checked when it was given. What has become of it since is not
+# refused, so that a model whose training went wrong can be looked at.
+
+
+def _quadratic(beta0: Array, k: ArrayLike, num_steps: int) -> Float[Array, "..."]:
+    # Written from the cold end, so that beta_K is exactly one.
+    return (1 + (1 / jnp.sqrt(beta0) - 1) * _warmth(k, num_steps)) ** -2
+
+
+def _null(beta0: Array, k: ArrayLike, num_steps: int) -> Float[Array, "..."]:
+    return jnp.broadcast_to(beta0, jnp.shape(k))
+
+
+def _temperature(beta0: Array, k: ArrayLike, num_steps: int) -> Float[Array, "..."]:
+    return 1 / (1 + (1 / beta0 - 1) * _warmth(k, num_steps))
 
 
 def _warmth(k: ArrayLike, num_steps: int) -> Float[Array, "..."]:
@@ -70,7 +85,7 @@ class QuadraticTempering(AbstractTempering):
         self.beta0 = _inverse_temperature(beta0)
 
     def beta(self, num_steps: int) -> Float[Array, " stages"]:
-        return _stages(quadratic_tempering, self.beta0.value, num_steps)
+        return _stages(_quadratic, self.beta0.value, num_steps)
 
 
 class NullTempering(AbstractTempering):
@@ -82,7 +97,7 @@ class NullTempering(AbstractTempering):
         self.beta0 = _inverse_temperature(beta0)
 
     def beta(self, num_steps: int) -> Float[Array, " stages"]:
-        return _stages(null_tempering, self.beta0.value, num_steps)
+        return _stages(_null, self.beta0.value, num_steps)
 
 
 class TemperatureTempering(AbstractTempering):
@@ -94,7 +109,7 @@ class TemperatureTempering(AbstractTempering):
         self.beta0 = _inverse_temperature(beta0)
 
     def beta(self, num_steps: int) -> Float[Array, " stages"]:
-        return _stages(temperature_tempering, self.beta0.value, num_steps)
+        return _stages(_temperature, self.beta0.value, num_steps)
 
 
 class FreeTempering(AbstractTempering):
