@@ -48,7 +48,7 @@ A_USERS_PROGRAM = {
     "error in a callback": End(1, r"RuntimeError: the user's plot failed"),
     "exit in a callback": End(7, r""),
     "unreadable data": End(1, r"OSError: the connection to the data was lost"),
-    "data cut short": End(-signal.SIGBUS, r""),
+    "data cut short": End(1, r"OSError: .* was replaced or cut short while it was in use"),
 }
 
 

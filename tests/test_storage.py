@@ -120,22 +120,25 @@ def test_a_lock_that_is_no_plain_file_is_refused(what, tmp_path):
 
 def test_a_forked_child_does_not_keep_the_lock(tmp_path):
     """A worker that reads data outlives a parent that was killed."""
-    read, write = os.pipe()
+    (read, write), (begun, begin) = os.pipe(), os.pipe()
     with held(tmp_path):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of threads
             child = os.fork()
         if child == 0:
             os.close(write)
+            os.write(begin, b"x")
             os.read(read, 1)  # until the parent says so
             os._exit(0)
+        os.read(begun, 1)
     try:
         with held(tmp_path):
             pass
     finally:
         os.write(write, b"x")
         os.waitpid(child, 0)
-        os.close(read), os.close(write)
+        for descriptor in (read, write, begun, begin):
+            os.close(descriptor)
 
 
 # File systems

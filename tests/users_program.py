@@ -30,7 +30,7 @@ def callback(event):
     if event.epoch == 3 and HOW == "exit in a callback":
         sys.exit(7)
     if event.epoch == 3 and HOW == "data cut short":
-        os.truncate(DATA, 0)  # a read of what is gone is a SIGBUS
+        os.truncate(DATA, 0)  # to read what is gone would be a SIGBUS
     return event.epoch == 3 and HOW == "callback"
 
 
