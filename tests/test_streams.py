@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 import time
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -97,7 +98,9 @@ def test_a_pipe_that_is_full_for_now_is_waited_for():
     read, write = os.pipe()
     os.set_blocking(write, False)
     stream, sent = _Lasting(write, ends=True), b"x" * 200_000
-    pid = os.fork()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of JAX's threads, where other tests have started them
+        pid = os.fork()
     if pid == 0:
         rest = sent
         while rest:

@@ -1,6 +1,8 @@
 """Progress bars: one that moves on a terminal, and a line now and then in a file."""
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from tqdm import tqdm
@@ -32,6 +34,22 @@ def progress_bar(*, progress: bool, **options: Any) -> tqdm:
             "leave": False,
         }
     )
+
+
+@contextmanager
+def compiling(bar: tqdm, due: bool) -> Iterator[None]:
+    """Says that a bar waits for the compiler, if that is due; the time left is then that of steps
+    alone."""
+    if not due:
+        yield
+        return
+    before, moves = bar.desc, getattr(bar, "delay", 0) == 0  # lines come when they are due
+    bar.set_description_str("compiling", refresh=moves)
+    try:
+        yield
+    finally:
+        bar.set_description_str(before, refresh=moves)
+        bar.unpause()
 
 
 class _Lines:

@@ -7,9 +7,12 @@ from typing import Any
 from hvax.commands.build import Parts
 from hvax.commands.directory import BASELINE
 from hvax.config import Train
+from hvax.data.source import SOURCES
+from hvax.data.split import FRACTIONS
 from hvax.evaluation.evaluate import Evaluation
 from hvax.evaluation.table import grey_warning, untrusted_advice
 
+_FEW = 20  # test points, of which a standard error is none
 _PARTS = ("train", "validation", "test")
 _REFERENCES = {"independent": "independent", "gaussian": "Gaussian"}
 _FAMILY = {"gaussian": "gaussian, learned sigma"}
@@ -62,6 +65,12 @@ def outcome_table(
     if "failed" in rows:
         name = _label(config, rows["failed"]["model"])
         lines.append(f"{name} failed: {rows['failed']['why']}")
+    few = first.num_points < min(_FEW, config.train.test_points)
+    if few and config.data.fractions == FRACTIONS and config.source not in SOURCES:
+        lines.append(
+            f"With {first.num_points} test points the errors say little: --fractions 0.6 0.2 0.2 "
+            "tests on more."
+        )
     if first.grey:
         lines.append(grey_warning())
     untrusted = [name for name, score in scores.items() if not score.trusted]

@@ -218,7 +218,7 @@ def _taken(
             )
     if columns is not None:
         return taken, ()
-    texts = [names[i] for i in rest if found[i].is_text]
+    texts = [names[i] or f"column {i}, which has no name" for i in rest if found[i].is_text]
     return taken, (f"left out columns without numbers: {_listed(texts)}",) if texts else ()
 
 
@@ -248,8 +248,9 @@ def _whole_rows(
     holes = [f"{names[taken[i]]} ({missing[:, i].sum()})" for i in worst if missing[:, i].any()]
     if lost > len(x) / 2:
         raise ValueError(
-            f"{path}: expected numbers, got {lost} of {len(x)} rows with missing cells, most in"
-            f" {_listed(holes)}; fill them in, or leave such columns out with --columns (`columns`)"
+            f"{path}: expected rows of numbers, got {lost} of {len(x)} rows with missing cells,"
+            f" most in {_listed(holes)}; fill them in, or name with --columns (`columns`) the"
+            " columns to keep, without these"
         )
     return keep, (f"left out {lost} of {len(x)} {ROWS_WITH_HOLES}: {_listed(holes)}",)
 

@@ -20,7 +20,7 @@ from hvax.evaluation.result import Evaluation, standard_error
 from hvax.evaluation.result import difference as difference
 from hvax.evaluation.weights import WeightStatistics, importance_bound, weight_statistics
 from hvax.hamiltonian.flow import HamiltonianFlow
-from hvax.models.hvae import HVAE, has_flow, plain_vae
+from hvax.models.hvae import has_flow, plain_vae
 from hvax.models.likelihood import Bernoulli
 from hvax.progress import progress_bar
 from hvax.seen import seen_by
@@ -152,7 +152,7 @@ class _Collected:
         bounds = np.concatenate(self._bounds, axis=1).mean(axis=1)
         points = len(weights.log_p)
         kl = np.sum(0.5 * (mean**2 + sigma**2 - 1) - np.log(sigma), axis=1)
-        flow = model.flow if isinstance(model, HVAE) else None
+        flow = model.flow if has_flow(model) else None
         return Evaluation(
             num_points=points,
             num_samples=num_samples,

@@ -20,6 +20,7 @@ from hvax.models.counts import negative_binomial_log_prob, poisson_log_prob
 from hvax.models.gaussian import DiagonalGaussian
 from hvax.models.numerics import at_least_single, softplus
 from hvax.parameter import AbstractParameter, as_parameter
+from hvax.wording import words
 
 Data = Shaped[Array, "..."]
 """One data point: floats, integers or booleans."""
@@ -69,7 +70,14 @@ class Bernoulli(AbstractLikelihood):
         return jax.random.bernoulli(key, self.mean(output)).astype(output.dtype)
 
     def check(self, x: np.ndarray) -> None:
-        _check_range(x, "Bernoulli", "in [0, 1]", (x >= 0) & (x <= 1))
+        valid, advice = (x >= 0) & (x <= 1), ""
+        if not np.all(valid):
+            whole = bool(np.all((x >= 0) & (x == np.floor(x))))
+            other = ("NegativeBinomial", "counts") if whole else ("LearnedGaussian", "real numbers")
+            python = f"give the networks likelihood=hvax.{other[0]}()"
+            option = "negative-binomial" if whole else "gaussian"
+            advice = f"For {other[1]}, {words(python, f'take --likelihood {option}')}."
+        _check_range(x, "Bernoulli", "in [0, 1]", valid, advice)
 
 
 class FixedGaussian(AbstractLikelihood):

@@ -62,6 +62,10 @@ class CompiledSteps:
         self._report: Mapping[str, Any] = {}
         self.seconds_compiling = 0.0
 
+    @property
+    def are_compiled(self) -> bool:
+        return self._compiled is not None
+
     def start(
         self, chunk: Chunk, state: TrainState, sums: Mapping[str, float] | None = None
     ) -> Progress:

@@ -19,6 +19,7 @@ from tqdm import tqdm
 from hvax.caution import DivergentTrajectories, SkippedUpdate, caution
 from hvax.data.batches import epoch_batches
 from hvax.door import check_callable, count, real_number
+from hvax.progress import compiling
 from hvax.storage.lock import FolderLost
 from hvax.structure import save
 from hvax.training import trouble
@@ -177,7 +178,8 @@ class Loop:
         if at.done == len(batches):
             return True  # it was interrupted between its last step and its end
         chunk, end = self._source.chunk(batches, at.done, self._up_to(len(batches)))
-        progress = self._steps.start(chunk, self.state, at.sums)
+        with compiling(self._bar, not self._steps.are_compiled):
+            progress = self._steps.start(chunk, self.state, at.sums)
         while True:
             began, before = time.perf_counter(), at.done
             progress = self._steps(chunk, progress)
