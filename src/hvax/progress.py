@@ -40,10 +40,10 @@ def progress_bar(*, progress: bool, **options: Any) -> tqdm:
 def compiling(bar: tqdm, due: bool) -> Iterator[None]:
     """Says that a bar waits for the compiler, if that is due; the time left is then that of steps
     alone."""
-    if not due:
+    if not due or bar.disable:
         yield
         return
-    before, moves = bar.desc, getattr(bar, "delay", 0) == 0  # lines come when they are due
+    before, moves = bar.desc, bar.delay == 0  # lines come when they are due
     bar.set_description_str("compiling", refresh=moves)
     try:
         yield
