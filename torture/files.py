@@ -76,8 +76,8 @@ def _read_checkpoint(folder: Path) -> Any:
     """The one before the latest holds the same."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        trees, record = Checkpoints(folder / "checkpoints").read({"state": _tree()})
-    state = trees["state"]
+        found = Checkpoints(folder / "checkpoints").read({"state": _tree()})
+    state, record = found.trees["state"], found.record
     return np.asarray(state["w"]).tobytes(), str(jax.random.key_data(state["key"])), record
 
 
