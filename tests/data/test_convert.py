@@ -199,13 +199,12 @@ def test_a_column_that_float32_does_not_resolve_is_named():
     pandas = pytest.importorskip("pandas")
     x = np.random.default_rng(0).normal(size=(40, 2)) * [300, 1] + [1.7e9, 0]
     frame = pandas.DataFrame(x, columns=["time", "size"])
-    model = hvax.VAE(*hvax.mlp((2,), 1, hidden=(4,), likelihood=hvax.LearnedGaussian(),
-                               key=jax.random.key(0)))  # fmt: skip
-    with (
-        jax.enable_x64(False),
-        pytest.warns(hvax.caution.UnresolvedFeature, match="'time' in data"),
-    ):
-        hvax.encode(model, frame, progress=False)
+    with jax.enable_x64(False):
+        networks = hvax.mlp(
+            (2,), 1, hidden=(4,), likelihood=hvax.LearnedGaussian(), key=jax.random.key(0)
+        )
+        with pytest.warns(hvax.caution.UnresolvedFeature, match="'time' in data"):
+            hvax.encode(hvax.VAE(*networks), frame, progress=False)
 
 
 def test_frames_of_polars_and_pyarrow():
