@@ -163,11 +163,11 @@ EXTRA = {
 
 @pytest.mark.parametrize("optimiser", EXTRA.values(), ids=EXTRA)
 def test_optimizers_that_look_at_the_loss_train(optimiser):
-    fitted = hvax.fit(
-        linear_gaussian(), X, epochs=6, batch_size=8, optimiser=optimiser, progress=False
-    )
-    assert fitted.skipped == 0
-    assert fitted.history[-1]["elbo"] > fitted.history[0]["elbo"]
+    """By 0.1 nats and more, on the same 1,600 draws before and behind."""
+    model, many = linear_gaussian(), jnp.tile(X, (200, 1))
+    fitted = hvax.fit(model, X, epochs=30, batch_size=8, optimiser=optimiser, progress=False)
+    before, after = (hvax.elbo(m, many, key=jax.random.key(2)) for m in (model, fitted.model))
+    assert fitted.skipped == 0 and after > before + 0.1
 
 
 @pytest.mark.parametrize(
