@@ -183,15 +183,21 @@ def test_worse_for_units_they_are_what_is_named(ran):
 
 
 def test_worse_for_a_row_that_decides_it_is_named(ran):
-    """Its columns contradict each other, as in no other row."""
+    """Its columns contradict each other, as in no other row. Its number is that of the file, of
+    which a row with a hole was left out; seen to fail, by one, on numbers of the others."""
     x = DRAW.normal(size=(300, 1)) + 0.03 * DRAW.normal(size=(300, 6))
     np.save("x.npy", x)
     odd = int(split(load_source("x.npy")).test[4])
-    np.save("x.npy", x * np.where(np.arange(300)[:, None] == odd, [1, -1, 1, -1, 1, -1], 1))
-    train = "train x.npy --model vae --hidden 16 --epochs 150 --batch-size 20"
+    x *= np.where(np.arange(300)[:, None] == odd, [1, -1, 1, -1, 1, -1], 1)
+    hole = "a,b,c,d,e,f\n1,,1,1,1,1\n"
+    np.savetxt("x.csv", x, delimiter=",", header=hole.strip(), comments="")
+    train = "train x.csv --model vae --hidden 16 --epochs 150 --batch-size 20"
     said = worse(ran, train)
-    assert re.search(rf"1 of the 30 test rows decide \(of all rows, from 0, number {odd}\)", said)
-    np.save("x.npy", np.delete(x, odd, axis=0))
+    assert re.search(
+        rf"1 of the 30 test rows decide \(in the file, from 0, number {odd + 1}\)", said
+    )
+    rows = np.delete(x, odd, axis=0)
+    np.savetxt("x.csv", rows, delimiter=",", header=hole.strip(), comments="")
     assert not worse(ran, train)
 
 

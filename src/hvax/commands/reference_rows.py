@@ -64,9 +64,13 @@ def why_worse(
     networks began in the units of the data; `longer` is the command that trains on, where the run
     was cut short.
     """
-    numbers = np.arange(len(test)) if test.index is None else test.index
+    numbers = parts.test_rows  # of the file; `test` may be some of them
+    if test.index is not None and parts.test.index is not None:
+        numbers = numbers[np.searchsorted(parts.test.index, test.index)]
+    with np.errstate(invalid="ignore"):  # where neither gives an example any probability
+        less = independent - log_p
     cause = cause_of_worse(
-        independent - log_p,
+        less,
         numbers,
         trained=len(parts.train),
         standardized=standardized,
@@ -85,8 +89,8 @@ def cause_of_worse(
 ) -> str:
     """The likeliest cause of four, and its cure.
 
-    `less` is what each test example lacks, in nats, and `numbers` their rows among all; `trained`
-    is the number of training rows.
+    `less` is what each test example lacks, in nats, and `numbers` their rows in the file;
+    `trained` is the number of training rows.
     """
     worst = np.argsort(-np.nan_to_num(less, nan=np.inf))
     decide = worst[: max(1, len(less) // 20)]  # one in twenty
@@ -98,7 +102,7 @@ def cause_of_worse(
     if len(others) > 0 and less[others].mean() <= 0:
         listed = ", ".join(str(numbers[i]) for i in decide[:_NAMED])
         return (
-            f"{len(decide)} of the {len(less)} test rows decide (of all rows, from 0, number "
+            f"{len(decide)} of the {len(less)} test rows decide (in the file, from 0, number "
             f"{listed}): over the others it is better. If they are errors, take them out of the "
             "file; if they are not, the training rows hold too few of their kind."
         )

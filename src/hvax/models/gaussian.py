@@ -50,6 +50,6 @@ class DiagonalGaussian(eqx.Module):
     def _noise(self, key: PRNGKeyArray) -> Float[Array, "*shape"]:
         return jax.random.normal(key, self.mean.shape, self.mean.dtype)
 
-    def _log_density(self, standardised: Float[Array, "*shape"]) -> Float[Array, ""]:
-        log_sigma, standardised = map(at_least_single, (self.log_sigma, standardised))
-        return jnp.sum(-0.5 * standardised**2 - log_sigma - HALF_LOG_TWO_PI)
+    def _log_density(self, standardized: Float[Array, "*shape"]) -> Float[Array, ""]:
+        log_sigma, standardized = map(at_least_single, (self.log_sigma, standardized))
+        return jnp.sum(-0.5 * standardized**2 - log_sigma - HALF_LOG_TWO_PI)

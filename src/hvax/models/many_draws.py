@@ -41,7 +41,7 @@ def many_draws(
     batch = len(x)
     keys = jax.random.split(key, num_samples) if num_samples > 1 else key[None]
     keys = jax.vmap(lambda key: jax.random.split(key, batch))(keys)
-    wrap: Callable[[Array], Array] = lambda words: words  # noqa: E731
+    wrap: Callable[[Array], Array] = jnp.asarray  # old keys are plain numbers
     if jax.dtypes.issubdtype(keys.dtype, jax.dtypes.prng_key):
         wrap = partial(jax.random.wrap_key_data, impl=jax.random.key_impl(keys))
         keys = jax.random.key_data(keys)
