@@ -1,0 +1,384 @@
+"""The faults, by the part of the package that they are planted in."""
+
+from tests.mutants.mutant import Mutant
+
+_FILES = "test_structure_files.py"
+_CLAIM = "commands/test_claim.py"
+_FOLDER = "training/test_folder.py"
+_STORAGE = "test_storage.py"
+_MOVED = "commands/test_moved.py"
+_LAYOUTS = "commands/test_layouts.py"
+
+STORAGE = [
+    # Files of others
+    Mutant("structure/folder.py", "        _check_free(new, content)\n", "        pass\n", _FILES),
+    Mutant(
+        "structure/folder.py",
+        "if path.parent.is_symlink() or path.is_symlink() or not path.is_file():\n        return",
+        "if not path.is_file():\n        return",
+        _FILES,
+    ),
+    Mutant(
+        "structure/folder.py",
+        "    if named != path.name:\n        path.unlink(missing_ok=True)",
+        "    path.unlink(missing_ok=True)",
+        _FILES,
+    ),
+    Mutant(
+        "structure/folder.py",
+        "    if old is not None:\n        _remove_unnamed(folder / old)",
+        "    for other in folder.glob('weights-*'):\n        _remove_unnamed(other)",
+        _FILES,
+    ),
+    Mutant(
+        "structure/folder.py",
+        "        _remove_unnamed(new)\n        raise",
+        "        raise",
+        _FILES,
+    ),
+    Mutant(
+        "structure/manifest.py",
+        "            unsealed(_content(path))  # of a newer format, perhaps\n",
+        "            pass\n",
+        _FILES,
+    ),
+    Mutant(
+        "structure/manifest.py",
+        "if path.is_symlink() or not path.is_file():\n            raise",
+        "if False:\n            raise",
+        _FILES,
+    ),
+    Mutant("structure/folder.py", "    with _alone(folder):\n", "    if True:\n", _FILES),
+    Mutant("structure/folder.py", "_TRIES, _PAUSE = 50, 0.002", "_TRIES, _PAUSE = 1, 0.0", _FILES),
+    Mutant("commands/run_files.py", "    check_no_links(path)\n    folders", "    folders", _CLAIM),
+    Mutant(
+        "commands/run_files.py",
+        "        if file.name == named or _holds_its_name(file):\n            file.unlink()",
+        "        file.unlink()",
+        _CLAIM,
+    ),
+    Mutant(
+        "commands/run_files.py",
+        "        if file.name == named or _holds_its_name(file):",
+        "        if file.name == named:",
+        _CLAIM,
+    ),
+    Mutant(
+        "commands/run_files.py",
+        "        (folder / name).unlink(missing_ok=True)\n    for part",
+        "        (folder / name).unlink(missing_ok=True)\n"
+        "    shutil.rmtree(folder / MODEL, ignore_errors=True)\n    for part",
+        _CLAIM,
+    ),
+    Mutant("commands/run_files.py", "    sweep(part)\n", "    pass\n", _CLAIM),
+    Mutant(
+        "commands/run_files.py",
+        "                stack.enter_context(held(folder / CHECKPOINTS))",
+        "                pass",
+        _CLAIM,
+    ),
+    Mutant(
+        "commands/run_files.py",
+        "    _clear_training(folder)  # files of others are there\n",
+        "    shutil.rmtree(folder)  # files of others are there\n",
+        _CLAIM,
+    ),
+    Mutant(
+        "commands/directory.py",
+        "            if not is_empty(path):\n                _check_replaceable",
+        "            if False:\n                _check_replaceable",
+        _CLAIM,
+    ),
+    Mutant("commands/directory.py", "        _check_checkpoints(path)\n", "        pass\n", _CLAIM),
+    Mutant("training/folder.py", "    check_folders(path)\n    parent", "    parent", _FOLDER),
+    Mutant(
+        "training/folder.py",
+        "    if file.is_symlink() or file.is_dir():\n        return True",
+        "    if file.is_dir():\n        return True",
+        _FOLDER,
+    ),
+    Mutant(
+        "training/folder.py",
+        "        and all(ours(_parsed(line)) for line in lines[:-1])\n",
+        "",
+        _FOLDER,
+    ),
+    Mutant(
+        "training/folder.py",
+        "        (path / CHECKPOINTS / LOCK).is_file()\n        and",
+        "        True\n        and",
+        _FOLDER,
+    ),
+    Mutant(
+        "training/folder.py",
+        "    if path.name == BEFORE_FLOW and parent.checkpoints:",
+        "    if False:",
+        _FOLDER,
+    ),
+    Mutant(
+        "training/folder.py",
+        "        if RunFolder(path).checkpoints or (there is not None and before.checkpoints):",
+        "        if RunFolder(path).checkpoints:",
+        _FOLDER,
+    ),
+    Mutant(
+        "training/folder.py",
+        "type(epoch) is not int or epoch < 2 or len(plan) > 1",
+        "type(epoch) is not int or epoch < 2",
+        _FOLDER,
+    ),
+    # A folder begun anew beneath a run
+    Mutant(
+        "files.py",
+        "            check_held(path)  # a slow disk may have taken its time\n",
+        "",
+        _STORAGE,
+    ),
+    Mutant(
+        "files.py",
+        "    check_held(path)\n    flags",
+        "    flags",
+        _STORAGE,
+    ),
+    Mutant(
+        "storage/lock.py",
+        "    return os.path.samestat(there, os.fstat(descriptor))",
+        "    return True",
+        f"{_STORAGE} {_FOLDER}",
+    ),
+    Mutant(
+        "storage/lock.py",
+        "own = Held(folder, covers or folder, descriptor)",
+        "own = Held(folder, folder, descriptor)",
+        _STORAGE,
+    ),
+    Mutant(
+        "storage/lock.py",
+        "    at_fork(after_in_child=_let_go_in_a_child)",
+        "    pass",
+        _STORAGE,
+    ),
+    Mutant(
+        "storage/lock.py",
+        "    if path.is_symlink() or path.is_dir():\n        raise _no_lock(path)\n",
+        "",
+        _STORAGE,
+    ),
+    # File systems that refuse
+    Mutant("storage/refusals.py", "errno.ENOLCK, errno.ENOSYS, ", "errno.ENOSYS, ", _STORAGE),
+    Mutant(
+        "storage/refusals.py",
+        "NO_FLUSH = frozenset({errno.EINVAL, ",
+        "NO_FLUSH = frozenset({",
+        _STORAGE,
+    ),
+    Mutant("storage/lock.py", "    if what not in told:", "    if True:", _STORAGE),
+    Mutant(
+        "storage/temporary.py",
+        "os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666",
+        "os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o644",
+        _STORAGE,
+    ),
+    Mutant(
+        "storage/temporary.py",
+        "_locked(descriptor, wait=False):\n            path",
+        "True:\n            path",
+        _STORAGE,
+    ),
+    Mutant(
+        "files.py", "    flush_folder(path.parent)\n    sweep(path.parent)", "    pass", _STORAGE
+    ),
+    Mutant(
+        "files.py",
+        '    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0)',
+        "    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT",
+        _STORAGE,
+    ),
+    # A directory that a kill at the first flush leaves
+    Mutant(
+        "commands/run_files.py",
+        "all(p.name == LOCK or is_temporary(p.name) for p in path.iterdir())",
+        "not any(path.iterdir())",
+        _CLAIM,
+    ),
+]
+
+READING = [
+    # Data in the training file's layout
+    Mutant(
+        "commands/reading.py", "        if source.header or source", "        if source", _LAYOUTS
+    ),
+    Mutant(
+        "commands/reading.py",
+        "        if len(lacking) < len(columns):",
+        "        if False:",
+        _LAYOUTS,
+    ),
+    Mutant(
+        "commands/reading.py",
+        "    return np.arange(len(source.x)) if source.rows is None else source.rows",
+        "    return np.arange(len(source.x))",
+        _LAYOUTS,
+    ),
+    Mutant("commands/reading.py", "        header=options.header,\n", "", _LAYOUTS),
+    # A moved project
+    Mutant(
+        "commands/places.py",
+        "        if name not in relative or not path.exists():\n            continue",
+        "        continue",
+        _MOVED,
+    ),
+    Mutant("commands/places.py", " or not path.exists()", "", _MOVED),
+    Mutant("commands/places.py", '("warm_start", "train")', "", _MOVED),
+    Mutant(
+        "commands/places.py",
+        "os.path.relpath(path, run.resolve())",
+        "os.path.relpath(path, run)",
+        _MOVED,
+    ),
+    Mutant(
+        "commands/places.py",
+        "not isinstance(relative, dict) or not all(isinstance(v, str) for v in relative.values())",
+        "not isinstance(relative, dict)",
+        _MOVED,
+    ),
+    # Devices, pipes, bombs
+    Mutant(
+        "data/claims.py", "    if not stat.S_ISREG(mode):", "    if False:", "data/test_claims.py"
+    ),
+    Mutant(
+        "data/claims.py",
+        "    if claimed != info.file_size or claimed > held + _DEFLATE_MOST:",
+        "    if False:",
+        "data/test_claims.py",
+    ),
+    Mutant(
+        "data/claims.py",
+        "    if claimed > (memory := _memory()):",
+        "    if (memory := _memory()) < 0:",
+        "data/test_claims.py",
+    ),
+    Mutant(
+        "data/claims.py",
+        "    if size < x.offset + x.nbytes:",
+        "    if False:",
+        "data/test_claims.py",
+    ),
+    # Files of a run that no run has written
+    Mutant(
+        "commands/forms.py",
+        '    "bounds": _bounds,\n',
+        "",
+        "commands/test_forms.py",
+    ),
+    Mutant(
+        "commands/forms.py",
+        "    return type(value) in (int, float)",
+        "    return isinstance(value, int | float)",
+        "commands/test_forms.py",
+    ),
+    Mutant(
+        "commands/directory.py",
+        "        if not is_metrics(record):",
+        "        if False:",
+        "commands/test_forms.py",
+    ),
+    Mutant("files.py", "parse_int=_integer,\n            ", "", _STORAGE),
+    Mutant(
+        "training/position.py",
+        "    _check_step(step, position, identity)\n",
+        "",
+        _FOLDER,
+    ),
+    Mutant(
+        "training/position.py",
+        '    _check_history(position["history"], position["epoch"])\n',
+        "",
+        _FOLDER,
+    ),
+    # The same rows
+    Mutant(
+        "data/digest.py",
+        "    for part in parts:\n        digest = _begun(part.stored",
+        "    for part in parts[:1]:\n        digest = _begun(part.stored",
+        "training/test_same_rows.py",
+    ),
+    Mutant(
+        "data/digest.py",
+        "        digest.update(np.ascontiguousarray(piece))\n    return",
+        "        digest.update(np.ascontiguousarray(piece[::2]))\n    return",
+        "training/test_same_rows.py",
+    ),
+    Mutant(
+        "data/digest.py",
+        "for start in range(0, n, step)]",
+        "for start in range(0, max(1, n - step), step)]",
+        "training/test_same_rows.py",
+    ),
+    # Streams
+    Mutant(
+        "streams.py",
+        "                return len(content)",
+        "                raise",
+        "test_streams.py",
+    ),
+    Mutant(
+        "streams.py",
+        '        errors="backslashreplace",\n',
+        "",
+        "test_streams.py",
+    ),
+    Mutant(
+        "streams.py",
+        "                select.select([], [self._descriptor], [])",
+        "                return 0",
+        "test_streams.py",
+    ),
+    Mutant(
+        "streams.py",
+        "max(_NARROWEST, columns)",
+        "columns",
+        "test_streams.py",
+    ),
+]
+
+MODELS = [
+    Mutant(
+        "models/origin.py",
+        "return x if origin is None else x - origin",
+        "return x if origin is None else x - origin.astype(np.float32)",
+        "training/test_offset.py",
+    ),
+    Mutant(
+        "models/origin.py",
+        "x.astype(np.float64) + origin",
+        "x + origin.astype(x.dtype)",
+        "training/test_offset.py",
+    ),
+    Mutant(
+        "models/counts.py",
+        "    return jnp.where(jnp.abs(d) < 1, near, far)",
+        "    return far",
+        "models/test_counts.py",
+    ),
+    Mutant(
+        "models/counts.py",
+        "square * (1 / 1260 - square * (1 / 1680 - square / 1188))",
+        "square * (1 / 1260)",
+        "models/test_counts.py",
+    ),
+    Mutant(
+        "models/counts.py",
+        "direct = log_factorial - off - few",
+        "direct = log_factorial - few",
+        "models/test_counts.py",
+    ),
+    Mutant(
+        "models/counts.py",
+        "small, r * _minus_log1p(jnp.where(small, v, 0.0)), -of_mean",
+        "False, r, -of_mean",
+        "models/test_counts.py",
+    ),
+]
+
+MUTANTS = [*STORAGE, *READING, *MODELS]
