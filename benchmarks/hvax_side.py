@@ -23,7 +23,7 @@ import hvax
 from hvax.data.batches import epoch_batches
 from hvax.data.examples import Examples
 from hvax.models.hvae import HVAEOutputs
-from hvax.training.chunk import CompiledSteps
+from hvax.training.compiled_steps import CompiledSteps
 from hvax.training.feed import ResidentFeed
 from hvax.training.state import default_loss
 

@@ -4,7 +4,7 @@
     python benchmarks/step.py --nets mlp --steps 0 1 3 5 10 20
     python benchmarks/step.py --nets mlp conv --steps 3 10 --batches 100 1000 --device cuda
 
-Each side is a process of its own that holds its model, data and optimiser, and is asked in turn for
+Each side is a process of its own that holds its model, data and optimizer, and is asked in turn for
 some steps; the other one waits. A round gives one ratio (PyTorch's ms over hvax's, so that more is
 faster), and the table their median, least and greatest. PyTorch runs in the mode that was fastest
 in the same run. Before anything is timed, losses and gradients of both are compared in float64.

@@ -157,7 +157,7 @@ def worker(case, options):
     if mode.endswith("-cl"):
         model = model.to(memory_format=torch.channels_last)
     data = bits(net, 10_000, device)
-    optimiser = torch.optim.Adam(model.parameters(), lr=1e-3, fused=True)
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3, fused=True)
 
     def loss_of(x):
         return model(x, variant)
@@ -168,9 +168,9 @@ def worker(case, options):
     def step(i):
         at = (i * batch) % (10_000 - batch)
         loss = loss_of(data[at : at + batch])
-        optimiser.zero_grad(set_to_none=True)
+        optimizer.zero_grad(set_to_none=True)
         loss.backward()
-        optimiser.step()
+        optimizer.step()
         return loss
 
     def wait():

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from hvax.data import Examples, binarise_once, load_source, split
+from hvax.data import Examples, binarize_once, load_source, split
 
 RESULTS = Path(__file__).parent / "results"
 FIGURES = Path(__file__).parent.parent / "docs" / "figures"
@@ -18,7 +18,7 @@ BATCH = 100
 
 
 class Parts(NamedTuple):
-    """A data set as `hvax train` splits and binarises it; training data stay grey."""
+    """A data set as `hvax train` splits and binarizes it; training data stay gray."""
 
     train: Examples
     validation: np.ndarray
@@ -33,14 +33,14 @@ def parts_of(name: str, *, data_dir: str, seed: int = 0) -> Parts:
         for index in (indices.train, indices.validation, indices.test)
     )
     held_out = (
-        np.asarray(binarise_once(examples, part)[:])
+        np.asarray(binarize_once(examples, part)[:])
         for examples, part in ((validation, "validation"), (test, "test"))
     )
     return Parts(train, *held_out)
 
 
 def binary(x: jax.Array, *, key: jax.Array) -> jax.Array:
-    """Bits of grey levels, afresh at each step."""
+    """Bits of gray levels, afresh at each step."""
     return jax.random.bernoulli(key, x).astype(jnp.float32)
 
 

@@ -11,7 +11,7 @@ half of them, and from the start.
 Seconds are counted by the pace: every setting's seconds of an epoch, measured in turn on an idle
 machine. So the runs themselves may share a machine, and be stopped and started: what is there
 already is not run again. What a setting has after its last budget is kept under checkpoints/, and
-`ais` adds its likelihood by annealed importance sampling, which favours no setting's own proposal.
+`ais` adds its likelihood by annealed importance sampling, which favors no setting's own proposal.
 """
 
 import argparse
@@ -59,7 +59,7 @@ DATA = {
     "digits": Data(20, (400,), (2.0, 4.0, 8.0, 16.0), 180, 500),
 }
 AIS_POINTS = 100
-LONGER = ("vae", "iwae 5", "iwae 5, doubly", "uha 4", "dais 4", "dais 8")
+LONGER = ("vae", "iwae 5", "iwae 5, dreg", "uha 4", "dais 4", "dais 8")
 
 
 class Setting(NamedTuple):
@@ -82,7 +82,7 @@ class Setting(NamedTuple):
 def settings() -> dict[str, Setting]:
     """Those of the figure; a name is a kind, and K or the number of draws."""
     found = {"vae": Setting(None), "iwae 5": Setting(None, 5)}
-    found["iwae 5, doubly"] = Setting(None, 5, "doubly")
+    found["iwae 5, dreg"] = Setting(None, 5, "dreg")
     for K in (1, 4, 8, 16):
         found[f"hvae {K}"] = Setting(partial(_hvae, K))
         found[f"uha {K}"] = Setting(partial(hvax.HamiltonianFlow.uha, K))
@@ -104,7 +104,7 @@ def _hvae(K: int) -> hvax.HamiltonianFlow:
 
 
 class World:
-    """A data set, split and binarised as the program does it."""
+    """A data set, split and binarized as the program does it."""
 
     def __init__(self, name: str, data_dir: str):
         parts = parts_of(name, data_dir=data_dir)
@@ -136,7 +136,7 @@ class World:
             self.train if x is None else x,
             epochs=epochs,
             batch_size=BATCH,
-            optimiser=hvax.faster_flow(hvax.clip_outliers(optax.adam(1e-3))),
+            optimizer=hvax.scale_flow_updates(hvax.clip_by_running_norm(optax.adam(1e-3))),
             transform=binary,
             seed=seed,
             progress=False,
@@ -378,10 +378,10 @@ def draw(data: str) -> Path:
     """
     import matplotlib.pyplot as plt
 
-    colours = {
+    colors = {
         "vae": "0.25",
         "iwae 5": "tab:orange",
-        "iwae 5, doubly": "tab:red",
+        "iwae 5, dreg": "tab:red",
         "dais 4, 5 draws": "tab:brown",
         "dais 4, half": "tab:olive",
         "dais 4, throughout": "tab:pink",
@@ -399,10 +399,10 @@ def draw(data: str) -> Path:
         for axis, key in zip(axes, ("elbo", "nll"), strict=True):
             values = np.array([[point[key] for point in curve] for curve in curves])
             shown[key] += values.ravel().tolist()
-            colour = colours.get(name) or colours[kind]
+            color = colors.get(name) or colors[kind]
             style = styles.get(size, "-")
-            axis.plot(seconds, np.median(values, 0), style, color=colour, label=name, lw=1.5)
-            axis.fill_between(seconds, values.min(0), values.max(0), color=colour, alpha=0.1, lw=0)
+            axis.plot(seconds, np.median(values, 0), style, color=color, label=name, lw=1.5)
+            axis.fill_between(seconds, values.min(0), values.max(0), color=color, alpha=0.1, lw=0)
     budgets = DATA[data].budgets
     for axis, title, best in zip(axes, ("ELBO", "NLL"), (max, min), strict=True):
         axis.set(xlabel="seconds of training in all", ylabel=f"test {title}, nats", xscale="log")

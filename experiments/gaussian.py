@@ -4,11 +4,11 @@
     python -m experiments.gaussian --draw   # the figures and the table alone
 
 One z ~ N(0, I_d) for a data set of N = 10,000 points x_i ~ N(z + Delta, diag sigma^2); Delta and
-sigma are learned by maximising a bound on log p(x_1 ... x_N). A data set is one example: its
+sigma are learned by maximizing a bound on log p(x_1 ... x_N). A data set is one example: its
 likelihood needs the mean and the variance of its points alone. Ten data sets of a dimension are
 trained side by side, each from a start of its own; those called "reused" one after the other, each
 from the parameters that the one before it ended with, as the published code has it; that with
-"their objective" maximises what the published code does, a factor of 1/2 apart. float64 throughout.
+"their objective" maximizes what the published code does, a factor of 1/2 apart. float64 throughout.
 """
 
 import argparse
@@ -227,7 +227,7 @@ def their_planar_loss(
 ) -> Float[Array, ""]:
     """That of the published code, where |x - Delta|^2 / sigma^2 lacks its factor of 1/2.
 
-    It minimises -ELBO + 1/2 sum_i |(x_i - Delta) / sigma|^2: a pull of Delta to the mean of the
+    It minimizes -ELBO + 1/2 sum_i |(x_i - Delta) / sigma|^2: a pull of Delta to the mean of the
     data as strong as the likelihood's, which leaves the flow's mean no place but 0.
     """
     network: Any = model.decoder.network
@@ -241,14 +241,14 @@ def train(method: str, d: int, bar: tqdm) -> dict[str, Any]:
     data = data_sets(d)
     loss_function = their_planar_loss if method.endswith(THEIRS) else None
     # That of TensorFlow 1, which starts its averages at 1.
-    optimiser = optax.rmsprop(1e-3, decay=0.9, eps=1e-10, initial_scale=1.0)
+    optimizer = optax.rmsprop(1e-3, decay=0.9, eps=1e-10, initial_scale=1.0)
 
     def begin(key: PRNGKeyArray) -> hvax.TrainState:
         model_key, key = jax.random.split(key)
-        return hvax.train_state(METHODS[method](d, key=model_key), optimiser, key=key)
+        return hvax.train_state(METHODS[method](d, key=model_key), optimizer, key=key)
 
     def again(model: Any, key: PRNGKeyArray) -> hvax.TrainState:
-        return hvax.train_state(model, optimiser, key=key)
+        return hvax.train_state(model, optimizer, key=key)
 
     @eqx.filter_jit(donate="all-except-first")
     def go_on(x: Array, states: hvax.TrainState) -> tuple[hvax.TrainState, Array]:

@@ -1,12 +1,12 @@
-"""The gradient's signal-to-noise ratio against the number of draws S, standard and doubly
-reparameterised.
+"""The gradient's signal-to-noise ratio against the number of draws S, standard and dreg
+reparameterized.
 
     python -m experiments.gradient_noise --data-dir data     # a table for docs/flows.md
 
 On one batch of 100 MNIST images the gradient of the loss is drawn again and again. Its ratio is
 |E g| / sqrt(tr cov g), over all weights of the encoder (of the flow, of the decoder). Rainforth et
 al., "Tighter Variational Bounds are Not Necessarily Better" (2018): the encoder's ratio falls as
-1 / sqrt(S) with the standard gradient, and rises as sqrt(S) with the doubly reparameterised one.
+1 / sqrt(S) with the standard gradient, and rises as sqrt(S) with the doubly reparameterized one.
 """
 
 import argparse
@@ -81,7 +81,7 @@ def measure(data_dir: str, repetitions: int) -> list[dict[str, Any]]:
             if flow is not None:  # settled in its own numbers
                 model = world.fit(model, 1, seed=1).model
             for draws in DRAWS:
-                for estimator in ("standard", "doubly"):
+                for estimator in ("standard", "dreg"):
                     options = {"num_samples": draws, "estimator": estimator}
                     if flow is None:
                         options["kl"] = "sampled"
@@ -92,13 +92,13 @@ def measure(data_dir: str, repetitions: int) -> list[dict[str, Any]]:
 
 def table(rows: list[dict[str, Any]]) -> str:
     head = ["model", "epochs of VAE", "S"]
-    head += ["encoder: standard", "doubly", "flow: standard", "doubly"]
+    head += ["encoder: standard", "dreg", "flow: standard", "dreg"]
     lines = []
     by = {(row["model"], row["epochs"], row["num_samples"], row["estimator"]): row for row in rows}
     for model, epochs, draws in dict.fromkeys(key[:3] for key in by):
-        standard, doubly = (by[model, epochs, draws, each] for each in ("standard", "doubly"))
-        cells = [f"{each['encoder']:.3f}" for each in (standard, doubly)]
-        cells += [f"{each['flow']:.3f}" if "flow" in each else "–" for each in (standard, doubly)]
+        standard, dreg = (by[model, epochs, draws, each] for each in ("standard", "dreg"))
+        cells = [f"{each['encoder']:.3f}" for each in (standard, dreg)]
+        cells += [f"{each['flow']:.3f}" if "flow" in each else "–" for each in (standard, dreg)]
         lines.append((model, epochs, draws, *cells))
     return markdown(head, lines)
 

@@ -10,7 +10,7 @@ without a better validation ELBO. `--recipe hvax`: Adam to 1e-3 in a warm-up and
 (`--schedule constant`: neither), outliers clipped, steps ten times as long for the flow's own
 numbers, an HVAE's step sizes in the encoder's standard deviations. Either with the paper's
 convolutional nets or dense ones, `--plain-epochs` as a plain VAE first, the last weights or their
-running mean (`--average`); 50,000 / 10,000 / 10,000 images by seed, training images binarised
+running mean (`--average`); 50,000 / 10,000 / 10,000 images by seed, training images binarized
 afresh at each step.
 
 A run that was stopped goes on. Its end is results/mnist/HASH-SEED.json, with the hash of all
@@ -181,24 +181,24 @@ class _Averaged(NamedTuple):
     mean: Any  # of the weights
 
 
-def averaged(optimiser: optax.GradientTransformation, decay: float) -> optax.GradientTransformation:
-    """`optimiser`, with a running mean of the weights in its state.
+def averaged(optimizer: optax.GradientTransformation, decay: float) -> optax.GradientTransformation:
+    """`optimizer`, with a running mean of the weights in its state.
 
     mean <- decay mean + (1 - decay) weights, from the first weights on.
     """
 
     def init(params: Any) -> _Averaged:
-        return _Averaged(optimiser.init(params), params)
+        return _Averaged(optimizer.init(params), params)
 
     def update(gradient: Any, state: _Averaged, params: Any = None) -> tuple[Any, _Averaged]:
-        step, inner = optimiser.update(gradient, state.inner, params)
+        step, inner = optimizer.update(gradient, state.inner, params)
         mean = optax.incremental_update(optax.apply_updates(params, step), state.mean, 1 - decay)
         return step, _Averaged(inner, mean)
 
     return optax.GradientTransformation(init, update)
 
 
-def optimiser(config: Config, epochs: int, updates: int) -> optax.GradientTransformation:
+def optimizer(config: Config, epochs: int, updates: int) -> optax.GradientTransformation:
     """Of a phase of so many epochs, of so many updates each."""
     if config.recipe == "paper":
         found = their_adamax(5e-4)
@@ -206,7 +206,7 @@ def optimiser(config: Config, epochs: int, updates: int) -> optax.GradientTransf
         steps = max(epochs, 2) * updates
         rate = optax.warmup_cosine_decay_schedule(1e-5, 1e-3, updates, steps, 1e-5)
         adam = optax.adam(rate if config.schedule == "cosine" else 1e-3)
-        found = hvax.faster_flow(hvax.clip_outliers(adam))
+        found = hvax.scale_flow_updates(hvax.clip_by_running_norm(adam))
     return averaged(found, config.average) if config.average else found
 
 
@@ -229,7 +229,7 @@ def train(config: Config, seed: int, parts: Parts) -> Trained:
             model,
             parts.train,
             validation=parts.validation,
-            optimiser=optimiser(config, epochs, len(parts.train) // config.batch_size),
+            optimizer=optimizer(config, epochs, len(parts.train) // config.batch_size),
             epochs=epochs,
             batch_size=config.batch_size,
             num_samples=config.train_samples,

@@ -26,7 +26,7 @@ PROGRAM, PACE = RESULTS / "program", RESULTS / "flows" / "mnist" / "pace.json"
 SOURCE = "mnist"
 SETTINGS = {  # options, and draws of the NLL
     "vae": ("--model vae", 5000),
-    "iwae 5, doubly": ("--model vae --train-samples 5 --estimator doubly", 5000),
+    "iwae 5, dreg": ("--model vae --train-samples 5 --estimator dreg", 5000),
     "dais 4": ("--no-baseline", 500),  # the program's own
     "uha 4": ("--flow uha --no-baseline", 500),
     "uha 4, early": ("--flow uha --no-baseline", 500),

@@ -5,7 +5,7 @@ Annealing" (2021), on MNIST, shortened.
     python -m experiments.uha --table
 
 One hidden layer of 450 ReLU, 64 latent dimensions, 50,000 / 10,000 / 10,000 images, stochastically
-binarised. A plain VAE is trained first (here --vae-epochs, Adam from 1e-3 to 1e-4 by a cosine); UHA
+binarized. A plain VAE is trained first (here --vae-epochs, Adam from 1e-3 to 1e-4 by a cosine); UHA
 with K transitions, and the importance weighted bound of K samples, go on from it with Adam at 1e-4
 (theirs for 100 epochs, here --epochs; --rate starts it higher and comes down to 1e-4 by a cosine),
 and ten times that for the numbers of the flow. Test bounds
@@ -14,7 +14,7 @@ start, checks them on --ais of these.
 
 The decoder's relu makes the force on the flow jump, and the gradient of training biased; so the
 flow follows a smoothed decoder, which leaves the bound a bound on the likelihood of this one
-(`hvax.Smoothed`; --force exact for the force as it is).
+(`hvax.SmoothedPotential`; --force exact for the force as it is).
 """
 
 import argparse
@@ -36,7 +36,7 @@ PUBLISHED = {  # test bounds after 100 epochs
     "iw": {1: -93.4, 8: -90.5, 16: -89.9, 32: -89.4, 64: -89.0},
 }
 
-FORCES = {"smoothed": hvax.Smoothed(), "exact": None}
+FORCES = {"smoothed": hvax.SmoothedPotential(), "exact": None}
 
 
 def main() -> None:
@@ -81,7 +81,7 @@ def _run(options: argparse.Namespace, folder: Path) -> None:
     vae = fit(
         hvax.VAE(encoder, decoder),
         epochs=options.vae_epochs,
-        optimiser=optax.adam(rate),
+        optimizer=optax.adam(rate),
         run_dir=folder / "checkpoints" / f"vae-{options.vae_epochs}",
     ).model
     if not (path := folder / f"vae-{options.vae_epochs}.json").exists():
@@ -99,8 +99,8 @@ def _run(options: argparse.Namespace, folder: Path) -> None:
             fitted = fit(
                 model,
                 epochs=options.epochs,
-                optimiser=hvax.faster_flow(
-                    hvax.clip_outliers(optax.adam(_rate(options, len(train))))
+                optimizer=hvax.scale_flow_updates(
+                    hvax.clip_by_running_norm(optax.adam(_rate(options, len(train))))
                 ),
                 num_samples=K if kind == "iw" else 1,
                 seed=1,

@@ -1,5 +1,6 @@
 """Every test runs with JAX's own checks on: key reuse, rank promotion, and shapes by jaxtyping."""
 
+import itertools
 from pathlib import Path
 
 import jax
@@ -57,14 +58,18 @@ def _path(node: pytest.Item | pytest.FixtureRequest) -> str:
     return node.path.relative_to(TESTS).as_posix()
 
 
-@pytest.fixture(autouse=True, scope="module")
+_tests_run = itertools.count(1)
+
+
+@pytest.fixture(autouse=True)
 def few_programs():
     """Each compiled program maps pieces of memory, of which Linux gives a process 65,530; the
-    compiler crashes where it gets none."""
+    compiler crashes where it gets none. Looked at after every tenth test: that takes a while."""
     yield
-    maps = Path("/proc/self/maps")
-    if maps.exists() and maps.read_bytes().count(b"\n") > 25_000:
-        jax.clear_caches()
+    if next(_tests_run) % 10 == 0:
+        maps = Path("/proc/self/maps")
+        if maps.exists() and maps.read_bytes().count(b"\n") > 25_000:
+            jax.clear_caches()
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -11,7 +11,7 @@ from jaxtyping import Array, Float
 
 from hvax.hamiltonian.bridge import LearnedBridge
 from hvax.hamiltonian.flow import HamiltonianFlow
-from hvax.hamiltonian.gradient import AbstractGradient, Finite, Forward, Reverse
+from hvax.hamiltonian.gradient import AbstractGradient, FiniteDifference, ForwardMode, ReverseMode
 from hvax.hamiltonian.step_size import AffineStepSize
 from hvax.hamiltonian.tempering import (
     AbstractTempering,
@@ -26,16 +26,16 @@ from hvax.models.gaussian import DiagonalGaussian
 from hvax.models.hvae import HVAE
 from hvax.models.likelihood import FixedGaussian
 from hvax.models.vae import VAE
-from hvax.parameter import Learned
+from hvax.parameters import Learned
 
 # For programs that run once: half the time to compile, the same numbers to rounding.
 QUICK_COMPILE = {"xla_backend_optimization_level": 0}
 
 METHODS = {
-    "reverse": Reverse(),
-    "forward": Forward(),
-    "central": Finite(),
-    "one-sided": Finite("forward"),
+    "reverse": ReverseMode(),
+    "forward": ForwardMode(),
+    "central": FiniteDifference(),
+    "one-sided": FiniteDifference("forward"),
 }
 EXACT = ("reverse", "forward", "taylor")
 SCHEDULES = ("quadratic", "null", "temperature", "free", "custom")
@@ -110,7 +110,7 @@ class Stopped(AbstractGradient):
     """An error on purpose: training that does not differentiate through grad U."""
 
     def value_and_grad(self, potential):
-        evaluate = Reverse().value_and_grad(potential)
+        evaluate = ReverseMode().value_and_grad(potential)
 
         def stopped(z):
             found = evaluate(z)

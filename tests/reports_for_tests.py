@@ -32,7 +32,7 @@ from hvax.models.likelihood import (
 from hvax.models.network import mlp
 from hvax.models.standardize import standardized
 from hvax.models.vae import VAE
-from hvax.parameter import Learned
+from hvax.parameters import Learned
 from hvax.report.report import Report
 from hvax.training.fit import fit
 

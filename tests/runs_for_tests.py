@@ -14,7 +14,7 @@ import hvax
 from hvax.commands.build import build_vae, decided, load_parts
 from hvax.commands.directory import claimed
 from hvax.config import Train
-from hvax.data import Examples, binarise_once, load_source, split
+from hvax.data import Examples, binarize_once, load_source, split
 
 FEW = "--num-samples 5 --points 10 --no-progress"
 AIS_FEW = "--ais --ais-points 2 --ais-temperatures 50 --ais-chains 2 --ais-leapfrog 1"
@@ -51,7 +51,7 @@ def digits_test() -> tuple[Examples, np.ndarray]:
     """The test part of digits as a run sees it, and its labels."""
     source = load_source("digits")
     index = split(source).test
-    return binarise_once(Examples(source.x, index, source.scale), "test"), source.labels[index]
+    return binarize_once(Examples(source.x, index, source.scale), "test"), source.labels[index]
 
 
 def bits(n: int) -> np.ndarray:

@@ -12,11 +12,11 @@ import optax
 import pytest
 
 import hvax
-from hvax.caution import DivergentTrajectories, FlowFailed, HvaxWarning, SkippedUpdate
 from hvax.cli import main
 from hvax.commands.reference_rows import cause_of_worse
 from hvax.data import load_source, split
-from hvax.training.trouble import advice
+from hvax.exceptions import DivergentTrajectories, FlowFailed, HvaxWarning, SkippedUpdate
+from hvax.training.skipped_updates import advice
 from hvax.wording import for_program, named
 
 DRAW = np.random.default_rng(0)
@@ -68,7 +68,7 @@ def test_no_advice_for_what_a_model_has_not():
 def test_after_skipped_updates_a_smaller_learning_rate_helps():
     model = hvax.prepare(vae(), LINE)
     for rate, fine in ((1e30, False), (1e-3, True)):
-        fitted, told, error = fit(model, optimiser=optax.sgd(rate), flow_from_epoch=1)
+        fitted, told, error = fit(model, optimizer=optax.sgd(rate), flow_from_epoch=1)
         assert (fitted is not None) == fine
         if not fine:
             assert SkippedUpdate in told and "smaller learning rate" in error
@@ -126,7 +126,7 @@ def test_after_a_flow_that_failed_a_smaller_step_helps():
         assert (FlowFailed not in told) == fine == (fitted.model.flow.num_steps == 4)
 
 
-# The program's: grey-levels, worse-than-independent
+# The program's: gray-levels, worse-than-independent
 
 QUICK = "--num-samples 20 --no-progress --no-report --overwrite --run-dir run"
 
@@ -143,16 +143,16 @@ def ran(tmp_path, monkeypatch, capsys):
     return run
 
 
-def test_grey_levels_binarized_or_as_real_numbers_are_not_warned_of(ran):
-    grey = DRAW.beta(0.3, 0.3, size=(100, 6)).astype(np.float32)
-    np.save("grey.npy", grey)
-    train = "train grey.npy --epochs 2 --model vae --hidden 8 --likelihood"
-    code, said = ran(f"{train} bernoulli --binarise none")
-    assert code == 0 and "WARNING grey-levels" in said
-    assert "--binarise dynamic" in said and "--likelihood gaussian" in said
-    for cure in ("bernoulli --binarise dynamic", "gaussian"):
+def test_gray_levels_binarized_or_as_real_numbers_are_not_warned_of(ran):
+    gray = DRAW.beta(0.3, 0.3, size=(100, 6)).astype(np.float32)
+    np.save("gray.npy", gray)
+    train = "train gray.npy --epochs 2 --model vae --hidden 8 --likelihood"
+    code, said = ran(f"{train} bernoulli --binarize none")
+    assert code == 0 and "WARNING gray-levels" in said
+    assert "--binarize dynamic" in said and "--likelihood gaussian" in said
+    for cure in ("bernoulli --binarize dynamic", "gaussian"):
         code, said = ran(f"{train} {cure}")
-        assert code == 0 and "grey-levels" not in said
+        assert code == 0 and "gray-levels" not in said
 
 
 def worse(ran, arguments):

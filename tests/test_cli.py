@@ -347,7 +347,7 @@ BAD = [
     ("negative.npy --likelihood categorical", "classes 0 to 238"),
     ("classes.csv --labels label --likelihood categorical --num-classes 2", "classes 0 to 1"),
     ("reals.npy --likelihood fixed-gaussian --sigma 0", "sigma must be finite and > 0"),
-    ("reals.npy --binarise static", "--binarise static is for the bernoulli"),
+    ("reals.npy --binarize static", "--binarize static is for the bernoulli"),
     # The split
     ("reals.npy --fractions 0.5 0.1 0.1", "sum to 1"),
     ("reals.npy --fractions 1.2 -0.1 -0.1", "none negative"),

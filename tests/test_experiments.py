@@ -174,12 +174,12 @@ def test_their_adamax():
     """Its formulas in a loop of NumPy's."""
     gradients = np.random.default_rng(0).normal(size=(5, 3)).astype(np.float32)
     gradients[3] = 0.0
-    optimiser = mnist.their_adamax(0.1)
+    optimizer = mnist.their_adamax(0.1)
     found = expected = np.zeros(3, np.float32)
-    state = optimiser.init(jnp.asarray(found))
+    state = optimizer.init(jnp.asarray(found))
     m = u = np.zeros(3)
     for g in gradients:
-        step, state = optimiser.update(jnp.asarray(g), state)
+        step, state = optimizer.update(jnp.asarray(g), state)
         found = optax.apply_updates(found, step)
         m, u = 0.9 * m + 0.1 * g, np.maximum(0.999 * u + 1e-7, np.abs(g))
         expected = expected - 0.1 * m / u
@@ -188,12 +188,12 @@ def test_their_adamax():
 
 def test_the_mean_of_the_weights():
     """decay mean + (1 - decay) weights at every step, from the first weights on."""
-    optimiser = mnist.averaged(optax.sgd(1.0), 0.75)
+    optimizer = mnist.averaged(optax.sgd(1.0), 0.75)
     weights = {"learned": jnp.asarray(8.0), "held": None}
-    state = optimiser.init(weights)
+    state = optimizer.init(weights)
     expected = 8.0
     for g in (1.0, -2.0, 4.0):
-        step, state = optimiser.update({"learned": jnp.asarray(g), "held": None}, state, weights)
+        step, state = optimizer.update({"learned": jnp.asarray(g), "held": None}, state, weights)
         weights = optax.apply_updates(weights, step)
         expected = 0.75 * expected + 0.25 * float(weights["learned"])
     assert float(weights["learned"]) == 5.0
@@ -308,12 +308,10 @@ def test_what_relu_does_small(monkeypatch):
 
 def test_equal_seconds_of_the_program(elsewhere, monkeypatch):
     """Epochs by the pace; a run of the real program on digits, and its row in the table."""
-    write(
-        program.PACE, {"seconds": {"vae": 1.0, "dais 4": 4.0, "uha 4": 4.0, "iwae 5, doubly": 2.0}}
-    )
+    write(program.PACE, {"seconds": {"vae": 1.0, "dais 4": 4.0, "uha 4": 4.0, "iwae 5, dreg": 2.0}})
     assert {name: program.epochs_of(name, 20) for name in program.SETTINGS} == {
         "vae": "--epochs 20",
-        "iwae 5, doubly": "--epochs 10",
+        "iwae 5, dreg": "--epochs 10",
         "dais 4": "--epochs 14",  # 2 of them with it, at 4 units each
         "uha 4": "--epochs 14",
         "uha 4, early": "--epochs 11 --flow-from-epoch 9",

@@ -19,20 +19,20 @@ FILES = sorted(ROOT.rglob("*.py"))
 # A file may import from its own row and the rows before it, without circles; data stands beside.
 LIBRARY = [
     {
-        "door",
+        "checks",
         "files",
         "arrays",
-        "caution",
+        "exceptions",
         "compile_cache",
         "storage",
         "wording",
         "precision",
         "progress",
     },
-    {"parameter"},
+    {"parameters"},
     {"hamiltonian"},
     {"models"},
-    {"objective", "structure", "seen"},
+    {"objectives", "structure", "seen"},
     {"training", "evaluation"},
 ]
 LEVEL = {name: level for level, row in enumerate(LIBRARY) for name in row}

@@ -12,7 +12,7 @@ import warnings
 
 import pytest
 
-from hvax.caution import WeakFileSystem
+from hvax.exceptions import WeakFileSystem
 from hvax.files import LOCK, append, held, read_json, write_atomically
 from hvax.storage.lock import FolderLost, check_held
 from hvax.storage.temporary import is_temporary, new_temporary, sweep

@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-from hvax.files import sealed, unsealed
+from hvax.files import verify_checksum, with_checksum
 from hvax.hamiltonian.flow import HamiltonianFlow
-from hvax.hamiltonian.gradient import Finite
+from hvax.hamiltonian.gradient import FiniteDifference
 from hvax.hamiltonian.tempering import (
     CustomTempering,
     FreeTempering,
@@ -42,7 +42,7 @@ from hvax.models.network import MLP, mlp
 from hvax.models.prior import AbstractPrior
 from hvax.models.standardize import standardized
 from hvax.models.vae import VAE
-from hvax.parameter import Fixed, Learned
+from hvax.parameters import Fixed, Learned
 from hvax.structure import FORMAT, MODULES, STRUCTURE, load, save
 
 NOT_OURS = r"the saved model holds .*load\(folder, like=model\)"
@@ -104,7 +104,9 @@ MODELS = {
     "null": lambda: flow(NullTempering(0.7), Learned(np.full((2, 1), 0.2), upper=0.5)),
     "temperature": lambda: flow(TemperatureTempering(Fixed(0.5)), gradient="forward"),
     "free": lambda: flow(FreeTempering(2), Learned(np.full((2, 3), 0.2)), gradient="taylor"),
-    "free, no steps": lambda: flow(FreeTempering(0), num_steps=0, gradient=Finite("forward")),
+    "free, no steps": lambda: flow(
+        FreeTempering(0), num_steps=0, gradient=FiniteDifference("forward")
+    ),
     "custom of ours": lambda: flow(CustomTempering(quadratic_tempering, Learned(0.5))),
 }
 
@@ -359,8 +361,8 @@ def saved(tmp_path):
 
     def edit(**changes):
         path = tmp_path / STRUCTURE
-        manifest = unsealed(path.read_bytes()) | changes
-        path.write_bytes(sealed({k: v for k, v in manifest.items() if v is not None}))
+        manifest = verify_checksum(path.read_bytes()) | changes
+        path.write_bytes(with_checksum({k: v for k, v in manifest.items() if v is not None}))
         return tmp_path
 
     return edit
@@ -406,9 +408,9 @@ def test_a_manifest_that_is_wrong_is_refused(changes, message, saved):
 
 def test_a_field_that_a_later_version_has_added_takes_its_default(tmp_path):
     save(HamiltonianFlow(2, remat=True), tmp_path)
-    manifest = unsealed((tmp_path / STRUCTURE).read_bytes())
+    manifest = verify_checksum((tmp_path / STRUCTURE).read_bytes())
     del manifest["model"]["fields"]["remat"]
-    (tmp_path / STRUCTURE).write_bytes(sealed(manifest))
+    (tmp_path / STRUCTURE).write_bytes(with_checksum(manifest))
     flow = load(tmp_path)
     assert (flow.num_steps, flow.remat) == (2, False)
 

@@ -11,13 +11,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from hvax.files import sealed, unsealed
+from hvax.files import verify_checksum, with_checksum
 from hvax.hamiltonian.flow import HamiltonianFlow
 from hvax.models.convolution import Convolution
 from hvax.models.heads import SigmaHead
 from hvax.models.network import MLP, mlp
 from hvax.models.vae import VAE
-from hvax.parameter import Fixed, Learned
+from hvax.parameters import Fixed, Learned
 from hvax.structure import STRUCTURE, load, save
 
 
@@ -28,9 +28,9 @@ def saved(tmp_path):
     def saved(model, edit):
         save(model, tmp_path)
         path = tmp_path / STRUCTURE
-        manifest = unsealed(path.read_bytes())
+        manifest = verify_checksum(path.read_bytes())
         edit(manifest)
-        path.write_bytes(sealed(manifest))
+        path.write_bytes(with_checksum(manifest))
         return tmp_path
 
     return saved
@@ -151,7 +151,7 @@ FIELDS = [
     (flow, (F, "units", "value"), "furlongs", "units must be one of latent"),
     (flow, (F, "gradient"), {"value": "reverse"}, "gradient must be Abstract"),
     (flow, (F, "step_size"), {"value": None}, "step_size must be"),
-    (flow, (F, "tempering"), {"module": "hvax.Reverse", F: {}}, "tempering must be"),
+    (flow, (F, "tempering"), {"module": "hvax.ReverseMode", F: {}}, "tempering must be"),
     *((learned, (F, "upper", "value"), wrong, "upper must be float, got|integer of 401")
       for wrong in ("1", None, False, float("inf"), float("nan"), 10**400)),
     (learned, (F, "raw"), {"value": 1.0}, "raw must be .*Float.*, got 1.0"),
@@ -163,7 +163,7 @@ FIELDS = [
     (vae, (*NETWORK, "layers", "tuple", 0, F, "weight", "array"),
      "decoder.network.layers.1.weight", "must have weights for it"),
     (vae, (*NETWORK, "layers", "tuple", 0, F, "weight"), {"value": None}, "weight must be"),
-    (vae, (F, "prior"), {"module": "hvax.Reverse", F: {}}, "prior must be AbstractPrior"),
+    (vae, (F, "prior"), {"module": "hvax.ReverseMode", F: {}}, "prior must be AbstractPrior"),
     (vae, (F, "decoder"), {"value": 5}, "decoder must be Decoder, got 5"),
     (vae, (F, "encoder"), {"value": 5}, "encoder must be"),
     (vae, (*HEAD, "form", "value"), "exp", "form must be"),
@@ -244,9 +244,9 @@ def with_weights(folder, header, data=b"", size=None):
     path.write_bytes(content)
     if size is not None:
         os.truncate(path, len(content) + size)
-    manifest = unsealed((folder / STRUCTURE).read_bytes())
+    manifest = verify_checksum((folder / STRUCTURE).read_bytes())
     manifest |= {"weights": path.name, "sha256": sha256}
-    (folder / STRUCTURE).write_bytes(sealed(manifest))
+    (folder / STRUCTURE).write_bytes(with_checksum(manifest))
     return path
 
 

@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 
 import hvax
-from hvax.files import sealed
+from hvax.files import with_checksum
 from hvax.models.network import MLP, mlp
 from hvax.models.vae import VAE
-from hvax.parameter import Fixed
+from hvax.parameters import Fixed
 from hvax.structure import STRUCTURE, check_saveable, load, save
 
 
@@ -128,7 +128,7 @@ def test_weights_that_are_a_link_are_kept(tmp_path):
 
 
 def test_a_model_of_a_newer_format_is_ours(tmp_path):
-    (tmp_path / STRUCTURE).write_bytes(sealed({"format": 9, "arrays": "elsewhere"}))
+    (tmp_path / STRUCTURE).write_bytes(with_checksum({"format": 9, "arrays": "elsewhere"}))
     save(Fixed(0.5), tmp_path)
     assert load(tmp_path).value == np.float32(0.5)
 

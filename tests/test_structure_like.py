@@ -18,7 +18,7 @@ from hvax.models.heads import JointGaussian
 from hvax.models.likelihood import Categorical, FixedGaussian
 from hvax.models.network import MLP, mlp
 from hvax.models.vae import VAE
-from hvax.parameter import Fixed, Learned
+from hvax.parameters import Fixed, Learned
 from hvax.structure import load, save
 
 
@@ -205,7 +205,7 @@ OTHERS = {
     "gradient": lambda: (
         HamiltonianFlow(2),
         HamiltonianFlow(2, gradient="forward"),
-        "at gradient the file has hvax.Reverse, `like` has hvax.Forward",
+        "at gradient the file has hvax.ReverseMode, `like` has hvax.ForwardMode",
     ),
     "an option": lambda: (
         HamiltonianFlow(2),

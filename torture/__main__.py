@@ -4,7 +4,7 @@
     python -m torture --short    # the form that the tests run
 
 Every case trains with `hvax train` in a process of its own, hurts it, resumes it, and compares what
-is on disk in the end with an uninterrupted run: every array of model, optimiser and best model, and
+is on disk in the end with an uninterrupted run: every array of model, optimizer and best model, and
 every line of metrics.jsonl and skipped.jsonl but for its clock fields, 0 ulp. Prints a table of how
 many faults were injected and how many were survived; exits with 1 where one was not.
 """

@@ -31,7 +31,7 @@ def main(net: str, steps: int) -> int:
         try:
             fitted = hvax.fit(
                 model, x, validation=x[:batch], epochs=epochs, batch_size=batch,
-                optimiser=optax.adam(0.3), callback=after_epoch, progress=False,
+                optimizer=optax.adam(0.3), callback=after_epoch, progress=False,
                 flow_from_epoch=1, patience=0,
             )  # fmt: skip
             ended, skipped = fitted.ended, fitted.skipped

@@ -12,7 +12,6 @@ import tyro
 from tqdm import tqdm
 
 from hvax import __version__
-from hvax.caution import GreyLevels, HvaxWarning, UntrustedNLL
 from hvax.commands.compare import compare_runs
 from hvax.commands.directory import resumed_options
 from hvax.commands.evaluate import evaluate_run
@@ -30,6 +29,7 @@ from hvax.config import (
     WriteReport,
     check_numbers,
 )
+from hvax.exceptions import GrayLevels, HvaxWarning, UntrustedNLL
 from hvax.streams import lasting_streams, readable_width
 from hvax.training.interrupt import leave
 from hvax.wording import for_program
@@ -106,7 +106,7 @@ def _warnings() -> Iterator[list[str]]:
                 others(message, category, *where, **more)
                 return
             given.append(category.name)
-            if category not in (UntrustedNLL, GreyLevels):  # those stand in the table
+            if category not in (UntrustedNLL, GrayLevels):  # those stand in the table
                 _say(f"WARNING {message}")
 
         warnings.showwarning = show

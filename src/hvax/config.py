@@ -42,8 +42,8 @@ class DataOptions:
     """Whether the first line of a .csv file names the
     columns; by default it does where it holds words, or
     numbers that look like an axis."""
-    binarise: Unset[Literal["none", "static", "dynamic"]] = None
-    """Grey levels to bits, for training data: once, or afresh at each step (default for images)."""
+    binarize: Unset[Literal["none", "static", "dynamic"]] = None
+    """Gray levels to bits, for training data: once, or afresh at each step (default for images)."""
     standardize: bool = True
     """Networks work in the data's units: they see (x -
     mean) / sd of real numbers and log(1 + x) of
@@ -146,8 +146,8 @@ class TrainOptions:
     there are fewer than 1,000 examples."""
     train_samples: int = 1
     """Draws per example in training: with more than one it is the importance weighted bound's."""
-    estimator: Literal["standard", "doubly"] = "standard"
-    """Gradient of the bound: doubly reparameterised has
+    estimator: Literal["standard", "dreg"] = "standard"
+    """Gradient of the bound: doubly reparameterized has
     less noise in the encoder of an IWAE (--model vae
     with several --train-samples), more in that of a
     flow."""
@@ -161,10 +161,10 @@ class TrainOptions:
     default for about a quarter of the time, at most
     a quarter of all epochs; throughout after a warm
     start."""
-    optimiser: Literal["adam", "adamw", "adamax", "rmsprop", "sgd"] = "adam"
+    optimizer: Literal["adam", "adamw", "adamax", "rmsprop", "sgd"] = "adam"
     """One of optax's."""
     learning_rate: float = 1e-3
-    """Step size of the optimiser."""
+    """Step size of the optimizer."""
     flow_rate: float = 10.0
     """Learning rate of the flow's own numbers, over that of the networks."""
     clip: float = 4.0

@@ -135,14 +135,14 @@ def _constant(text: str) -> float:
     raise ValueError(f"it holds {text}, which is no JSON")
 
 
-def sealed(record: Mapping[str, Any]) -> bytes:
+def with_checksum(record: Mapping[str, Any]) -> bytes:
     """JSON of a record, with a checksum of its content."""
     whole = {**record, _CHECKSUM: _checksum(record)}
     return json.dumps(whole, indent=1).encode()
 
 
-def unsealed(content: bytes) -> dict[str, Any]:
-    """The record that `sealed` was given. Raises `ValueError` where it is damaged."""
+def verify_checksum(content: bytes) -> dict[str, Any]:
+    """The record that `with_checksum` was given. Raises `ValueError` where it is damaged."""
     record = json_object(content, constants=True)
     if record.pop(_CHECKSUM, None) != _checksum(record):
         raise ValueError("its checksum is not that of what it holds")

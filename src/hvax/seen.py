@@ -4,8 +4,8 @@ from typing import Any
 
 import numpy as np
 
-from hvax.caution import UnresolvedFeature, caution
 from hvax.data.examples import Examples, as_pair, feature_name
+from hvax.exceptions import UnresolvedFeature, warn
 from hvax.models.hvae import HVAE, plain_vae
 from hvax.models.origin import origin_of
 from hvax.models.vae import VAE
@@ -38,7 +38,7 @@ def warn_of_unresolved(parts: tuple[Examples, ...], name: str) -> None:
             continue
         named = ", ".join(feature_name(part, tuple(index)) for index in lost[:_NAMED].tolist())
         more = f" and {len(lost) - _NAMED} more" if len(lost) > _NAMED else ""
-        caution(
+        warn(
             UnresolvedFeature,
             f"float32 does not tell the values of {named}{more} in {name} apart: they vary by too "
             "little, so far from 0, and numbers of them are wrong. "

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from hvax.cli import main
-from hvax.commands.run_files import begin_as, clear, is_empty
+from hvax.commands.run_files import clear, copy_training, is_empty
 from hvax.files import LOCK, held
 from hvax.storage.temporary import new_temporary
 from hvax.training.validation import Validation
@@ -94,7 +94,7 @@ def test_a_baseline_begins_beside_files_of_others(here):
     other = here / "run" / "baseline"
     put("new/notes.txt")
     put("new/model/notes.md")
-    begin_as(here / "new", other)
+    copy_training(here / "new", other)
     expected = {p.relative_to(other): p.read_bytes() for p in other.rglob("*") if p.is_file()}
     found = {p.relative_to("new"): p.read_bytes() for p in Path("new").rglob("*") if p.is_file()}
     theirs = {Path("notes.txt"): b"mine", Path("model/notes.md"): b"mine"}
@@ -103,7 +103,7 @@ def test_a_baseline_begins_beside_files_of_others(here):
     )
     assert not list(here.glob(".hvax*"))
     before = contents(here)
-    begin_as(here / "new", other)  # it has begun
+    copy_training(here / "new", other)  # it has begun
     assert contents(here) == before
 
 

@@ -10,7 +10,7 @@ import pytest
 
 import hvax
 from hvax.cli import main
-from hvax.commands.select import evenly
+from hvax.commands.inputs import subsample
 from hvax.evaluation.evaluate import difference, evaluate
 from runs_for_tests import SMALL, bits, digits_test, read_json, untrained
 
@@ -24,7 +24,7 @@ def rows(path):
 
 def scores(folder, seed=0):
     """What `hvax evaluate` computes of a run of digits."""
-    data = evenly(digits_test()[0], 30)
+    data = subsample(digits_test()[0], 30)
     key = jax.random.split(jax.random.key(seed))[0]
     return evaluate(hvax.load(f"{folder}/model"), data, key=key, num_samples=20, progress=False)
 

@@ -18,7 +18,7 @@ from hvax.config import Train
 from hvax.hamiltonian.bridge import FixedBridge, LearnedBridge
 from hvax.hamiltonian.integrator import PositionVerlet
 from hvax.models.vae import VAE
-from hvax.parameter import Fixed, Learned
+from hvax.parameters import Fixed, Learned
 
 SMALL = "--hidden 4 --latent-size 2 --num-samples 20 --test-points 6 --batch-size 4"
 TRAIN = f"train bits.npy {SMALL} --num-steps 2 --epochs 2 --no-progress"
@@ -127,24 +127,24 @@ def test_an_iwae_by_either_gradient(here):
     """Both have the same mean: after two epochs the weights are others, the bounds alike."""
     iwae = f"{TRAIN} --model vae --train-samples 5 --no-report"
     assert program(f"{iwae} --run-dir standard")[0] == 0
-    assert program(f"{iwae} --estimator doubly --run-dir doubly")[0] == 0
+    assert program(f"{iwae} --estimator dreg --run-dir dreg")[0] == 0
     first, second = (
-        hvax.load(f"{name}/model").encoder.trunk.layers[0].weight for name in ("standard", "doubly")
+        hvax.load(f"{name}/model").encoder.trunk.layers[0].weight for name in ("standard", "dreg")
     )
     assert not np.allclose(first, second, rtol=1e-3)
-    bounds = [rows(here / name / "metrics.jsonl")[-1]["bound"] for name in ("standard", "doubly")]
+    bounds = [rows(here / name / "metrics.jsonl")[-1]["bound"] for name in ("standard", "dreg")]
     np.testing.assert_allclose(*bounds, rtol=0.02)
 
 
 @pytest.mark.parametrize("dtype", ["uint8", "int64", "float64"])
 def test_bits_of_any_type_are_scored_as_bits(dtype, here):
-    """Fair ones have log 2 nats each: 3.47 of five, within 0.3 after two epochs. Taken for grey
+    """Fair ones have log 2 nats each: 3.47 of five, within 0.3 after two epochs. Taken for gray
     levels of 255 those of uint8 have 4.2 and nothing to learn from."""
     bits = np.load("bits.npy").astype(dtype)
     np.save("bits.npy", np.concatenate([bits] * 4))
     assert program(f"{TRAIN} --model vae --no-report --run-dir run")[0] == 0
     row = json.loads((here / "run" / "results.json").read_text())["vae"]
-    assert abs(row["nll"] - 5 * np.log(2)) < 0.3 and not row["grey"]
+    assert abs(row["nll"] - 5 * np.log(2)) < 0.3 and not row["gray"]
 
 
 # Starting from a plain VAE

@@ -7,7 +7,7 @@ import pytest
 
 from hvax.commands.compare import _write
 from hvax.commands.directory import open_run
-from hvax.commands.select import run_data
+from hvax.commands.inputs import run_data
 from hvax.config import InsideFile, OwnData
 from runs_for_tests import FEW, SMALL, load_npz, untrained
 

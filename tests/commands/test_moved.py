@@ -9,8 +9,8 @@ import pytest
 
 from hvax.cli import main
 from hvax.commands.directory import open_run
+from hvax.commands.inputs import run_data
 from hvax.commands.places import found, from_here
-from hvax.commands.select import run_data
 from hvax.config import InsideFile, OwnData
 from runs_for_tests import FEW, ON_OWN_DATA, SMALL, edit, on_run, read_json, untrained
 

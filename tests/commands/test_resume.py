@@ -202,7 +202,7 @@ def refused(here, capsys, monkeypatch):
         ("--hidden 5", r"another value of --hidden: \[4\] there, \[5\] here"),
         ("--latent-size 3", "another value of --latent-size: 1 there, 3 here"),
         ("--learning-rate 0.01", "another value of --learning-rate: 0.05 there, 0.01 here"),
-        ("--optimiser sgd", "another value of --optimiser: adam there, sgd here"),
+        ("--optimizer sgd", "another value of --optimizer: adam there, sgd here"),
         ("--model hvae", "another value of --model: vae there, hvae here"),
         ("--no-standardize", "another value of --standardize: True there, False here"),
         ("--split-seed 1", "another value of --split-seed: 0 there, 1 here"),

@@ -12,9 +12,9 @@ import scipy.sparse
 from numpy.lib.recfunctions import structured_to_unstructured
 
 import hvax
+from hvax.checks import real_array, vector
 from hvax.data.examples import Examples, as_examples
 from hvax.data.source import Source
-from hvax.door import real_array, vector
 
 X = np.arange(12.0).reshape(4, 3)
 MASKED = np.ma.masked_equal(np.where(X == 7, -9999, X), -9999)
@@ -203,7 +203,7 @@ def test_a_column_that_float32_does_not_resolve_is_named():
         networks = hvax.mlp(
             (2,), 1, hidden=(4,), likelihood=hvax.LearnedGaussian(), key=jax.random.key(0)
         )
-        with pytest.warns(hvax.caution.UnresolvedFeature, match="'time' in data"):
+        with pytest.warns(hvax.exceptions.UnresolvedFeature, match="'time' in data"):
             hvax.encode(hvax.VAE(*networks), frame, progress=False)
 
 

@@ -135,8 +135,8 @@ def test_a_file_by_its_path(tmp_path, dtype, scale):
 
 
 @pytest.mark.parametrize("dtype", ["uint8", "int64", "float32", "bool"])
-def test_bits_are_no_grey_levels(tmp_path, monkeypatch, dtype):
-    """Of any type, in one piece or several; one 2 in the last piece, and they are grey."""
+def test_bits_are_no_gray_levels(tmp_path, monkeypatch, dtype):
+    """Of any type, in one piece or several; one 2 in the last piece, and they are gray."""
     monkeypatch.setattr("hvax.data.check._CHUNK", 8)
     bits = np.eye(5, dtype=dtype)
     assert holds_bits(bits)
@@ -146,8 +146,8 @@ def test_bits_are_no_grey_levels(tmp_path, monkeypatch, dtype):
         return
     bits[4, 4] = 2
     assert not holds_bits(bits)
-    np.save(tmp_path / "grey.npy", bits)
-    assert load_source(tmp_path / "grey.npy").scale == (255.0 if dtype == "uint8" else 1.0)
+    np.save(tmp_path / "gray.npy", bits)
+    assert load_source(tmp_path / "gray.npy").scale == (255.0 if dtype == "uint8" else 1.0)
 
 
 def test_a_file_is_checked_at_the_door(tmp_path):

@@ -10,10 +10,10 @@ import pytest
 import scipy.stats
 
 import hvax
-from hvax.caution import DamagedCheckpoint, FailedDraws
 from hvax.evaluation import ais
 from hvax.evaluation.ais import annealed_importance_sampling, simulate, temperatures
 from hvax.evaluation.finished import Bounds
+from hvax.exceptions import DamagedCheckpoint, FailedDraws
 
 D_LATENT, D_DATA, SIGMA = 2, 4, 0.7
 

@@ -7,11 +7,11 @@ import pytest
 from scipy.stats import multivariate_normal
 
 import hvax
-from hvax.caution import UntrustedNLL
 from hvax.evaluation.advice import ais_seconds, duration
 from hvax.evaluation.diagnosis import diagnose
 from hvax.evaluation.table import as_table, note, untrusted_advice
 from hvax.evaluation.weights import weight_statistics
+from hvax.exceptions import UntrustedNLL
 from models_for_tests import Affine, AffineEncoder, linear_gaussian
 
 POINTS = 40

@@ -12,11 +12,11 @@ from scipy.stats import multivariate_normal, ttest_rel
 
 import closed_form
 import hvax
-from hvax.caution import FailedDraws
 from hvax.data.examples import Examples
 from hvax.evaluation import draws
 from hvax.evaluation.evaluate import difference, evaluate
 from hvax.evaluation.table import as_json, as_table
+from hvax.exceptions import FailedDraws
 from hvax.hamiltonian.flow import HamiltonianFlow
 from hvax.models.decoder import Decoder
 from hvax.models.hvae import HVAE
@@ -290,13 +290,13 @@ def test_data_are_checked(data, error, message):
         score(bits, data, 5)
 
 
-@pytest.mark.parametrize(("levels", "grey"), [([0, 1], False), ([0.0, 0.5, 1.0], True)])
-def test_grey_levels_under_a_bernoulli_are_said_to_be_no_likelihood(levels, grey):
+@pytest.mark.parametrize(("levels", "gray"), [([0, 1], False), ([0.0, 0.5, 1.0], True)])
+def test_gray_levels_under_a_bernoulli_are_said_to_be_no_likelihood(levels, gray):
     model = hvax.VAE(*hvax.mlp((4,), 2, hidden=(5,), key=jax.random.key(0)))
     data = np.random.default_rng(0).choice(levels, (10, 4))
     result = hvax.evaluate(model, data, key=jax.random.key(1), num_samples=4, progress=False)
-    assert result.grey is grey and as_json(result)["grey"] is grey
-    assert ("cross-entropies" in as_table(result)) is grey
+    assert result.gray is gray and as_json(result)["gray"] is gray
+    assert ("cross-entropies" in as_table(result)) is gray
 
 
 def test_the_paired_difference_is_scipys():

@@ -5,9 +5,9 @@ import copy
 import numpy as np
 import pytest
 
-from hvax.caution import DamagedCheckpoint
 from hvax.evaluation.finished import Bounds, Finished
-from hvax.files import sealed, unsealed
+from hvax.exceptions import DamagedCheckpoint
+from hvax.files import verify_checksum, with_checksum
 
 WORK = {"shape": [5, 3], "batch": 2, "latents": None, "key": [0, 1]}
 
@@ -51,9 +51,9 @@ CRAFTED = {
 def test_crafted_batches_are_done_again(how, tmp_path):
     """Behind a checksum that is right; seen to end in numpy's own words, or in wrong means."""
     file = filled(tmp_path)
-    record = unsealed(file.read_bytes())
+    record = verify_checksum(file.read_bytes())
     CRAFTED[how](record["batches"]["2"])
-    file.write_bytes(sealed(record))
+    file.write_bytes(with_checksum(record))
     with pytest.warns(DamagedCheckpoint, match=rf"(?s){file.name} is damaged .* done again"):
         assert Finished(tmp_path, WORK).get(2) is None
 
@@ -61,8 +61,8 @@ def test_crafted_batches_are_done_again(how, tmp_path):
 @pytest.mark.parametrize("begin", ["1", "6", "-2", "x", "02"])
 def test_a_batch_that_begins_elsewhere_is_not_one(begin, tmp_path):
     file = filled(tmp_path)
-    record = unsealed(file.read_bytes())
+    record = verify_checksum(file.read_bytes())
     record["batches"][begin] = copy.deepcopy(record["batches"]["0"])
-    file.write_bytes(sealed(record))
+    file.write_bytes(with_checksum(record))
     with pytest.warns(DamagedCheckpoint, match="no batch begins at"):
         Finished(tmp_path, WORK)

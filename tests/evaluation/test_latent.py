@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 import hvax
-from hvax.caution import FailedDraws
 from hvax.data import Examples
 from hvax.evaluation.latent import _encode
+from hvax.exceptions import FailedDraws
 from hvax.models.hvae import reconstruct_one
 
 BITS = np.random.default_rng(0).integers(0, 2, (300, 6)).astype(np.uint8)
@@ -68,8 +68,8 @@ def test_many_draws_are_cut_into_calls_of_bounded_size(monkeypatch):
 
 
 def test_examples_are_scaled_and_chosen_as_in_training():
-    grey = Examples(255 * BITS, np.arange(10, 20), 255.0)
-    found = hvax.encode(model(), grey, progress=False)
+    gray = Examples(255 * BITS, np.arange(10, 20), 255.0)
+    found = hvax.encode(model(), gray, progress=False)
     expected = hvax.encode(model(), BITS[10:20].astype(np.float32), progress=False)
     np.testing.assert_array_equal(found.z, expected.z)
 

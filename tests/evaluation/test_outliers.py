@@ -14,12 +14,12 @@ from scipy.stats import multivariate_normal, norm
 from sklearn.metrics import roc_auc_score
 
 import hvax
-from hvax.caution import FailedDraws
 from hvax.evaluation import draws
 from hvax.evaluation.evaluate import difference
 from hvax.evaluation.table import as_table
+from hvax.exceptions import FailedDraws
 from hvax.models.hvae import guarded_log_weight
-from hvax.objective import forward
+from hvax.objectives import forward
 from models_for_tests import Affine, linear_gaussian
 
 OUTLIERS = [7, 40]
@@ -105,7 +105,7 @@ def test_the_other_points_are_scored_as_if_there_were_no_pilot(no_pilot):
 
 
 def test_the_number_of_scored_draws_has_no_say_in_which_are_scored():
-    """A choice by the scored draws themselves would favour lucky ones."""
+    """A choice by the scored draws themselves would favor lucky ones."""
     vae, x = counts()
     model = hvax.HVAE(vae, hvax.HamiltonianFlow.dais(4, step_size=0.12))
     seen = []

@@ -41,15 +41,15 @@ def target_left_in(path: Path) -> None:
 
 
 def patches(path: Path) -> None:
-    """Grey patches, 8 x 8, of the two photographs that scikit-learn ships, as float32 in [0, 1]."""
+    """Gray patches, 8 x 8, of the two photographs that scikit-learn ships, as float32 in [0, 1]."""
     photos: Any = sklearn.datasets.load_sample_images()
     rng = np.random.default_rng(1)
     found, names = [], []
     for image, name in zip(photos.images, ("china", "flower"), strict=True):
-        grey = image.mean(-1) / 255
+        gray = image.mean(-1) / 255
         for _ in range(1500):
-            row, column = (int(rng.integers(0, size - 8)) for size in grey.shape)
-            found.append(grey[row : row + 8, column : column + 8])
+            row, column = (int(rng.integers(0, size - 8)) for size in gray.shape)
+            found.append(gray[row : row + 8, column : column + 8])
             names.append(name)
     order = rng.permutation(len(found))
     write_npz(path, patches=np.stack(found)[order].astype(np.float32), photo=np.array(names)[order])

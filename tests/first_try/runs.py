@@ -135,7 +135,7 @@ def _parts(data: DataSet, columns: list[str] | None) -> tuple[np.ndarray, np.nda
         columns=None if columns is None else tuple(columns),
     )
     if source.scale != 1:
-        raise ValueError(f"{data.name} holds grey levels as integers, for which no reference is.")
+        raise ValueError(f"{data.name} holds gray levels as integers, for which no reference is.")
     parts = split(source)
     return source.x[parts.train], source.x[parts.validation], source.x[parts.test]
 

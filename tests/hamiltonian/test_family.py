@@ -8,11 +8,11 @@ import pytest
 
 from hvax.hamiltonian.bridge import FixedBridge, LearnedBridge
 from hvax.hamiltonian.flow import HamiltonianFlow
-from hvax.hamiltonian.gradient import Reverse, with_aux
+from hvax.hamiltonian.gradient import ReverseMode, with_aux
 from hvax.hamiltonian.integrator import PositionVerlet, VelocityVerlet
 from hvax.hamiltonian.step_size import AffineStepSize
 from hvax.hamiltonian.tempering import NullTempering, QuadraticTempering
-from hvax.parameter import AbstractParameter, Fixed, Learned
+from hvax.parameters import AbstractParameter, Fixed, Learned
 from models_for_tests import FAMILY, METHODS, family, rough
 
 D = 3
@@ -28,7 +28,7 @@ def potential(z):
 
 
 class Start:
-    """Not Gaussian, and not normalised: a flow needs its gradient alone."""
+    """Not Gaussian, and not normalized: a flow needs its gradient alone."""
 
     def __init__(self):
         self.sigma = jnp.asarray([0.5, 1.0, 2.0], float)
@@ -162,7 +162,7 @@ def test_stages_end_where_the_flow_ends(x64):
 
 def test_position_verlet_is_velocity_verlet_seen_from_midway(x64):
     """Half a drift, velocity Verlet from midpoint to midpoint, half a drift back."""
-    value_and_grad = Reverse().value_and_grad(with_aux(lambda z: potential(z)[0]))
+    value_and_grad = ReverseMode().value_and_grad(with_aux(lambda z: potential(z)[0]))
     z, rho, step_size = draw(D), draw(D, seed=2), jnp.full(D, 0.2)
     position, velocity = PositionVerlet(), VelocityVerlet()
     state = position.start(value_and_grad, z=z, rho=rho)
@@ -299,7 +299,7 @@ OVER = r"the weights of a bridge must be increasing numbers in \(0, 1\]"
         ({"mass": np.array([1.0, -1.0])}, "mass must be finite and > 0"),
         ({"mass": np.array([1.0, np.inf])}, "mass must be finite and > 0"),
         ({"mass": np.ones((2, 2))}, r"mass must have shape \(\) or \(d,\), got \(2, 2\)"),
-        ({"units": "metre"}, "units must be 'latent' or 'posterior', got 'metre'"),
+        ({"units": "meter"}, "units must be 'latent' or 'posterior', got 'meter'"),
         ({"integrator": "euler"}, "integrator must be one of velocity, position, got 'euler'"),
         ({"step_size": AffineStepSize(0.1, 0.2)}, "give bridge"),
     ],

@@ -8,10 +8,10 @@ import pytest
 from jaxtyping import TypeCheckError
 
 from hvax.hamiltonian.flow import HamiltonianFlow
-from hvax.hamiltonian.gradient import Finite, Reverse, with_aux
+from hvax.hamiltonian.gradient import FiniteDifference, ReverseMode, with_aux
 from hvax.hamiltonian.leapfrog import leapfrog_step, phase_state
 from hvax.hamiltonian.tempering import CustomTempering, NullTempering, QuadraticTempering
-from hvax.parameter import Learned
+from hvax.parameters import Learned
 from models_for_tests import METHODS, SCHEDULES, rough, tempering
 
 
@@ -149,7 +149,7 @@ def test_recomputation_changes_no_number(x64):
 # The steps themselves
 
 
-value_and_grad = Reverse().value_and_grad(potential)
+value_and_grad = ReverseMode().value_and_grad(potential)
 at = jax.jit(lambda z, rho: phase_state(value_and_grad, z=z, rho=rho))
 step = jax.jit(lambda state, step_size: leapfrog_step(value_and_grad, state, step_size))
 
@@ -262,13 +262,15 @@ def test_float32_stays_so_where_float64_is_enabled(x64):
 
 
 def test_gradient_by_name_and_by_method():
-    assert HamiltonianFlow(gradient="finite").gradient == Finite()
-    assert HamiltonianFlow(gradient=Finite("forward")).gradient == Finite("forward")
+    assert HamiltonianFlow(gradient="finite").gradient == FiniteDifference()
+    assert HamiltonianFlow(gradient=FiniteDifference("forward")).gradient == FiniteDifference(
+        "forward"
+    )
 
 
 def test_the_defaults():
     flow = HamiltonianFlow()
-    assert flow.num_steps == 3 and flow.gradient == Reverse()
+    assert flow.num_steps == 3 and flow.gradient == ReverseMode()
     np.testing.assert_allclose(flow.step_size.value, 0.05, rtol=1e-6)
     np.testing.assert_allclose(flow.tempering.beta(3)[0], 0.3, rtol=1e-6)
 

@@ -6,7 +6,13 @@ import numpy as np
 import pytest
 from jaxtyping import TypeCheckError
 
-from hvax.hamiltonian.gradient import Finite, Forward, Reverse, gradient_method, with_aux
+from hvax.hamiltonian.gradient import (
+    FiniteDifference,
+    ForwardMode,
+    ReverseMode,
+    gradient_method,
+    with_aux,
+)
 from models_for_tests import EXACT, METHODS, rough
 
 D = 3
@@ -78,7 +84,7 @@ def test_value_and_aux_are_the_potentials_own(method):
 def test_finite_step_size(scheme, power):
     """On U = sum (z - c)^3, differenced at z = c, the quotient is h^2 by either scheme."""
     c = jnp.asarray([0.0, 0.5, -1.0, -3.0, 100.0])
-    h = jnp.sqrt(gradient(Finite(scheme), lambda z: jnp.sum((z - c) ** 3), c))
+    h = jnp.sqrt(gradient(FiniteDifference(scheme), lambda z: jnp.sum((z - c) ** 3), c))
     eps = float(jnp.finfo(c.dtype).eps)
     # z + h is rounded to eps |z|, a part eps^(1 - power) of h at most; squared, cubed: 3 of them.
     expected = eps**power * np.maximum(1, abs(np.asarray(c, np.float64)))
@@ -93,11 +99,11 @@ def test_finite_error_is_truncation_plus_rounding(x64):
     second = jnp.diag(jax.jit(jax.hessian(potential))(z))
     scale = np.maximum(1, abs(z))
 
-    central = gradient(Finite(), potential, z) - truth
+    central = gradient(FiniteDifference(), potential, z) - truth
     h = eps ** (1 / 3) * scale
     assert np.all(abs(central) < h**2 * 10 / 6 + 10 * eps * size / h)  # |U'''| < 10 here
 
-    forward = gradient(Finite("forward"), potential, z) - truth
+    forward = gradient(FiniteDifference("forward"), potential, z) - truth
     h = eps**0.5 * scale
     assert np.all(abs(forward - h * second / 2) < h**2 * 10 + 10 * eps * size / h)
     assert np.all(abs(forward) > 1e-10)  # and it is there: this is no exact method
@@ -117,7 +123,8 @@ def test_finite_error_in_float32_at_800_nats(method, low, high):
 
     z = draw(100, D, seed=1).astype(jnp.float32)
     found, exact = (
-        jax.vmap(lambda z, m=m: gradient(m, potential, z))(z) for m in (METHODS[method], Reverse())
+        jax.vmap(lambda z, m=m: gradient(m, potential, z))(z)
+        for m in (METHODS[method], ReverseMode())
     )
     assert 700 < np.mean(jax.vmap(potential)(z)) < 900
     assert low < np.sqrt(np.mean((found - exact) ** 2)) < high
@@ -159,7 +166,7 @@ def test_finite_step_is_a_constant_to_an_outer_gradient():
     """On U = z^3 / 3 the central quotient is z^2 + h^2 / 3; were h = cbrt(eps) |z| differentiated,
     its gradient would be 2 z + 2 h^2 / (3 z)."""
     z = jnp.asarray([1e4], jnp.float32)
-    found = jax.grad(lambda z: gradient(Finite(), lambda z: jnp.sum(z**3) / 3, z)[0])(z)
+    found = jax.grad(lambda z: gradient(FiniteDifference(), lambda z: jnp.sum(z**3) / 3, z)[0])(z)
     # h = 49, so the moving step would give 0.16 more; 2 z = 2e4 has ulp 2e-3.
     np.testing.assert_allclose(found, 2e4, rtol=0, atol=0.02)
 
@@ -168,10 +175,10 @@ def test_finite_step_is_a_constant_to_an_outer_gradient():
 
 
 def test_names():
-    assert gradient_method("reverse") == Reverse()
-    assert gradient_method("forward") == gradient_method("taylor") == Forward()
-    assert gradient_method("finite") == Finite("central")
-    assert gradient_method(Finite("forward")) == Finite("forward")
+    assert gradient_method("reverse") == ReverseMode()
+    assert gradient_method("forward") == gradient_method("taylor") == ForwardMode()
+    assert gradient_method("finite") == FiniteDifference("central")
+    assert gradient_method(FiniteDifference("forward")) == FiniteDifference("forward")
 
 
 def test_unknown_names_are_refused():
@@ -181,4 +188,4 @@ def test_unknown_names_are_refused():
     with pytest.raises(
         (ValueError, TypeCheckError), match=r"(?s)central.*forward|backward.*central"
     ):
-        Finite("backward")
+        FiniteDifference("backward")

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from blackjax.mcmc.integrators import IntegratorState, velocity_verlet
 
-from hvax.hamiltonian.gradient import Reverse, with_aux
+from hvax.hamiltonian.gradient import ReverseMode, with_aux
 from hvax.hamiltonian.leapfrog import PhaseState, leapfrog_step, phase_state
 from models_for_tests import rough
 
@@ -24,7 +24,7 @@ def potential(z):
 
 def trajectory(z, rho, step_size, num_steps, potential=potential):
     """The states after 0 ... num_steps steps, stacked."""
-    value_and_grad = Reverse().value_and_grad(with_aux(potential))
+    value_and_grad = ReverseMode().value_and_grad(with_aux(potential))
 
     def step(state, _):
         return leapfrog_step(value_and_grad, state, step_size), state
@@ -97,7 +97,7 @@ def test_it_is_velocity_verlet(x64):
 
 def test_one_step_by_hand(x64):
     """U = |z|^2 / 2: every number on paper."""
-    value_and_grad = Reverse().value_and_grad(lambda z: (0.5 * z @ z, "aux of z"))
+    value_and_grad = ReverseMode().value_and_grad(lambda z: (0.5 * z @ z, "aux of z"))
     state = phase_state(value_and_grad, z=jnp.asarray([1.0]), rho=jnp.asarray([2.0]))
     assert state.energy == 0.5 + 2.0 and state.aux == "aux of z"
     moved = leapfrog_step(value_and_grad, state, jnp.asarray(0.5))

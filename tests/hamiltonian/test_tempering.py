@@ -14,7 +14,7 @@ from hvax.hamiltonian.tempering import (
     QuadraticTempering,
     TemperatureTempering,
 )
-from hvax.parameter import Fixed, Learned
+from hvax.parameters import Fixed, Learned
 from models_for_tests import SCHEDULES, tempering
 
 # The table, as it is printed.

@@ -23,7 +23,7 @@ from hvax.models.decoder import Decoder
 from hvax.models.hvae import HVAE, HVAEOutputs
 from hvax.models.likelihood import FixedGaussian
 from hvax.models.vae import VAE
-from hvax.parameter import Learned
+from hvax.parameters import Learned
 from models_for_tests import (
     FAMILY,
     METHODS,
@@ -265,7 +265,7 @@ def test_every_member_of_the_family(name, num_steps, x64):
         np.testing.assert_allclose(slope[leaf], expected, rtol=0, atol=1e-12, err_msg=leaf)
 
 
-def test_the_oracle_is_normalised():
+def test_the_oracle_is_normalized():
     """The polynomial on paper has E[w] = p(x) as well."""
     with jax.enable_x64(True):
         numbers = named(hvae("quadratic", "reverse", "(d,)", 3))

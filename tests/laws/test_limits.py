@@ -12,7 +12,7 @@ from scipy.stats import multivariate_normal
 
 from hvax.hamiltonian.flow import HamiltonianFlow
 from hvax.models.hvae import HVAE
-from hvax.objective import importance_weighted_bound, loss, vae_loss
+from hvax.objectives import importance_weighted_bound, loss, vae_loss
 from models_for_tests import (
     FAMILY,
     QUICK_COMPILE,

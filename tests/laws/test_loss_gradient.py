@@ -28,8 +28,8 @@ from hvax.models.likelihood import (
 )
 from hvax.models.network import MLP, mlp
 from hvax.models.vae import VAE
-from hvax.objective import elbo, hamiltonian_elbo, importance_weighted_bound, loss, vae_loss
-from hvax.parameter import Learned, trainable
+from hvax.objectives import elbo, hamiltonian_elbo, importance_weighted_bound, loss, vae_loss
+from hvax.parameters import Learned, trainable
 from models_for_tests import FAMILY, QUICK_COMPILE, SCHEDULES, Stopped, family, tempering
 
 D, FEATURES, BATCH, K = 2, 6, 3, 2

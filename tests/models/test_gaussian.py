@@ -80,12 +80,12 @@ def test_draws_have_the_moments():
     by 0.05 sigma moves the mean by 7."""
     n = 20_000
     z = jax.vmap(lambda key: gaussian().sample(key=key))(jax.random.split(jax.random.key(3), n))
-    standardised = (np.asarray(z, np.float64) - MEAN) / np.exp(LOG_SIGMA)
-    assert np.all(np.abs(standardised.mean(0)) < 4.5 / np.sqrt(n))
-    assert np.all(np.abs((standardised**2).mean(0) - 1) < 4.5 * np.sqrt(2 / n))
+    standardized = (np.asarray(z, np.float64) - MEAN) / np.exp(LOG_SIGMA)
+    assert np.all(np.abs(standardized.mean(0)) < 4.5 / np.sqrt(n))
+    assert np.all(np.abs((standardized**2).mean(0) - 1) < 4.5 * np.sqrt(2 / n))
 
 
-def test_draws_are_reparameterised():
+def test_draws_are_reparameterized():
     """dz/dmean = 1 and dz/dlog_sigma = z - mean."""
     q = DiagonalGaussian(jnp.array([0.5, -1.0]), jnp.array([0.2, -0.3]))
     dz = jax.jacobian(lambda q: q.sample(key=jax.random.key(4)))(q)

@@ -8,7 +8,7 @@ import pytest
 
 from hvax.models.heads import DispersedCounts, JointGaussian, SigmaHead, SplitGaussian
 from hvax.models.likelihood import NegativeBinomial
-from hvax.parameter import trainable
+from hvax.parameters import trainable
 
 RAW = np.array([-1e3, -30.0, -2.0, 0.0, 0.5, 3.0, 40.0, 1e3])
 

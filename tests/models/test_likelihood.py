@@ -26,7 +26,7 @@ from hvax.models.likelihood import (
 )
 from hvax.models.network import mlp
 from hvax.models.standardize import StandardizedLikelihood
-from hvax.parameter import Fixed, Learned
+from hvax.parameters import Fixed, Learned
 
 FEATURES = np.array([[0.3, -1.2, 2.0], [0.0, 0.9, -0.4]])
 SHIFTS = np.array([[2.0, 0.0, -3.0], [0.5, 1.0, 7.0]])
@@ -179,8 +179,8 @@ def test_draws_have_mean_and_variance(x, case):
     sigma or a rate 5% too large lies 10 and 19 off, a dispersion 30% too large 14, logits 5%
     (Bernoulli) and 10% (Categorical) too large 7 and 11."""
     distribution = case.distribution
-    centred = x.astype(np.float64) - distribution.mean()
-    for moment, exact in [(centred, 0), (centred**2, distribution.var())]:
+    centerd = x.astype(np.float64) - distribution.mean()
+    for moment, exact in [(centerd, 0), (centerd**2, distribution.var())]:
         error = moment.std(0) / np.sqrt(len(x))
         assert np.all(np.abs(moment.mean(0) - exact) <= 4.5 * error)
 

@@ -16,7 +16,7 @@ from hvax.models.likelihood import (
     Poisson,
 )
 from hvax.models.network import MLP, mlp
-from hvax.parameter import trainable
+from hvax.parameters import trainable
 
 # likelihood, x_shape, and the shape of every array that the decoder yields
 CASES = {

@@ -12,7 +12,7 @@ from hvax.models.likelihood import FixedGaussian, LearnedGaussian, ShapeMismatch
 from hvax.models.network import mlp
 from hvax.models.standardize import StandardizedInput, StandardizedLikelihood, standardized
 from hvax.models.vae import VAE
-from hvax.parameter import Fixed, trainable
+from hvax.parameters import Fixed, trainable
 from models_for_tests import linear_gaussian
 
 SHIFT, SCALE = np.array([3.0, -500.0, 0.01]), np.array([0.2, 100.0, 1e-3])
@@ -77,8 +77,8 @@ def test_numbers_do_not_depend_on_the_unit_but_for_the_jacobian(x64):
         )
         return float(model.log_weight(jnp.asarray(unit * x), key=key))
 
-    metres, millimetres = (log_weight(u, k) for u, k in zip((1.0, 1000.0), keys, strict=True))
-    assert metres - millimetres == pytest.approx(3 * np.log(1000), rel=1e-12)
+    meters, millimetres = (log_weight(u, k) for u, k in zip((1.0, 1000.0), keys, strict=True))
+    assert meters - millimetres == pytest.approx(3 * np.log(1000), rel=1e-12)
 
 
 def test_it_is_the_plain_model_where_nothing_is_shifted_or_scaled():

@@ -10,7 +10,7 @@ from hvax.models.gaussian import DiagonalGaussian
 from hvax.models.likelihood import LearnedGaussian
 from hvax.models.standardize import ScaledOutput, StandardizedLikelihood
 from hvax.models.transform import Transform
-from hvax.parameter import Fixed
+from hvax.parameters import Fixed
 
 KINDS = ("none", "log", "log1p", "asinh")
 CENTER, WIDTH = np.array([0.0, 0.0, 0.0, 2.0]), np.array([1.0, 1.0, 1.0, 0.5])

@@ -38,7 +38,7 @@ STORAGE = [
     ),
     Mutant(
         "structure/manifest.py",
-        "            unsealed(_content(path))  # of a newer format, perhaps\n",
+        "            verify_checksum(_content(path))  # of a newer format, perhaps\n",
         "            pass\n",
         _FILES,
     ),

@@ -107,9 +107,9 @@ def test_pixels_of_every_layout():
     np.testing.assert_array_equal(
         pixels, images.as_pixels(first, low=0.0, high=1.0, x_shape=(3, 5, 4))
     )
-    grey = images.as_pixels(last[..., 0], low=0.0, high=1.0, x_shape=(5, 4))
-    np.testing.assert_array_equal(grey[..., 0], grey[..., 2])
-    assert np.all(grey[..., 3] == 255)
+    gray = images.as_pixels(last[..., 0], low=0.0, high=1.0, x_shape=(5, 4))
+    np.testing.assert_array_equal(gray[..., 0], gray[..., 2])
+    assert np.all(gray[..., 3] == 255)
     odd = np.array([[[-1.0, 0.5], [2.0, np.nan]]])
     clipped = images.as_pixels(odd, low=0.0, high=1.0, x_shape=(2, 2))
     np.testing.assert_array_equal(clipped[0, :, :, 0], [[0, 128], [255, 0]])

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from exact_posterior import exact
+from hvax.evaluation.trajectories import noise, paths
 from hvax.models.decoder import Decoder
 from hvax.models.likelihood import FixedGaussian
 from hvax.models.vae import VAE
-from hvax.report.path import noise, paths
 from hvax.report.posterior_draws import posterior_draws, resampled
 from models_for_tests import Affine, AffineEncoder
 

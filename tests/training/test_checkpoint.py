@@ -11,8 +11,8 @@ import numpy as np
 import optax
 import pytest
 
-from hvax.caution import DamagedCheckpoint
-from hvax.files import sealed, unsealed
+from hvax.exceptions import DamagedCheckpoint
+from hvax.files import verify_checksum, with_checksum
 from hvax.storage.temporary import new_temporary
 from hvax.training.checkpoint import Checkpoints
 from hvax.training.state import train_state, train_step
@@ -67,14 +67,14 @@ def names(folder):
 
 
 def manifest(folder, step):
-    return unsealed((folder / f"{step:012}.json").read_bytes())
+    return verify_checksum((folder / f"{step:012}.json").read_bytes())
 
 
 def rewrite(folder, step, change):
     """Changes a record, with a checksum that suits."""
     record = manifest(folder, step)
     change(record)
-    (folder / f"{step:012}.json").write_bytes(sealed(record))
+    (folder / f"{step:012}.json").write_bytes(with_checksum(record))
 
 
 # What comes back
@@ -89,12 +89,12 @@ OPTIMISERS = {
 }
 
 
-@pytest.mark.parametrize("optimiser", OPTIMISERS)
-def test_a_state_comes_back_bit_for_bit(optimiser, tmp_path):
+@pytest.mark.parametrize("optimizer", OPTIMISERS)
+def test_a_state_comes_back_bit_for_bit(optimizer, tmp_path):
     """After two steps, so that moments are no zeros; keys of both kinds, static parts of `like`."""
     model = linear_gaussian()
-    impl = "rbg" if optimiser == "momentum" else "threefry2x32"
-    state = train_state(model, OPTIMISERS[optimiser], key=jax.random.key(4, impl=impl))
+    impl = "rbg" if optimizer == "momentum" else "threefry2x32"
+    state = train_state(model, OPTIMISERS[optimizer], key=jax.random.key(4, impl=impl))
     for _ in range(2):
         state, _ = train_step(state, X)
     best = moving(model)

@@ -27,7 +27,7 @@ SGD = optax.sgd(0.05)
 
 
 def train(model=MODEL, data=X, **options):
-    defaults = {"epochs": 2, "batch_size": 5, "optimiser": SGD, "progress": False}
+    defaults = {"epochs": 2, "batch_size": 5, "optimizer": SGD, "progress": False}
     return fit(model, data, **(defaults | options))
 
 
@@ -134,14 +134,14 @@ def test_the_caller_keeps_the_model():
     assert all(not leaf.is_deleted() for leaf in jax.tree.leaves(eqx.filter(fitted, eqx.is_array)))
 
 
-def test_an_optimiser_may_begin_with_the_weights_themselves():
+def test_an_optimizer_may_begin_with_the_weights_themselves():
     """As one that averages them does; the loop consumes each array once."""
 
     def update(gradient, first, params=None):
         return jax.tree.map(lambda g: -0.05 * g, gradient), first
 
     keeping = optax.GradientTransformation(lambda params: params, update)
-    fitted = train(optimiser=keeping, loss_function=distance)
+    fitted = train(optimizer=keeping, loss_function=distance)
     assert fitted.ended == "finished" and fitted.skipped == 0
     assert numbers_of(fitted.model) != numbers_of(MODEL)
 
@@ -178,7 +178,7 @@ def test_the_best_model_is_that_of_the_best_validation_elbo():
         validation=X,
         epochs=6,
         callback=keep,
-        optimiser=optax.sgd(0.2),
+        optimizer=optax.sgd(0.2),
     )
     elbos = [elbo for elbo, _ in seen]
     assert fitted.best_epoch == 2 == 1 + int(np.argmax(elbos))
@@ -209,7 +209,7 @@ def test_patience_counts_epochs_without_a_better_elbo():
         validation=X,
         epochs=20,
         patience=3,
-        optimiser=optax.sgd(0.2),
+        optimizer=optax.sgd(0.2),
     )
     assert (fitted.best_epoch, len(fitted.history), fitted.ended) == (2, 5, "early stop")
 
@@ -225,7 +225,7 @@ def test_history_has_a_row_for_each_epoch():
     assert [(row["epoch"], row["step"]) for row in fitted.history] == [(1, 4), (2, 8), (3, 12)]
     seconds = [row["seconds"] for row in fitted.history]
     assert seconds == sorted(seconds)
-    half = train(loss_function=distance, optimiser=optax.sgd(0.1), epochs=3)  # twice the rate
+    half = train(loss_function=distance, optimizer=optax.sgd(0.1), epochs=3)  # twice the rate
     for row, other in zip(fitted.history, half.history, strict=True):
         assert row["loss"] == pytest.approx(2 * other["loss"], rel=1e-5)
 
@@ -315,8 +315,8 @@ def test_an_example_comes_at_most_once_in_an_epoch():
 
 
 def test_transform_is_drawn_afresh_at_each_step():
-    """Grey levels to bits: 15 pixels at 1/2, so that two equal draws have probability 2^-15."""
-    grey = np.full((5, 3), 128, np.uint8)
+    """Gray levels to bits: 15 pixels at 1/2, so that two equal draws have probability 2^-15."""
+    gray = np.full((5, 3), 128, np.uint8)
 
     def bits(x, *, key):
         return jax.random.bernoulli(key, x).astype(jnp.float32)
@@ -325,7 +325,7 @@ def test_transform_is_drawn_afresh_at_each_step():
         return {"code": jnp.sum(x * 2.0 ** jnp.arange(15).reshape(5, 3)), "odd": jnp.sum(x % 1)}
 
     options = dict(loss_function=reporting(report), transform=bits, epochs=6)
-    data = Examples(grey, scale=255.0)
+    data = Examples(gray, scale=255.0)
     fitted = train(data=data, **options)
     codes = [row["code"] for row in fitted.history]
     assert len(set(codes)) == 6 and all(row["odd"] == 0 for row in fitted.history)
@@ -345,7 +345,7 @@ def test_transform_sees_pairs_and_not_the_validation():
             validation=pair,
             transform=transform,
             loss_function=difference,
-            optimiser=optax.sgd(0.0),
+            optimizer=optax.sgd(0.0),
             epochs=1,
         ).history[0]
         for transform in (None, swap)
@@ -468,7 +468,7 @@ def test_a_feature_that_does_not_vary_is_held_by_the_floor_on_sigma():
     assert floor == (-10, 10)
     head = SigmaHead(decoder.network.log_sigma.network, lower=-2.0, upper=2.0)
     decoder = eqx.tree_at(lambda d: d.network.log_sigma, decoder, head)
-    fitted = train(VAE(encoder, decoder), x, epochs=400, optimiser=optax.adam(0.02))
+    fitted = train(VAE(encoder, decoder), x, epochs=400, optimizer=optax.adam(0.02))
     for z in jnp.eye(2):
         density = fitted.model.decoder(z)
         assert -2 < density.log_sigma[3] < -1.8 and abs(density.mean[3] - 0.5) < 0.1

@@ -10,7 +10,7 @@ import optax
 import pytest
 
 import hvax
-from hvax.caution import DivergentTrajectories, FlowFailed, SkippedUpdate
+from hvax.exceptions import DivergentTrajectories, FlowFailed, SkippedUpdate
 from hvax.models.hvae import HVAE
 from hvax.training.flow_start import with_calm_steps, with_smaller_steps, without_flow
 from hvax.training.schedule import schedule
@@ -33,7 +33,7 @@ def step_size(model):
 
 
 def errors(model):
-    outputs = hvax.objective.forward(model, jnp.asarray(X), key=jax.random.key(5))
+    outputs = hvax.objectives.forward(model, jnp.asarray(X), key=jax.random.key(5))
     return np.asarray(jnp.max(jnp.abs(outputs.phase_space.energy_errors), axis=1))
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import optax
 import pytest
 
-from hvax.files import LOCK, sealed, unsealed
+from hvax.files import LOCK, verify_checksum, with_checksum
 from hvax.storage.lock import FolderLost
 from hvax.training.fit import fit
 from hvax.training.folder import BEFORE_FLOW, PLAN, check_begin, read_plan, write_plan
@@ -21,7 +21,7 @@ SGD = optax.sgd(0.05)
 
 
 def train(folder, *, resume=False, model=MODEL, **options):
-    defaults = {"epochs": 2, "batch_size": 6, "optimiser": SGD, "flow_from_epoch": 1}
+    defaults = {"epochs": 2, "batch_size": 6, "optimizer": SGD, "flow_from_epoch": 1}
     return fit(model, X, run_dir=folder, resume=resume, progress=False, **(defaults | options))
 
 
@@ -277,7 +277,7 @@ def test_an_error_of_a_callback_is_what_is_raised(tmp_path):
 POSITIONS = {
     "gone": lambda record: record.pop("position"),
     "a list": lambda record: record.update(position=[]),
-    "more": lambda record: record["position"].update(colour=1),
+    "more": lambda record: record["position"].update(color=1),
     "epoch": lambda record: record["position"].update(epoch="2"),
     "epoch 0": lambda record: record["position"].update(epoch=0),
     "epoch, a flag": lambda record: record["position"].update(epoch=True),
@@ -313,14 +313,14 @@ def test_a_crafted_position_costs_the_steps_since_the_one_before(position, saved
     """Behind a checksum that is right."""
     folder = shutil.copytree(saved[0], tmp_path / "run")
     newest, older = sorted((folder / "checkpoints").glob("*.json"), reverse=True)
-    manifest = unsealed(newest.read_bytes())
+    manifest = verify_checksum(newest.read_bytes())
     POSITIONS[position](manifest["record"])
-    newest.write_bytes(sealed(manifest))
+    newest.write_bytes(with_checksum(manifest))
     with pytest.warns(UserWarning, match=rf"damaged-checkpoint: .*{newest.name} is damaged: "):
         again = train(folder, resume=True, epochs=3)
     assert again.history[-1]["loss"] == saved[1].history[-1]["loss"]
     if position == "gone":
         for file in (newest, older):
-            file.write_bytes(sealed(manifest))
+            file.write_bytes(with_checksum(manifest))
         with pytest.raises(ValueError, match=r"no checkpoint in .* can be read\. .*no position"):
             train(folder, resume=True, epochs=3)

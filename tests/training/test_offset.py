@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import hvax
-from hvax.caution import UnresolvedFeature, UntrustedNLL
+from hvax.exceptions import UnresolvedFeature, UntrustedNLL
 
 OFFSET = np.array([1.7e9, 0.0, 273.15])  # POSIX seconds, nothing, kelvin
 

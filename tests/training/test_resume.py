@@ -76,10 +76,10 @@ KINDS = {
         "epochs": 20,
         "patience": 2,
         "loss_kwargs": there_and_back,
-        "optimiser": optax.sgd(0.2),
+        "optimizer": optax.sgd(0.2),
     },
     "streamed": {"validation": X[:9]},
-    "transform": {"transform": jitter, "optimiser": optax.adam(0.05)},
+    "transform": {"transform": jitter, "optimizer": optax.adam(0.05)},
     "pairs": {"data": (X, X + 1), "validation": (X[:9], X[:9])},
 }
 
@@ -96,7 +96,7 @@ def train(folder=None, *, model=MODEL, data=X, **options):
     defaults = {
         "epochs": 2,
         "batch_size": 5,
-        "optimiser": MOMENTUM,
+        "optimizer": MOMENTUM,
         "loss_function": distance,
         "loss_kwargs": with_step,
         "progress": False,
@@ -312,13 +312,13 @@ def test_an_error_of_a_callback_saves_what_was_done(tmp_path, uninterrupted):
     check_equal(tmp_path, fitted, uninterrupted())
 
 
-def test_an_optimiser_with_numbers_in_its_state(tmp_path, a_step_a_call):
+def test_an_optimizer_with_numbers_in_its_state(tmp_path, a_step_a_call):
     """A schedule counts on, and learning rates that are arrays come back."""
     schedule = optax.exponential_decay(0.05, 2, 0.5)
-    optimiser = optax.inject_hyperparams(optax.adamw)(schedule, weight_decay=0.1)
-    expected = numbers(train(optimiser=optimiser))
-    stop(tmp_path, 4, optimiser=optimiser)
-    check_equal(tmp_path, train(tmp_path, optimiser=optimiser), expected)
+    optimizer = optax.inject_hyperparams(optax.adamw)(schedule, weight_decay=0.1)
+    expected = numbers(train(optimizer=optimizer))
+    stop(tmp_path, 4, optimizer=optimizer)
+    check_equal(tmp_path, train(tmp_path, optimizer=optimizer), expected)
 
 
 def test_an_hvae_with_its_own_loss(tmp_path, a_step_a_call):
@@ -594,9 +594,9 @@ OTHERS = {
     "other dtype": ({"data": INTS.astype(np.int32)}, "another digest of the data"),
     "pairs": ({"data": (INTS, INTS)}, "another examples"),
     "smaller model": ({"model": SMALLER}, r"another model .* at .*model.* it has float.* this run"),
-    "other kind": ({"model": MORE}, "another model or optimiser: at .* it has .*nothing"),
-    "other optimiser": ({"optimiser": optax.sgd(0.05)}, r"or optimiser: at .*opt_state.*nothing"),
-    "momentum": ({"optimiser": optax.adam(optax.constant_schedule(0.1))}, "at .*opt_state"),
+    "other kind": ({"model": MORE}, "another model or optimizer: at .* it has .*nothing"),
+    "other optimizer": ({"optimizer": optax.sgd(0.05)}, r"or optimizer: at .*opt_state.*nothing"),
+    "momentum": ({"optimizer": optax.adam(optax.constant_schedule(0.1))}, "at .*opt_state"),
 }
 
 

@@ -66,6 +66,6 @@ def test_a_digest_of_numbers_is_that_of_their_values():
     counts = np.arange(12).reshape(4, 3)
     same = {digest_of_numbers(counts.astype(kind)) for kind in (np.int64, np.float32, np.float64)}
     assert len(same) == 1
-    assert digest_of_numbers(counts.astype(np.uint8)) not in same  # those are grey levels
+    assert digest_of_numbers(counts.astype(np.uint8)) not in same  # those are gray levels
     assert digest_of_numbers(counts.reshape(4, 3, 1)) not in same
     assert digest_of_numbers(-0.0 * counts) == digest_of_numbers(0 * counts)

@@ -10,11 +10,11 @@ import numpy as np
 import optax
 import pytest
 
-from hvax.caution import DivergentTrajectories, SkippedUpdate
 from hvax.data.batches import epoch_batches
+from hvax.exceptions import DivergentTrajectories, SkippedUpdate
 from hvax.hamiltonian.flow import HamiltonianFlow
 from hvax.models.hvae import HVAE
-from hvax.objective import forward, hamiltonian_elbo
+from hvax.objectives import forward, hamiltonian_elbo
 from hvax.structure import load
 from hvax.training import feed, loop
 from hvax.training.fit import fit
@@ -51,7 +51,7 @@ def train(steps=(), kind=1, folder=None, **options):
     defaults = {
         "epochs": 2,
         "batch_size": 5,
-        "optimiser": MOMENTUM,
+        "optimizer": MOMENTUM,
         "loss_function": distance,
         "loss_kwargs": at(steps, kind),
         "progress": False,
@@ -91,7 +91,7 @@ def a_step_a_call(monkeypatch):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_step_leaves_model_and_optimiser_alone(kind):
+def test_a_step_leaves_model_and_optimizer_alone(kind):
     """Bit for bit; only the step counts on. Seen to fail where the gradient is not looked at."""
     state = train_state(MODEL, optax.adam(0.1), key=jax.random.key(0))
     state, _ = train_step(state, X[:5], loss_function=distance, loss_kwargs=at([])(state.step))
@@ -382,7 +382,7 @@ def hvae(step_size):
 
 def diverging(step_size, **options):
     model = hvae(step_size)
-    defaults = {"epochs": 1, "optimiser": optax.sgd(0.0), "loss_kwargs": None}
+    defaults = {"epochs": 1, "optimizer": optax.sgd(0.0), "loss_kwargs": None}
     return train(model=model, **(defaults | {"loss_function": None} | options))
 
 

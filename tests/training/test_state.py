@@ -10,8 +10,8 @@ import pytest
 from hvax.hamiltonian.flow import HamiltonianFlow
 from hvax.hamiltonian.tempering import QuadraticTempering
 from hvax.models.hvae import HVAE
-from hvax.objective import hamiltonian_elbo, loss, vae_loss
-from hvax.parameter import Fixed, trainable
+from hvax.objectives import hamiltonian_elbo, loss, vae_loss
+from hvax.parameters import Fixed, trainable
 from hvax.training.state import default_loss, train_state, train_step
 from models_for_tests import in_bits, linear_gaussian, moving
 
@@ -20,8 +20,8 @@ OPTIMISER = optax.adam(0.02)  # one object: a step compiles once for all tests
 MODELS = [linear_gaussian(), moving(linear_gaussian())]
 
 
-def start(model, optimiser=OPTIMISER, seed=4):
-    return train_state(model, optimiser, key=jax.random.key(seed))
+def start(model, optimizer=OPTIMISER, seed=4):
+    return train_state(model, optimizer, key=jax.random.key(seed))
 
 
 def own_loss(model):
@@ -56,7 +56,7 @@ def test_step_n_reports_the_loss_before_it_on_the_noise_of_fold_in_key_n(model):
         assert value == pytest.approx(float(expected), rel=1e-5)  # other fusions
 
 
-def test_the_gradient_is_the_losses_and_the_optimiser_follows_it():
+def test_the_gradient_is_the_losses_and_the_optimizer_follows_it():
     model, rate = linear_gaussian(), 0.1
     state, _ = steps(start(model, optax.sgd(rate)), 1)
     key = jax.random.fold_in(jax.random.key(4), 0)
@@ -103,7 +103,7 @@ def test_weight_decay_does_not_move_what_is_fixed():
         assert np.all(old != new)
     held = [eqx.filter(m, trainable(m), inverse=True) for m in (model, state.model)]
     assert eqx.tree_equal(*held)  # the structure and what is static with it
-    # The optimiser carries nothing for what is held.
+    # The optimizer carries nothing for what is held.
     moments = jax.tree.leaves(eqx.filter(state.opt_state[0].mu, eqx.is_array))
     assert len(moments) == len(jax.tree.leaves(learned[0]))
 
@@ -148,7 +148,7 @@ def test_new_numbers_in_loss_kwargs_compile_nothing():
 
 
 def test_nested_numbers_and_the_losses_own_options_are_traced():
-    """A regularisation's strength and prefactors, as the HVAE's loss takes them."""
+    """A regularization's strength and prefactors, as the HVAE's loss takes them."""
     traces = []
 
     def own(model, x, x_out=None, **kwargs):

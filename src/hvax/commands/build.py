@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from hvax.commands.reading import read, read_alike, read_own, rows_of
 from hvax.config import FlowOptions, Train
-from hvax.data.binarise import binarise_once
+from hvax.data.binarize import binarize_once
 from hvax.data.check import holds_bits
 from hvax.data.digest import digest_of_numbers
 from hvax.data.examples import Examples, feature_name
@@ -44,7 +44,7 @@ from hvax.models.likelihood import (
 from hvax.models.network import mlp
 from hvax.models.standardize import StandardizedLikelihood
 from hvax.models.vae import VAE
-from hvax.parameter import AbstractParameter, Fixed, Learned
+from hvax.parameters import AbstractParameter, Fixed, Learned
 from hvax.precision import origin_of_rows
 from hvax.structure import load
 from hvax.training.folder import MODEL
@@ -56,7 +56,7 @@ from hvax.training.marginals import (
     smallest,
     some_rows,
 )
-from hvax.training.optimiser import clip_outliers, faster_flow
+from hvax.training.optimizers import clip_by_running_norm, scale_flow_updates
 from hvax.training.prepare import prepared_vae
 from hvax.training.schedule import schedule
 
@@ -105,12 +105,12 @@ def load_parts(config: Train) -> Parts:
     for part, examples in (("validation", validation), ("test", test)):
         if len(examples) == 0:
             raise ValueError(f"{config.source} has no {part} examples; give it a fraction > 0.")
-    binarise = _binarise(config, source, likelihood)
-    if binarise != "none":
-        validation = _binarised(validation, "validation")
-        test = _binarised(test, "test")
-    if binarise == "static":
-        train = _binarised(train, "train")
+    binarize = _binarize(config, source, likelihood)
+    if binarize != "none":
+        validation = _binarized(validation, "validation")
+        test = _binarized(test, "test")
+    if binarize == "static":
+        train = _binarized(train, "train")
     if options.standardize and isinstance(likelihood, LearnedGaussian | FixedGaussian):
         origin = origin_of_rows(some_rows(train))
         train, validation, test = (
@@ -129,7 +129,7 @@ def load_parts(config: Train) -> Parts:
         validation=validation,
         test=test,
         test_labels=None if source.labels is None else source.labels[indices.test],
-        transform=_bits if binarise == "dynamic" else None,
+        transform=_bits if binarize == "dynamic" else None,
         likelihood=likelihood,
         scale=scale,
         feature_names=source.feature_names,
@@ -192,14 +192,14 @@ def load_whole(
     """All examples of a source, prepared as a run's test part is. The columns of its options are
     those of the run, unless they were `chosen` for this file.
 
-    Grey levels in a file that go no further than the run's white, its `scale`, count as the run's.
+    Gray levels in a file that go no further than the run's white, its `scale`, count as the run's.
     """
     source = read(config) if chosen else read_alike(config)
     if source.name not in SOURCES and source.x.max() <= scale < source.scale:
         source = replace(source, scale=scale)
     examples = Examples(source.x, None, _scale(source, likelihood), names=source.feature_names)
-    if _binarise(config, source, likelihood) != "none":
-        examples = _binarised(examples, "whole")
+    if _binarize(config, source, likelihood) != "none":
+        examples = _binarized(examples, "whole")
     return Whole(examples, source.labels, rows_of(source), source.notes)
 
 
@@ -283,8 +283,8 @@ def _sizes(model: VAE) -> dict[str, tuple[int, ...]]:
     return {jax.tree_util.keystr(path): leaf.shape for path, leaf in arrays}
 
 
-def build_optimiser(config: Train) -> optax.GradientTransformation:
-    """The optimiser that the options name."""
+def build_optimizer(config: Train) -> optax.GradientTransformation:
+    """The optimizer that the options name."""
     rate = config.train.learning_rate
     if not (math.isfinite(rate) and rate > 0):
         raise ValueError(f"--learning-rate must be finite and > 0, got {rate}.")
@@ -294,8 +294,8 @@ def build_optimiser(config: Train) -> optax.GradientTransformation:
     clip = config.train.clip
     if not (clip == 0 or (math.isfinite(clip) and clip > 1)):
         raise ValueError(f"--clip must be finite and > 1, or 0, got {clip}.")
-    optimiser = getattr(optax, config.train.optimiser)(rate)
-    return faster_flow(clip_outliers(optimiser, clip) if clip else optimiser, factor)
+    optimizer = getattr(optax, config.train.optimizer)(rate)
+    return scale_flow_updates(clip_by_running_norm(optimizer, clip) if clip else optimizer, factor)
 
 
 def _first_step_size(options: FlowOptions) -> float:
@@ -341,7 +341,7 @@ def _tempering(options: FlowOptions) -> AbstractTempering:
 
 
 def _scale(source: Source, likelihood: AbstractLikelihood) -> float:
-    """What stored numbers are divided by: 1 for counts and classes, which are no grey levels."""
+    """What stored numbers are divided by: 1 for counts and classes, which are no gray levels."""
     if isinstance(likelihood, StandardizedLikelihood):
         likelihood = likelihood.inner
     real = isinstance(likelihood, Bernoulli | FixedGaussian | LearnedGaussian)
@@ -395,19 +395,19 @@ def _default_likelihood(source: Source, train: NDArray[np.int64] | None) -> str:
     return "negative-binomial" if are_counts(some_rows(Examples(x, train))) else "gaussian"
 
 
-def _binarise(config: Train, source: Source, likelihood: AbstractLikelihood) -> str:
-    grey = source.scale != 1 and isinstance(likelihood, Bernoulli)
-    binarise = config.data.binarise or ("dynamic" if grey else "none")
-    if binarise != "none" and not isinstance(likelihood, Bernoulli):
-        raise ValueError(f"--binarise {binarise} is for the bernoulli likelihood.")
-    return binarise
+def _binarize(config: Train, source: Source, likelihood: AbstractLikelihood) -> str:
+    gray = source.scale != 1 and isinstance(likelihood, Bernoulli)
+    binarize = config.data.binarize or ("dynamic" if gray else "none")
+    if binarize != "none" and not isinstance(likelihood, Bernoulli):
+        raise ValueError(f"--binarize {binarize} is for the bernoulli likelihood.")
+    return binarize
 
 
-def _binarised(examples: Examples, part: str) -> Examples:
-    """`binarise_once` of grey levels in [0, 1]; it would take other numbers too."""
+def _binarized(examples: Examples, part: str) -> Examples:
+    """`binarize_once` of gray levels in [0, 1]; it would take other numbers too."""
     for start in range(0, len(examples), 4096):
         Bernoulli().check(examples[start : start + 4096])
-    return binarise_once(examples, part)
+    return binarize_once(examples, part)
 
 
 def _bits(x: Array, *, key: PRNGKeyArray) -> Array:

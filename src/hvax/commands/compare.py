@@ -13,14 +13,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hvax.commands.directory import BASELINE, CONFIG, RESULTS, Run, open_run, read_json
+from hvax.commands.inputs import at_least_one, new_file, seed_key, subsample
 from hvax.commands.same_data import same_data
-from hvax.commands.select import at_least_one, evenly, new_file, seed_key
 from hvax.config import Compare
 from hvax.data.examples import Examples
 from hvax.evaluation.evaluate import Evaluation, difference, evaluate
-from hvax.evaluation.table import grey_warning, note, untrusted_advice
+from hvax.evaluation.table import gray_warning, note, untrusted_advice
 from hvax.files import write_atomically
-from hvax.parameter import trainable
+from hvax.parameters import trainable
 from hvax.seen import checked_pair
 
 _DENSITIES = {"gaussian", "fixed-gaussian"}
@@ -54,8 +54,8 @@ def compare_runs(config: Compare) -> int:
             new_file(path, (".csv",), overwrite=config.overwrite)
     runs = [open_run(path) for path in _paths(config)]
     data, _, places = same_data(runs, config)
-    chosen = evenly(Examples(np.arange(len(data))), config.points)[:]
-    x = data if len(chosen) == len(data) else evenly(data, config.points)
+    chosen = subsample(Examples(np.arange(len(data))), config.points)[:]
+    x = data if len(chosen) == len(data) else subsample(data, config.points)
     for run in runs:
         checked_pair(run.model, x, "data")
     scored: list[Scored] = []
@@ -147,8 +147,8 @@ def _notes(runs: Sequence[Run], scored: Sequence[Scored]) -> list[str]:
             f"note: densities and probabilities are compared ({', '.join(kinds)}): at whole\n"
             "numbers a density is about the probability of each, elsewhere it is not."
         )
-    if any(run.scores.grey for run in scored):
-        said.append(grey_warning())
+    if any(run.scores.gray for run in scored):
+        said.append(gray_warning())
     untrusted = [run for run in scored if not run.scores.trusted]
     if untrusted:
         worst = max(untrusted, key=lambda run: run.scores.untrusted)

@@ -34,22 +34,17 @@ from hvax.commands.run_files import CONFIG, check_no_links, clear, is_empty, tra
 from hvax.commands.run_files import EVALUATION as EVALUATION
 from hvax.commands.run_files import REPORT as REPORT
 from hvax.commands.run_files import RESULTS as RESULTS
-from hvax.commands.run_files import begin_as as begin_as
+from hvax.commands.run_files import copy_training as copy_training
 from hvax.config import Train
 from hvax.data.source import SOURCES
 from hvax.files import dumps, held, json_object, write_atomically
 from hvax.files import read_json as read_object
 from hvax.structure import STRUCTURE, load
-from hvax.training.fit import followed_by
+from hvax.training.fit import concatenate_histories
 from hvax.training.folder import BEFORE_FLOW, METRICS, check_begin, is_metrics
 from hvax.training.folder import MODEL as MODEL
 
 FORMAT = 1
-# How the first runs were trained, whose config.json does not say so.
-_UNNAMED = {
-    "flow": {"flow": "hvae", "units": "latent"},
-    "train": {"flow_rate": 1.0, "flow_from_epoch": 1, "clip": 0.0},
-}
 # What is decided by the data where it is not given; the first runs did not write down what.
 _DECIDED = {
     "data.columns", "model.hidden", "model.latent_size", "model.likelihood", "train.epochs",
@@ -254,7 +249,7 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
 def read_history(path: Path) -> list[dict[str, Any]]:
     """The metrics of all epochs of the run in a directory, those before its flow among them."""
     before = read_metrics(path / BEFORE_FLOW / METRICS)
-    return followed_by(before, read_metrics(path / METRICS))
+    return concatenate_histories(before, read_metrics(path / METRICS))
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -303,13 +298,6 @@ def _read_config(file: Path) -> _Record:
         )
     try:
         options = record.get("options")
-        if isinstance(options, dict):
-            for group, values in _UNNAMED.items():
-                if isinstance(options.get(group), dict):
-                    options[group] = values | options[group]
-            data = options.get("data")
-            if isinstance(data, dict) and "standardise" in data:
-                data["standardize"] = data.pop("standardise")
         options = record["options"] = found(options, record.get("from_here"), file.parent)
         config = _decode(Train, options, "options")
         data = _decode(dict, record.get("data"), "data")

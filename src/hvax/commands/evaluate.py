@@ -13,13 +13,13 @@ from jaxtyping import PRNGKeyArray
 from numpy.typing import NDArray
 
 from hvax.commands.directory import EVALUATION, Run, open_run, write_json
-from hvax.commands.select import (
+from hvax.commands.inputs import (
     as_data,
     at_least_one,
-    evenly,
     new_file,
     run_data,
     seed_key,
+    subsample,
     write_whole,
 )
 from hvax.config import Evaluate
@@ -61,7 +61,7 @@ def evaluate_run(config: Evaluate) -> int:
     if config.per_point is not None:
         new_file(config.per_point, (".npy", ".npz"), overwrite=config.overwrite)
     data, _, rows = run_data(run, config.source, config.file, config.own_data)
-    chosen = evenly(data, config.points)
+    chosen = subsample(data, config.points)
     scores = evaluate(
         run.model, chosen, key=key, num_samples=config.num_samples, progress=config.progress
     )
@@ -70,11 +70,11 @@ def evaluate_run(config: Evaluate) -> int:
     note(scores, again)
     record: dict[str, Any] = {"source": config.source or "test", **as_json(scores)}
     columns: dict[str, NDArray[Any]] = dict(scores.per_point._asdict())
-    columns["row"] = evenly(Examples(rows), config.points)[:]
+    columns["row"] = subsample(Examples(rows), config.points)[:]
     _write(config, run, record, columns)  # before AIS, which may take an hour
     if config.ais:
         order = Examples(np.arange(len(chosen)))
-        some = evenly(order, config.ais_points)[:]
+        some = subsample(order, config.ais_points)[:]
         part = chosen[some]
         record["ais"], lower = _ais(config, run, part, scores.latent_size, key=ais_key)
         for name, bounds in lower.items():

@@ -108,7 +108,7 @@ _EVALUATION: dict[str, Callable[[Any], str | None]] = {
         _count,
     ),
     **dict.fromkeys(("num_points", "num_samples", "latent_size"), _at_least_one),
-    **dict.fromkeys(("grey", "trusted"), _flag),
+    **dict.fromkeys(("gray", "trusted"), _flag),
     **dict.fromkeys(("ended", "weights", "source"), _words),
     **dict.fromkeys(("step_size", "beta", "bridge"), _numbers),
     "bounds": _bounds,

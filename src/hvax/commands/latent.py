@@ -11,7 +11,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from numpy.typing import NDArray
 
 from hvax.commands.directory import Run, open_run
-from hvax.commands.select import (
+from hvax.commands.inputs import (
     as_data,
     at_least_one,
     new_file,
@@ -21,7 +21,7 @@ from hvax.commands.select import (
     write_whole,
 )
 from hvax.config import Encode, InsideFile, Reconstruct, Sample
-from hvax.data.binarise import binarise_once
+from hvax.data.binarize import binarize_once
 from hvax.evaluation.interpolate import interpolate
 from hvax.evaluation.latent import decode, encode, reconstruct, sample
 from hvax.report.grid import image_grid, save_grid
@@ -131,7 +131,7 @@ def _mixture_draws(
     index = np.arange(len(parts.train)) if index is None else index
     rows = dataclasses.replace(parts.train, index=index[:_FITTED])
     if parts.transform is not None:
-        rows = binarise_once(rows, "train")
+        rows = binarize_once(rows, "train")
     encode_key, draw_key, order_key = jax.random.split(key, 3)
     embedded = encode(run.model, rows, key=encode_key, progress=False).z[:, 0]
     seed = int(jax.random.randint(draw_key, (), 0, 2**31 - 1))

@@ -10,7 +10,7 @@ from hvax.config import Train
 from hvax.data.source import SOURCES
 from hvax.data.split import FRACTIONS
 from hvax.evaluation.evaluate import Evaluation
-from hvax.evaluation.table import grey_warning, untrusted_advice
+from hvax.evaluation.table import gray_warning, untrusted_advice
 
 _FEW = 20  # test points, of which a standard error is none
 _PARTS = ("train", "validation", "test")
@@ -71,8 +71,8 @@ def outcome_table(
             f"With {first.num_points} test points the errors say little: --fractions 0.6 0.2 0.2 "
             "tests on more."
         )
-    if first.grey:
-        lines.append(grey_warning())
+    if first.gray:
+        lines.append(gray_warning())
     untrusted = [name for name, score in scores.items() if not score.trusted]
     if untrusted:  # of the model with a flow, where it is among them
         name = untrusted[-1]

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hvax.commands.build import Parts
-from hvax.commands.select import evenly
+from hvax.commands.inputs import subsample
 from hvax.data.examples import Examples
 from hvax.evaluation.latent import reconstruct
 from hvax.evaluation.references import LARGEST, gaussian_log_prob
@@ -114,7 +114,7 @@ def cause_of_worse(
 
 def _worst_features(model: Any, parts: Parts) -> str:
     """Which features are reconstructed worst, in words; nothing where they are classes."""
-    test = evenly(parts.test, _TRIED)
+    test = subsample(parts.test, _TRIED)
     x = test[:]
     made = reconstruct(model, test, key=jax.random.key(0), progress=False)
     if made.shape != x.shape:

@@ -19,7 +19,7 @@ from hvax.commands.directory import (
     read_history,
     read_json,
 )
-from hvax.commands.select import new_file, run_data
+from hvax.commands.inputs import new_file, run_data
 from hvax.config import InsideFile, WriteReport
 from hvax.data.examples import Examples
 from hvax.report.report import REQUIRED, Report, write_report

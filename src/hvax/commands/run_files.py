@@ -7,7 +7,7 @@ import re
 import shutil
 from pathlib import Path
 
-from hvax.files import LOCK, held, unsealed
+from hvax.files import LOCK, held, verify_checksum
 from hvax.storage.temporary import is_temporary, sweep
 from hvax.structure import STRUCTURE
 from hvax.training.folder import (
@@ -92,7 +92,7 @@ def _clear_model(folder: Path) -> None:
     structure = folder / STRUCTURE
     named = None
     with contextlib.suppress(OSError, ValueError):
-        named = unsealed(structure.read_bytes()).get("weights")
+        named = verify_checksum(structure.read_bytes()).get("weights")
     for file in folder.glob("weights-*.safetensors"):
         if file.name == named or _holds_its_name(file):
             file.unlink()
@@ -112,7 +112,7 @@ def _remove_if_empty(folder: Path) -> None:
         folder.rmdir()
 
 
-def begin_as(folder: Path, other: Path) -> None:
+def copy_training(folder: Path, other: Path) -> None:
     """A training that goes on from where another has come to, in a folder of its own, if it has not
     begun."""
     if RunFolder(folder).checkpoints:

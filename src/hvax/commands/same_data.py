@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from hvax.commands.directory import Run
-from hvax.commands.select import Selected, run_data
+from hvax.commands.inputs import Selected, run_data
 from hvax.config import Compare, Train
 from hvax.data.examples import Examples
 
@@ -16,7 +16,7 @@ _CAUSES: dict[str, Callable[[Train], object]] = {
     "--array": lambda c: c.data.array,
     "--labels": lambda c: c.data.labels,
     "--columns": lambda c: c.data.columns,
-    "--binarise": lambda c: c.data.binarise,
+    "--binarize": lambda c: c.data.binarize,
     "--fractions": lambda c: c.data.fractions,
     "--split-seed": lambda c: c.data.split_seed,
     "--likelihood": lambda c: c.model.likelihood,

@@ -10,11 +10,11 @@ from typing import Any
 import jax
 from jaxtyping import PyTree
 
-from hvax.caution import StillImproving, WorseThanIndependent, caution
+from hvax.checks import count
 from hvax.commands.build import (
     Parts,
     build_hvae,
-    build_optimiser,
+    build_optimizer,
     build_vae,
     decided,
     load_parts,
@@ -25,19 +25,19 @@ from hvax.commands.directory import (
     BEFORE_FLOW,
     REPORT,
     RESULTS,
-    begin_as,
     claimed,
+    copy_training,
     open_run,
     write_json,
 )
+from hvax.commands.inputs import seed_key, subsample
 from hvax.commands.outcome import describe, outcome_table
 from hvax.commands.reference_rows import is_worse, reference_rows, why_worse
 from hvax.commands.report import report_on
-from hvax.commands.select import evenly, seed_key
 from hvax.config import Train
-from hvax.door import count
 from hvax.evaluation.evaluate import Evaluation, difference, evaluate
 from hvax.evaluation.table import as_json, note
+from hvax.exceptions import StillImproving, WorseThanIndependent, warn
 from hvax.models.hvae import plain_vae
 from hvax.structure import digest
 from hvax.training.fit import Fit, check_data, check_plan, fit
@@ -64,7 +64,7 @@ def train(config: Train) -> int:
     if config.model.model == "hvae":
         plain = models if config.train.baseline else {}
         models = plain | {"hvae": build_hvae(config, vae)}
-    build_optimiser(config)
+    build_optimizer(config)
     check_plan(Plan(**_plan(config)), *check_data(vae, parts.train, parts.validation))
     check_data(vae, parts.test, None)
     for name in ("num_samples", "test_points", "train_samples"):
@@ -93,7 +93,7 @@ def _flow_decided(config: Train, examples: int) -> Train:
 
 
 def _train(config: Train, models: Mapping[str, PyTree], parts: Parts, run_dir: Path) -> int:
-    test = evenly(parts.test, config.train.test_points)
+    test = subsample(parts.test, config.train.test_points)
     rows: dict[str, Any]
     rows, independent = reference_rows(parts, test)
     scores: dict[str, Evaluation] = {}
@@ -111,7 +111,7 @@ def _train(config: Train, models: Mapping[str, PyTree], parts: Parts, run_dir: P
         if first > 1:  # both go on from the epochs before the flow, which are trained once
             begun = replace(config, resume=True)
             if is_baseline:
-                begin_as(folder, run_dir / BEFORE_FLOW)
+                copy_training(folder, run_dir / BEFORE_FLOW)
         try:
             fitted = _fit(begun, model, parts, folder)
         except FloatingPointError as error:
@@ -126,7 +126,7 @@ def _train(config: Train, models: Mapping[str, PyTree], parts: Parts, run_dir: P
         rows[name], scores[name] = _score(config, fitted, parts)
         _judge(config, name, fitted, scores[name], run_dir)
         if is_worse(scores[name].per_point.log_p, independent, math.prod(parts.train.x_shape)):
-            caution(
+            warn(
                 WorseThanIndependent,
                 f"{_label(config, name)} has a test NLL of {scores[name].nll:.4g}, worse than the "
                 f"{-independent.mean():.4g} of independent features. "
@@ -172,7 +172,7 @@ def _fit(
         model,
         parts.train,
         validation=parts.validation,
-        optimiser=build_optimiser(config),
+        optimizer=build_optimizer(config),
         num_samples=config.train.train_samples,
         loss_kwargs={"estimator": config.train.estimator},
         transform=parts.transform,
@@ -211,7 +211,7 @@ def _score(config: Train, fitted: Fit, parts: Parts) -> tuple[dict[str, Any], Ev
     """A model's record in results.json, and its scores."""
     scores = evaluate(
         fitted.model,
-        evenly(parts.test, config.train.test_points),
+        subsample(parts.test, config.train.test_points),
         key=jax.random.key(0),  # not of --seed: runs are compared on the same draws
         num_samples=config.train.num_samples,
         progress=config.progress,
@@ -239,7 +239,7 @@ def _judge(
     """The warnings that a trained model deserves, each with what to do."""
     note(scores, run=run_dir if name == config.model.model else run_dir / BASELINE)
     if _still_improves(fitted) and name == config.model.model:
-        caution(
+        warn(
             StillImproving,
             f"the validation ELBO of {_label(config, name)} still rose by "
             f"{rise_at_the_end(fitted.history):.2g} nats in the last tenth of its epochs. Go on "

@@ -1,6 +1,6 @@
-"""Arrays in, batches out: sources, splits, binarisation, and the order of training."""
+"""Arrays in, batches out: sources, splits, binarization, and the order of training."""
 
-from hvax.data.binarise import binarise_once as binarise_once
+from hvax.data.binarize import binarize_once as binarize_once
 from hvax.data.examples import Examples as Examples
 from hvax.data.source import SOURCES as SOURCES
 from hvax.data.source import Source as Source

@@ -86,7 +86,7 @@ def check_examples(x: object, name: str = "x") -> None:
 
 
 def holds_bits(x: NDArray[Any]) -> bool:
-    """Whether every number is 0 or 1; grey levels are told from bits by the first piece."""
+    """Whether every number is 0 or 1; gray levels are told from bits by the first piece."""
     return all(np.all((piece == 0) | (piece == 1)) for _, piece in _pieces(x))
 
 

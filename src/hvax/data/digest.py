@@ -15,8 +15,8 @@ _BYTES = 1 << 24  # hashed at a time, so that memory-mapped data may be larger t
 
 def digest_of_numbers(x: NDArray[Any]) -> str:
     """A digest of all numbers of an array (n, ...): the same for the same numbers in whatever type
-    they are stored, but for uint8, which are grey levels, and no other numbers."""
-    digest = _begun(x, "grey levels" if x.dtype == np.uint8 else "numbers")
+    they are stored, but for uint8, which are gray levels, and no other numbers."""
+    digest = _begun(x, "gray levels" if x.dtype == np.uint8 else "numbers")
     for start, stop in _pieces(len(x), x.shape[1:], 8):
         piece = np.asarray(x[start:stop])
         if x.dtype != np.uint8:

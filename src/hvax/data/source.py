@@ -18,7 +18,7 @@ SOURCES = ("digits", "mnist", "fashion-mnist", "binarized-mnist")
 
 @dataclass(frozen=True, eq=False)
 class Source:
-    """Examples as stored, before any split, scaling or binarisation.
+    """Examples as stored, before any split, scaling or binarization.
 
     `x` is (n, *x_shape) of uint8, other integers or floats, possibly memory-mapped; `labels` is
     (n,) of integers or strings, or None. The model sees `x / scale`. `fixed` holds the parts that
@@ -68,7 +68,7 @@ def load_source(
       binarized_mnist.npz (train, valid and test, as packed bits) in `data_dir`/binarized_mnist or
       `data_dir` itself;
     - a path to .npy, .npz or .csv: see `read_array`, which explains `array`, `labels`,
-      `columns` and `header`; uint8 are grey levels of 0..255, unless all are 0 or 1.
+      `columns` and `header`; uint8 are gray levels of 0..255, unless all are 0 or 1.
 
     Raises `FileNotFoundError` (what was looked for, and where), `ValueError` for an unknown name, a
     file that does not hold what it should, or `array` and `labels` beside a name, and what

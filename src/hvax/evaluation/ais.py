@@ -22,12 +22,12 @@ import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 from numpy.typing import NDArray
 
-from hvax.caution import FailedDraws, caution
+from hvax.checks import check_key, count
 from hvax.data.batches import PaddedBatch, padded_batches
 from hvax.data.examples import Examples
-from hvax.door import check_key, count
 from hvax.evaluation.annealing import Start, Sweep
 from hvax.evaluation.finished import Bounds, Finished, fingerprint
+from hvax.exceptions import FailedDraws, warn
 from hvax.models.hvae import plain_vae
 from hvax.models.origin import to_data
 from hvax.progress import progress_bar
@@ -124,7 +124,7 @@ def annealed_importance_sampling(
     )
     hopeless = np.flatnonzero(result.lower == -np.inf)
     if len(hopeless):
-        caution(
+        warn(
             FailedDraws,
             f"every chain fails at {len(hopeless)} of {n} points, the first of them "
             f"{hopeless[0]}: the lower bound is -inf there.",

@@ -11,7 +11,7 @@ from jaxtyping import Array, Float, Key, PRNGKeyArray
 from numpy.typing import NDArray
 
 from hvax.hamiltonian.bridge import Ends, between, both_ends
-from hvax.hamiltonian.gradient import Reverse
+from hvax.hamiltonian.gradient import ReverseMode
 from hvax.hamiltonian.leapfrog import PhaseState, leapfrog_step
 from hvax.models.vae import VAE
 
@@ -84,7 +84,7 @@ class Sweep(eqx.Module):
 
     def densities(self, x: Array) -> Callable[[Array], Ends]:
         """z -> both end densities at z, with gradients."""
-        potential, exact = self.vae.potential(x), Reverse().value_and_grad
+        potential, exact = self.vae.potential(x), ReverseMode().value_and_grad
         start = self.vae.prior if self.start == "prior" else self.vae.posterior(x)
         return both_ends(
             exact(lambda z: (potential(z)[0], None)), exact(lambda z: (-start.log_prob(z), None))

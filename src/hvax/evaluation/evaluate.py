@@ -9,9 +9,8 @@ import numpy as np
 from jaxtyping import PRNGKeyArray, PyTree
 from numpy.typing import NDArray
 
-from hvax.caution import FailedDraws, UntrustedNLL, caution
+from hvax.checks import check_key, count
 from hvax.data.examples import Examples
-from hvax.door import check_key, count
 from hvax.evaluation.diagnosis import ESS as ESS
 from hvax.evaluation.diagnosis import K_HAT as K_HAT
 from hvax.evaluation.diagnosis import diagnose
@@ -19,6 +18,7 @@ from hvax.evaluation.draws import Draws, draws
 from hvax.evaluation.result import Evaluation, standard_error
 from hvax.evaluation.result import difference as difference
 from hvax.evaluation.weights import WeightStatistics, importance_bound, weight_statistics
+from hvax.exceptions import FailedDraws, UntrustedNLL, warn
 from hvax.hamiltonian.flow import HamiltonianFlow
 from hvax.models.hvae import has_flow, plain_vae
 from hvax.models.likelihood import Bernoulli
@@ -67,16 +67,16 @@ def evaluate(
     scores = collected.evaluation(
         model,
         num_samples,
-        grey=_is_grey(model, parts[-1]),
+        gray=_is_gray(model, parts[-1]),
         seconds_per_gradient=clock.seconds_per_draw() / _gradients(model),
     )
     failed = scores.failed()
     if failed is not None:
-        caution(FailedDraws, failed)
+        warn(FailedDraws, failed)
     if 2 * scores.diagnosis.unresolved > scores.num_points:
         # The other causes are for whoever reads the NLL; this one is a mistake about the data.
         said = " ".join(scores.untrusted_because().split())
-        caution(UntrustedNLL, said.removeprefix(f"{UntrustedNLL.name}: "))
+        warn(UntrustedNLL, said.removeprefix(f"{UntrustedNLL.name}: "))
     return scores
 
 
@@ -142,7 +142,7 @@ class _Collected:
         )  # fmt: skip
 
     def evaluation(
-        self, model: PyTree, num_samples: int, *, grey: bool, seconds_per_gradient: float
+        self, model: PyTree, num_samples: int, *, gray: bool, seconds_per_gradient: float
     ) -> Evaluation:
         weights = WeightStatistics(*(np.concatenate(a) for a in zip(*self._weights, strict=True)))
         mean, sigma = (np.concatenate(a) for a in zip(*self._posterior, strict=True))
@@ -175,7 +175,7 @@ class _Collected:
             energy_error=float(np.median(energy)) if len(energy) else math.nan,
             divergent=_mean(divergent),
             non_finite=int(weights.non_finite.sum()),
-            grey=grey,
+            gray=gray,
             **_learned(flow),
             per_point=weights,
             seconds_per_gradient=seconds_per_gradient,
@@ -213,7 +213,7 @@ def _learned(flow: HamiltonianFlow | None) -> dict[str, Any]:
     }
 
 
-def _is_grey(model: PyTree, scored: Examples) -> bool:
+def _is_gray(model: PyTree, scored: Examples) -> bool:
     """Whether a Bernoulli is given values strictly between 0 and 1."""
     if not isinstance(plain_vae(model).decoder.likelihood, Bernoulli):
         return False

@@ -14,9 +14,9 @@ import numpy as np
 from jaxtyping import PRNGKeyArray
 from numpy.typing import NDArray
 
-from hvax.caution import DamagedCheckpoint, caution
 from hvax.data.examples import Examples
-from hvax.files import sealed, unsealed, write_atomically
+from hvax.exceptions import DamagedCheckpoint, warn
+from hvax.files import verify_checksum, with_checksum, write_atomically
 from hvax.models.vae import VAE
 from hvax.structure import digest
 
@@ -65,18 +65,18 @@ class Finished:
         if self._path is not None:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             content = {"format": FORMAT, "work": self._work, "batches": self._records}
-            write_atomically(self._path, sealed(content))
+            write_atomically(self._path, with_checksum(content))
 
     def _read(self, path: Path) -> dict[str, Any]:
         try:
-            record = unsealed(path.read_bytes())
+            record = verify_checksum(path.read_bytes())
             if record.get("format") != FORMAT or record.get("work") != self._work:
                 raise ValueError("it is of other work")
             for begin, batch in record["batches"].items():
                 self._check(begin, _bounds(batch))
             return record["batches"]
         except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
-            caution(DamagedCheckpoint, f"{path} is damaged ({error}); its batches are done again.")
+            warn(DamagedCheckpoint, f"{path} is damaged ({error}); its batches are done again.")
             return {}
 
     def _check(self, begin: str, bounds: Bounds) -> None:

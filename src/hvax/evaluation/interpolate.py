@@ -7,7 +7,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Float
 from numpy.typing import NDArray
 
-from hvax.door import count, real_array
+from hvax.checks import count, real_array
 
 _PARALLEL = 1e-4  # sine of the angle below which two vectors have no plane of their own
 

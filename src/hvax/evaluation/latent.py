@@ -16,11 +16,11 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 from numpy.typing import NDArray
 
-from hvax.caution import FailedDraws, caution
+from hvax.checks import count, real_array
 from hvax.data.examples import Examples
-from hvax.door import count, real_array
+from hvax.evaluation.batching import BATCH, checked_parts, failed_points, in_batches, or_first_key
 from hvax.evaluation.draws import each_draw
-from hvax.evaluation.rows import BATCH, checked_parts, failed_points, in_batches, or_first_key
+from hvax.exceptions import FailedDraws, warn
 from hvax.models.hvae import HVAEOutputs, plain_vae, reconstruct_one
 from hvax.models.latent_size import find_latent_size
 from hvax.models.origin import to_data
@@ -74,7 +74,7 @@ def encode(
         pieces.append([array[mask] for array in (*calls[0][:2], z, log_weight)])
     found = Encoding(*(np.concatenate(arrays) for arrays in zip(*pieces, strict=True)))
     if (failed := failed_points(found.z)) is not None:
-        caution(FailedDraws, f"z is not finite at {failed}: the flow fails there. Take `mean`.")
+        warn(FailedDraws, f"z is not finite at {failed}: the flow fails there. Take `mean`.")
     return found
 
 
@@ -99,7 +99,7 @@ def reconstruct(
         pieces.append(np.asarray(_reconstruct(model, batch, key, indices))[mask])
     made = to_data(model, np.concatenate(pieces))
     if (failed := failed_points(made)) is not None:
-        caution(FailedDraws, f"reconstructions are not finite at {failed}: the flow fails there.")
+        warn(FailedDraws, f"reconstructions are not finite at {failed}: the flow fails there.")
     return made
 
 

@@ -33,7 +33,7 @@ class Evaluation:
       first two are over the points that the flow's draws scored.
     - `non_finite`: how many log w were not finite. Such draws have no part in the reconstruction,
       the distance and the energy error, which are NaN where no draw is left.
-    - `grey`: whether a Bernoulli scored grey levels, so that these are cross-entropies, not
+    - `gray`: whether a Bernoulli scored gray levels, so that these are cross-entropies, not
       likelihoods.
     - `step_size`, `beta`, `bridge`, `eta`: the flow's, as learned; None is no flow, no bridge, no
       refreshment.
@@ -66,7 +66,7 @@ class Evaluation:
     energy_error: float
     divergent: float
     non_finite: int
-    grey: bool
+    gray: bool
     step_size: list[Any] | float | None
     beta: list[float] | None
     bridge: list[float] | None

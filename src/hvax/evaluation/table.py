@@ -7,18 +7,18 @@ from typing import Any
 
 import numpy as np
 
-from hvax.caution import GreyLevels, UntrustedNLL, caution
 from hvax.evaluation.result import Evaluation, with_error
+from hvax.exceptions import GrayLevels, UntrustedNLL, warn
 from hvax.wording import words
 
 
-def grey_warning() -> str:
-    """The warning grey-levels, in lines."""
+def gray_warning() -> str:
+    """The warning gray-levels, in lines."""
     likelihood = words("LearnedGaussian()", "--likelihood gaussian")
     return (
-        "WARNING grey-levels: the data are grey levels under a Bernoulli: ELBO and NLL are\n"
+        "WARNING gray-levels: the data are gray levels under a Bernoulli: ELBO and NLL are\n"
         "cross-entropies, not likelihoods. Train on bits "
-        f"({words('hvax.data.binarise', '--binarise dynamic')}), or with a likelihood\n"
+        f"({words('hvax.data.binarize', '--binarize dynamic')}), or with a likelihood\n"
         f"of real numbers ({likelihood})."
     )
 
@@ -95,8 +95,8 @@ def as_table(
         if e.eta is not None:
             rows.append(("momentum kept, eta", f"{e.eta:.4f}"))
     lines = [f"{name:38}{value}" for name, value in rows]
-    if e.grey:
-        lines.append(grey_warning())
+    if e.gray:
+        lines.append(gray_warning())
     if not e.trusted:
         lines.append(f"WARNING {untrusted_advice(e, run, ais_follows=ais_follows)}")
     return "\n".join(lines)
@@ -138,8 +138,8 @@ def note(evaluation: Evaluation, run: str | Path | None = None) -> None:
 
     Not failed-draws, of which `evaluate` warns.
     """
-    if evaluation.grey:
-        caution(GreyLevels, "the data are grey levels under a Bernoulli.")
+    if evaluation.gray:
+        warn(GrayLevels, "the data are gray levels under a Bernoulli.")
     if not evaluation.trusted:
         said = " ".join(untrusted_advice(evaluation, run).split())
-        caution(UntrustedNLL, said.removeprefix(f"{UntrustedNLL.name}: "))
+        warn(UntrustedNLL, said.removeprefix(f"{UntrustedNLL.name}: "))

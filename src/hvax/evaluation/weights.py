@@ -64,7 +64,7 @@ def importance_bound(log_weight: NDArray[np.floating], num_samples: int) -> Poin
 
 
 def pareto_k_hat(log_weight: Points) -> float:
-    """The shape k of a generalised Pareto distribution fitted to the largest weights of one point.
+    """The shape k of a generalized Pareto distribution fitted to the largest weights of one point.
 
     The tail is the largest min(S/5, 3 sqrt(S)) weights; the estimate is Zhang and Stephens' (2009),
     shrunk towards 1/2 by ten pseudo-draws as in Vehtari et al., "Pareto Smoothed Importance
@@ -81,10 +81,10 @@ def pareto_k_hat(log_weight: Points) -> float:
     excess = excess[excess > 0]
     if len(excess) < 5:
         return -np.inf
-    return (len(excess) * _generalised_pareto_shape(excess) + 10 * 0.5) / (len(excess) + 10)
+    return (len(excess) * _generalized_pareto_shape(excess) + 10 * 0.5) / (len(excess) + 10)
 
 
-def _generalised_pareto_shape(excess: Points) -> float:
+def _generalized_pareto_shape(excess: Points) -> float:
     """Zhang and Stephens' quasi-Bayesian estimate of k, for ascending excesses > 0."""
     n = len(excess)
     candidates = 30 + int(np.sqrt(n))

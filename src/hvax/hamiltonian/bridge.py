@@ -15,9 +15,9 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
-from hvax.door import count, vector
+from hvax.checks import count, vector
 from hvax.hamiltonian.gradient import Evaluation, ValueAndGrad
-from hvax.parameter import FLOOR, Fixed
+from hvax.parameters import FLOOR, Fixed
 
 Weights = ArrayLike | Sequence[float]
 

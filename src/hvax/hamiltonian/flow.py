@@ -11,7 +11,7 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
-from hvax.door import check_callable, check_key, check_kind, count, positive, vector
+from hvax.checks import check_callable, check_key, check_kind, count, positive, vector
 from hvax.hamiltonian.bridge import (
     AbstractBridge,
     Ends,
@@ -34,7 +34,7 @@ from hvax.hamiltonian.phase_space import PhaseSpace, Stages
 from hvax.hamiltonian.refreshment import as_eta, refresh
 from hvax.hamiltonian.step_size import AffineStepSize, check_positive
 from hvax.hamiltonian.tempering import AbstractTempering, NullTempering, QuadraticTempering
-from hvax.parameter import AbstractParameter, Learned, as_parameter
+from hvax.parameters import AbstractParameter, Learned, as_parameter
 
 # Flows of up to so many steps are compiled without a loop: 784-400-20 with K = 3 then trains in
 # 0.85 of the time, the paper's convolutional net with K = 5 in 0.84.
@@ -78,7 +78,7 @@ class HamiltonianFlow(eqx.Module):
       numbers and arrays are held fixed, `Learned(initial, upper=...)` is trained.
     - `tempering`: the schedule of inverse temperatures; `QuadraticTempering(0.3)` by default.
     - `gradient`: `"reverse"`, `"forward"`, `"taylor"`, `"finite"`, or a method such as
-      `Finite("forward")`; it is that of log q too.
+      `FiniteDifference("forward")`; it is that of log q too.
     - `remat`: whether training keeps only positions and momenta of each transition and computes the
       rest again when it differentiates: memory flat in K, in about the same time on a CPU.
     - `bridge`: K increasing weights b_k in (0, 1], a `FixedBridge` or `LearnedBridge`; None is 1.
@@ -276,7 +276,7 @@ class HamiltonianFlow(eqx.Module):
 
         def transition(state: Any, k: _Transition) -> tuple[Any, tuple[Stages, Array]]:
             state, log_ratio = self._refreshed(state, k)
-            state = _seen_from(k.b, state, limit)
+            state = _reweight(k.b, state, limit)
             state, errors = self._leapfrog(_towards(k.b, evaluate, limit), state, k.step_size)
             state = state._replace(rho=k.scaling * state.rho)
             return state, (Stages(state.z, state.rho, log_ratio), errors)
@@ -414,7 +414,7 @@ def _towards(
     return lambda z: _within(limit, between(b, evaluate(z)))
 
 
-def _seen_from(b: Float[Array, ""] | None, state: Any, limit: Float[Array, " d"] | None) -> Any:
+def _reweight(b: Float[Array, ""] | None, state: Any, limit: Float[Array, " d"] | None) -> Any:
     """A state that was met on another density of the bridge, with U_b and its gradient there."""
     if b is None:
         return state

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
-from hvax.door import check_callable
+from hvax.checks import check_callable
 
 Potential = Callable[[Float[Array, " d"]], tuple[Float[Array, ""], PyTree]]
 """z -> (U, aux): the potential in nats, and whatever else its evaluation yields."""
@@ -38,7 +38,7 @@ class AbstractGradient(eqx.Module):
         """z -> (U, grad U, aux) for this potential."""
 
 
-class Reverse(AbstractGradient):
+class ReverseMode(AbstractGradient):
     """Reverse mode: one forward pass and one backward pass to z; exact to rounding."""
 
     def value_and_grad(self, potential: Potential) -> ValueAndGrad:
@@ -51,7 +51,7 @@ class Reverse(AbstractGradient):
         return evaluate
 
 
-class Forward(AbstractGradient):
+class ForwardMode(AbstractGradient):
     """Forward mode: one Jacobian-vector product per latent axis; exact to rounding.
 
     A Jacobian-vector product along an axis is the first-order Taylor coefficient along it, so this
@@ -67,7 +67,7 @@ class Forward(AbstractGradient):
         return evaluate
 
 
-class Finite(AbstractGradient):
+class FiniteDifference(AbstractGradient):
     """Finite differences, for comparison with implementations that must use them.
 
         central: (U(z + h e_i) - U(z - h e_i)) / 2h,  h = cbrt(eps) * max(1, |z_i|)
@@ -101,10 +101,10 @@ class Finite(AbstractGradient):
 
 
 _METHODS: dict[str, Callable[[], AbstractGradient]] = {
-    "reverse": Reverse,
-    "forward": Forward,
-    "taylor": Forward,
-    "finite": Finite,
+    "reverse": ReverseMode,
+    "forward": ForwardMode,
+    "taylor": ForwardMode,
+    "finite": FiniteDifference,
 }
 
 

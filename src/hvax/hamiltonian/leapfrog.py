@@ -5,7 +5,7 @@ from typing import NamedTuple
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, PyTree
 
-from hvax.door import check_callable, real_array, vector
+from hvax.checks import check_callable, real_array, vector
 from hvax.hamiltonian.gradient import ValueAndGrad
 
 
@@ -46,7 +46,7 @@ def leapfrog_step(
         rho  = rho' - (step_size / 2) grad U(z)
 
     `step_size` is a scalar or one number per dimension; `value_and_grad` comes from a gradient
-    method, `Reverse().value_and_grad(potential)`, and is called once. Reversible and symplectic;
+    method, `ReverseMode().value_and_grad(potential)`, and is called once. Reversible, symplectic;
     the energy error is of second order in the step size. Caterini et al. (2018), Algorithm 1.
     """
     step_size = real_array(step_size, "step_size")

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
-from hvax.parameter import AbstractParameter, Fixed, Learned, as_parameter
+from hvax.parameters import AbstractParameter, Fixed, Learned, as_parameter
 
 
 def refresh(

@@ -7,7 +7,7 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
-from hvax.parameter import AbstractParameter, as_parameter
+from hvax.parameters import AbstractParameter, as_parameter
 
 
 class AffineStepSize(eqx.Module):

@@ -10,8 +10,8 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
-from hvax.door import count, real_array
-from hvax.parameter import AbstractParameter, Fixed, Learned, as_parameter
+from hvax.checks import count, real_array
+from hvax.parameters import AbstractParameter, Fixed, Learned, as_parameter
 
 Schedule = Callable[[ArrayLike, int, int], ArrayLike]
 """(beta0, k, K) -> beta_k; see CustomTempering for what a user's own must satisfy."""

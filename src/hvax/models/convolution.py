@@ -10,7 +10,8 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, PRNGKeyArray, Shaped
 
-from hvax.door import check_key, count
+from hvax.checks import check_key, count
+from hvax.models.banded_convolution import KERNEL, STRIDE, gather, padding, scatter
 from hvax.models.decoder import Decoder
 from hvax.models.heads import JointGaussian, SigmaHead
 from hvax.models.likelihood import (
@@ -23,7 +24,6 @@ from hvax.models.likelihood import (
 )
 from hvax.models.network import MLP
 from hvax.models.numerics import softplus
-from hvax.models.rows import KERNEL, STRIDE, gather, padding, scatter
 
 SIZE = 28
 
@@ -169,7 +169,7 @@ def conv(
 
 
 def _dense(n_in: int, n_out: int, *, activate_last: bool = False, key: PRNGKeyArray) -> MLP:
-    """One dense layer with the paper's initialisation."""
+    """One dense layer with the paper's initialization."""
     shape_key, weight_key = jax.random.split(key)
     layer = MLP((n_in,), (n_out,), activate_last=activate_last, key=shape_key)
     weight = _initial_weight((n_out, n_in), (n_in,), (n_out,), key=weight_key)

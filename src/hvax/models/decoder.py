@@ -1,4 +1,4 @@
-"""The decoder: a network z -> output, and the likelihood that the output parameterises."""
+"""The decoder: a network z -> output, and the likelihood that the output parameterizes."""
 
 from collections.abc import Callable
 
@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
-from hvax.door import check_callable, check_kind, layers_that_ask
+from hvax.checks import check_callable, check_kind, layers_that_ask
 from hvax.models.likelihood import AbstractLikelihood, Data, ShapeMismatch, check_shape
 
 

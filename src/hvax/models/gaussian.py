@@ -23,13 +23,13 @@ class DiagonalGaussian(eqx.Module):
         return jnp.exp(self.log_sigma)
 
     def sample(self, *, key: PRNGKeyArray) -> Float[Array, "*shape"]:
-        """One reparameterised draw, mean + sigma * N(0, I)."""
+        """One reparameterized draw, mean + sigma * N(0, I)."""
         return self.mean + self.sigma * self._noise(key)
 
     def sample_and_log_prob(
         self, *, key: PRNGKeyArray
     ) -> tuple[Float[Array, "*shape"], Float[Array, ""]]:
-        """One reparameterised draw and its log-density in nats, from the noise itself: no
+        """One reparameterized draw and its log-density in nats, from the noise itself: no
         (z - mean) / sigma is computed, so nothing cancels."""
         noise = self._noise(key)
         return self.mean + self.sigma * noise, self._log_density(noise)

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, PRNGKeyArray, PyTree
 
-from hvax.door import check_callable, check_key, check_kind, real_array
+from hvax.checks import check_callable, check_key, check_kind, real_array
 from hvax.hamiltonian.flow import HamiltonianFlow
 from hvax.hamiltonian.gradient import Potential
 from hvax.hamiltonian.phase_space import PhaseSpace
@@ -56,7 +56,7 @@ class HVAEOutputs(NamedTuple):
     def weighted(self, logp_prefactor: Prefactor, logq_prefactor: Prefactor) -> Float[Array, ""]:
         """sum logp_prefactor * log_p_terms - sum logq_prefactor * log_q_terms.
 
-        The normalising constants of the six terms are gathered first, so that at ones they vanish
+        The normalizing constants of the six terms are gathered first, so that at ones they vanish
         exactly, and the gradient through log beta with them.
         """
         (p, q), (log_beta_0, log_beta_K) = self._kernels(), self._log_beta()
@@ -67,7 +67,7 @@ class HVAEOutputs(NamedTuple):
         return a @ p - b[:2] @ q + half_d * constants
 
     def _kernels(self) -> tuple[Float[Array, " 3"], Float[Array, " 2"]]:
-        """The terms without the normalising constants of the momenta's densities."""
+        """The terms without the normalizing constants of the momenta's densities."""
         rho, gamma = self.phase_space.rho_final, self.phase_space.gamma
         kinetic = 0.5 * self.phase_space.beta[-1] * (rho @ rho)
         p = jnp.stack([self.log_likelihood, self.log_prior, -kinetic])
@@ -100,8 +100,8 @@ class HVAE(eqx.Module):
     - `flow`: a `HamiltonianFlow`; where None `HamiltonianFlow.dais(4)`, as in the program. The
       reference's own is `HamiltonianFlow()`.
     - `potential`: what the flow follows in place of the model's own U, as a callable
-      `potential(vae, x) -> (z -> U)`, or z -> (U, aux), such as `Smoothed()` where the decoder has
-      relu. The weights score the model all the same.
+      `potential(vae, x) -> (z -> U)`, or z -> (U, aux), such as `SmoothedPotential()` where the
+      decoder has relu. The weights score the model all the same.
 
     Caterini, Doucet and Sejdinovic, "Hamiltonian Variational Auto-Encoder", NeurIPS 2018.
     """

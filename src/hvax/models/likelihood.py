@@ -15,11 +15,11 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Num, PRNGKeyArray, PyTree, Shaped
 
-from hvax.door import count
+from hvax.checks import count
 from hvax.models.counts import negative_binomial_log_prob, poisson_log_prob
 from hvax.models.gaussian import DiagonalGaussian
 from hvax.models.numerics import at_least_single, softplus
-from hvax.parameter import AbstractParameter, as_parameter
+from hvax.parameters import AbstractParameter, as_parameter
 from hvax.wording import words
 
 Data = Shaped[Array, "..."]
@@ -53,7 +53,7 @@ class AbstractLikelihood(eqx.Module):
 class Bernoulli(AbstractLikelihood):
     """Independent bits: sum x l - softplus(l), with logits l of x's shape and x in [0, 1].
 
-    For x strictly between 0 and 1 (grey levels) this is no likelihood, only a cross-entropy.
+    For x strictly between 0 and 1 (gray levels) this is no likelihood, only a cross-entropy.
     """
 
     def log_prob(self, output: Float[Array, "..."], x: Data) -> Float[Array, ""]:

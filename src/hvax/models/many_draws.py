@@ -27,12 +27,12 @@ def many_draws(
     *,
     key: PRNGKeyArray,
     num_samples: int,
-    doubly: bool,
+    dreg: bool,
 ) -> tuple[PyTree, Float[Array, "samples batch"] | None]:
     """The outputs of S draws from each of a batch of posteriors, scored at each x: axes (S, batch).
 
     Draw s of example i takes the i-th key of the split of the s-th key of `key`'s split. With
-    `doubly` the gradient is doubly reparameterized, and a zero comes with each draw, which the
+    `dreg` the gradient is doubly reparameterized, and a zero comes with each draw, which the
     bound of its example must add: see `tied`.
 
     A draw whose log w is not finite has no part in a gradient: nothing of it flows back, NaN
@@ -51,7 +51,7 @@ def many_draws(
 
     rows, x = jax.tree.map(in_rows, (posterior, x))
     drawn_from, of_weight, of_bound = rows, None, None
-    if doubly:
+    if dreg:
         drawn_from, of_weight, of_bound = tied(rows, zero_of(model, posterior, x, keys))
         drawn_from = Pathwise(rows, drawn_from)
     outputs = _gated(model, drawn_from, x, keys, wrap)._replace(encoder=rows)

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray, Shaped
 
-from hvax.door import check_key, count, shape
+from hvax.checks import check_key, count, shape
 from hvax.models.decoder import Decoder
 from hvax.models.heads import DispersedCounts, JointGaussian
 from hvax.models.likelihood import (
@@ -81,7 +81,7 @@ def mlp(
     (`LearnedGaussian`), a log mean and one log dispersion per feature (`NegativeBinomial`), or
     logits (`Categorical`: x's shape where data are one-hot, else one more axis).
     The default activation is smooth: through a kink, as relu's, training a flow is biased
-    (`Smoothed`).
+    (`SmoothedPotential`).
     """
     x_shape, hidden = shape(x_shape, "x_shape"), shape(hidden, "hidden")
     latent_size = count(latent_size, "latent_size")

@@ -22,7 +22,7 @@ class Posterior(Protocol):
         """Each dimension's standard deviation, which `units="posterior"` steps by."""
 
     def log_prob(self, z: Float[Array, " d"]) -> Float[Array, ""]:
-        """log q(z | x), in nats, normalised; a bridge follows its gradient."""
+        """log q(z | x), in nats, normalized; a bridge follows its gradient."""
 
     def sample_and_log_prob(
         self, *, key: PRNGKeyArray

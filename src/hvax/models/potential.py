@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from jaxtyping import Array, Float, PyTree
 
-from hvax.door import check_callable, real_array, vector
+from hvax.checks import check_callable, real_array, vector
 from hvax.hamiltonian.gradient import AbstractGradient, Potential, gradient_method, with_aux
 from hvax.models.hvae import HVAE, plain_vae
 from hvax.models.likelihood import Data
@@ -40,7 +40,8 @@ def potential_gradient(
 ) -> Float[Array, " d"]:
     """grad_z U(x, z), through the decoder: the likelihood's part included.
 
-    `method` is "reverse", "forward", "taylor", "finite" or a method such as `Finite("forward")`;
+    `method` is "reverse", "forward", "taylor", "finite" or a method such as
+    `FiniteDifference("forward")`;
     the first three are exact to rounding.
     """
     potential = _potential(model, x, log_likelihood, log_prior)

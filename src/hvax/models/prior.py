@@ -15,7 +15,7 @@ class AbstractPrior(eqx.Module):
 
     @abstractmethod
     def log_prob(self, z: Float[Array, " d"]) -> Float[Array, ""]:
-        """log p(z), in nats, normalised."""
+        """log p(z), in nats, normalized."""
 
     @abstractmethod
     def sample(self, latent_size: int, *, key: PRNGKeyArray) -> Float[Array, " d"]:

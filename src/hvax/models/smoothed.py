@@ -13,7 +13,7 @@ import jax
 import jax.extend.core as jex
 from jaxtyping import Array, Float, PyTree
 
-from hvax.door import real_number
+from hvax.checks import real_number
 from hvax.hamiltonian.gradient import Potential
 from hvax.models.likelihood import Data
 from hvax.models.vae import VAE
@@ -22,10 +22,10 @@ from hvax.models.vae import VAE
 _KINKED = {"relu", "relu6", "leaky_relu", "selu", "hard_tanh", "hard_sigmoid", "hard_silu"}
 
 
-class Smoothed(eqx.Module):
+class SmoothedPotential(eqx.Module):
     """What a flow follows where the decoder has relu: U with softplus(s a) / s for each relu(a).
 
-        model = HVAE(vae, flow, potential=Smoothed())
+        model = HVAE(vae, flow, potential=SmoothedPotential())
 
     The weights score the decoder as it is, so E[exp(log w)] = p(x) whatever s, the `sharpness`; and
     as the end of a trajectory is smooth in all parameters, the gradient of log w has the bound's as
@@ -51,8 +51,8 @@ class Smoothed(eqx.Module):
             kinks = _kinks_of(traced.jaxpr)
             if kinks != {"relu"}:
                 raise ValueError(
-                    "Smoothed is for decoders with jax.nn.relu and no other kink; this one has "
-                    f"{', '.join(sorted(kinks)) or 'none'}."
+                    "SmoothedPotential is for decoders with jax.nn.relu and no other kink; this "
+                    f"one has {', '.join(sorted(kinks)) or 'none'}."
                 )
             values = _evaluated(traced, [z], self._softplus)
             return jax.tree.unflatten(jax.tree.structure(shape), values)

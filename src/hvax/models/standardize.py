@@ -20,7 +20,7 @@ from hvax.models.decoder import Decoder
 from hvax.models.gaussian import DiagonalGaussian
 from hvax.models.likelihood import AbstractLikelihood, Data, check_shape
 from hvax.models.transform import Transform
-from hvax.parameter import Fixed
+from hvax.parameters import Fixed
 from hvax.wording import named
 
 

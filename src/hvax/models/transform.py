@@ -20,7 +20,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Num
 from numpy.typing import NDArray
 
-from hvax.parameter import Fixed
+from hvax.parameters import Fixed
 
 Kind = Literal["none", "log", "log1p", "asinh"]
 

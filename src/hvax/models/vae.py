@@ -10,13 +10,13 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
-from hvax.door import check_callable, check_key, check_kind, layers_that_ask, real_array
+from hvax.checks import check_callable, check_key, check_kind, layers_that_ask, real_array
 from hvax.hamiltonian.gradient import Potential
 from hvax.models.decoder import Decoder
 from hvax.models.likelihood import Data, ShapeMismatch, batch_advice
 from hvax.models.posterior import Posterior
 from hvax.models.prior import AbstractPrior, StandardNormal
-from hvax.parameter import Fixed
+from hvax.parameters import Fixed
 from hvax.precision import in_two
 
 

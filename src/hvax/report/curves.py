@@ -15,10 +15,10 @@ _EARLY, _FAR = 0.15, 15.0  # see `late`
 
 
 class Run(NamedTuple):
-    """A model's name, its colour, and what training and evaluation said of it."""
+    """A model's name, its color, and what training and evaluation said of it."""
 
     name: str
-    colour: str
+    color: str
     history: Sequence[Mapping[str, Any]]
     evaluation: Mapping[str, Any]
 
@@ -36,18 +36,18 @@ def learning_curves(runs: Sequence[Run]) -> Picture | None:
     for run in runs:
         train, held_out = (curve(run.history, name) for name in ("elbo", "validation_elbo"))
         if train is not None:
-            axes.plot(*train, color=run.colour, alpha=0.75, linewidth=1.2, linestyle=(0, (1, 1.2)))
+            axes.plot(*train, color=run.color, alpha=0.75, linewidth=1.2, linestyle=(0, (1, 1.2)))
             shown.append(late(train))
         if held_out is not None:
-            axes.plot(*held_out, color=run.colour)
+            axes.plot(*held_out, color=run.color)
             shown.append(late(held_out))
             said.append(_said(run.name, held_out))
             best = int(np.nanargmax(held_out.elbo))
-            axes.plot(held_out.epoch[best], held_out.elbo[best], "o", color=run.colour, ms=4.5)
+            axes.plot(held_out.epoch[best], held_out.elbo[best], "o", color=run.color, ms=4.5)
         nll = float(run.evaluation["nll"])
         if math.isfinite(nll) and (train or held_out):
-            axes.axhline(-nll, color=run.colour, linewidth=0.9, linestyle=(0, (6, 3)))
-            ends.append((-nll, f"−NLL {run.name}", run.colour))
+            axes.axhline(-nll, color=run.color, linewidth=0.9, linestyle=(0, (6, 3)))
+            ends.append((-nll, f"−NLL {run.name}", run.color))
             said.append(f"minus the test NLL of {run.name} is {number(-nll)}")
     if not shown:
         return None
@@ -76,8 +76,8 @@ def bounds(runs: Sequence[Run]) -> Picture | None:
         if len(found) < 2:
             continue
         sizes, bound = list(found), list(found.values())
-        axes.plot(sizes, bound, "o-", color=run.colour, ms=4.5)
-        ends.append((bound[-1], run.name, run.colour))
+        axes.plot(sizes, bound, "o-", color=run.color, ms=4.5)
+        ends.append((bound[-1], run.name, run.color))
         values += bound
         first, last = sizes[0], sizes[-1]
         said.append(
@@ -126,14 +126,14 @@ def labels_at_right(axes: Axes, ends: Sequence[tuple[float, str, str]]) -> None:
         for value, text, color in ends
     ]
     places = apart([value for value, _, _ in ends], 0.075 * (high - low))
-    for place, (_, text, colour) in zip(places, ends, strict=True):
+    for place, (_, text, color) in zip(places, ends, strict=True):
         axes.annotate(
             text,
             (1, place),
             xycoords=axes.get_yaxis_transform(),
             xytext=(5, 0),
             textcoords="offset points",
-            color=colour,
+            color=color,
             va="center",
             fontsize=8.5,
         )

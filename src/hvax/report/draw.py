@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 
 from hvax.data.examples import Examples
 from hvax.evaluation.latent import decode
+from hvax.evaluation.trajectories import noise, paths
 from hvax.models.hvae import HVAE, plain_vae
 from hvax.models.likelihood import Categorical
 from hvax.models.vae import VAE
-from hvax.report.path import noise, paths
 
 
 class Reconstructed(NamedTuple):
@@ -82,19 +82,19 @@ def projected(points: Embedded) -> Projection:
     """The two latent axes where there are two, else the means' first two principal axes."""
     if points.mean.shape[1] == 2:
         return Projection(points.mean, points.z, None)
-    centre = points.mean.mean(axis=0)
-    axes, explained = principal_axes(points.mean - centre)
-    return Projection((points.mean - centre) @ axes, (points.z - centre) @ axes, explained)
+    center = points.mean.mean(axis=0)
+    axes, explained = principal_axes(points.mean - center)
+    return Projection((points.mean - center) @ axes, (points.z - center) @ axes, explained)
 
 
 def principal_axes(
-    centred: Float[np.ndarray, "n d"],
+    centerd: Float[np.ndarray, "n d"],
 ) -> tuple[Float[np.ndarray, "d 2"], tuple[float, float]]:
     """Two orthonormal directions of largest variance, and their fractions of it.
 
     Each points to where its largest component is positive.
     """
-    _, singular, directions = np.linalg.svd(centred.astype(np.float64), full_matrices=False)
+    _, singular, directions = np.linalg.svd(centerd.astype(np.float64), full_matrices=False)
     axes = directions[:2].T
     axes = axes * np.sign(axes[np.abs(axes).argmax(axis=0), np.arange(2)])
     variance = singular**2

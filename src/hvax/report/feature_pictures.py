@@ -65,7 +65,7 @@ def sampled_features(
     there, drawn = (a[:, shown.features].astype(np.float64) for a in (x, samples))
     spread, off = there.std(axis=0), np.abs(drawn.mean(axis=0) - there.mean(axis=0))
     gap = float((off[spread > 0] / spread[spread > 0]).max(initial=0.0))
-    marks = "ticks below: each" if len(x) < _RUG else "grey:"
+    marks = "ticks below: each" if len(x) < _RUG else "gray:"
     return Picture(
         figure,
         f"Histograms of {len(names)} of {x.shape[1]} features, data and samples from the prior. "

@@ -1,6 +1,6 @@
 """How every picture looks, and how it gets into a page: SVG in two themes, PNG for images.
 
-This file loads matplotlib. Colours in a figure are names (stand-ins such as #000001) that become
+This file loads matplotlib. Colors in a figure are names (stand-ins such as #000001) that become
 the theme's own when it is written, so a figure is drawn once.
 """
 
@@ -27,7 +27,7 @@ KINDS = tuple(f"#0000{10 + i}" for i in range(10))  # labels; told apart by thei
 SHADES = tuple(f"#00002{i}" for i in range(8))  # numbers, from low to high
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", "*", ">")
 
-# Matthew Petroff's ten colours (2021), made for colour-vision deficiencies; some are moved in
+# Matthew Petroff's ten colors (2021), made for color-vision deficiencies; some are moved in
 # lightness so that each stands off its background.
 _KINDS_LIGHT = ("3f90da", "f28e00", "bd1f01", "7f9190", "832db6",
                 "a96b59", "e76300", "a39649", "4a4f5c", "45b3b8")  # fmt: skip
@@ -40,8 +40,8 @@ _NAMED = (INK, GREY, FAINT, PAPER, BLUE, ORANGE, *KINDS, *SHADES)
 _LIGHT = ("20242b", "6b7280", "d9dce1", "ffffff", "0068a8", "c75300", *_KINDS_LIGHT, *_SHADES_LIGHT)
 _DARK = ("e4e6ea", "9aa2af", "3a404a", "171a1f", "5cb3ea", "f0924a", *_KINDS_DARK, *_SHADES_DARK)
 THEMES = {
-    theme: dict(zip(_NAMED, (f"#{colour}" for colour in colours), strict=True))
-    for theme, colours in (("light", _LIGHT), ("dark", _DARK))
+    theme: dict(zip(_NAMED, (f"#{color}" for color in colors), strict=True))
+    for theme, colors in (("light", _LIGHT), ("dark", _DARK))
 }
 _STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",  # text stays text, in the reader's own font
@@ -95,7 +95,7 @@ def new_figure(width: float, height: float) -> tuple[Figure, Axes]:
     return figure, figure.add_subplot()
 
 
-def dots(axes: Axes, where: NDArray[Any], colour: str, *, size: float, alpha: float) -> None:
+def dots(axes: Axes, where: NDArray[Any], color: str, *, size: float, alpha: float) -> None:
     """Round dots at `where` (n, 2) as one path: a tenth of the bytes of as many marks."""
     if len(where) == 0:
         return
@@ -103,7 +103,7 @@ def dots(axes: Axes, where: NDArray[Any], colour: str, *, size: float, alpha: fl
     codes = np.tile([Path.MOVETO, Path.LINETO], len(where))
     axes.add_patch(
         PathPatch(
-            Path(vertices, codes), fill=False, edgecolor=colour, linewidth=size,
+            Path(vertices, codes), fill=False, edgecolor=color, linewidth=size,
             capstyle="round", alpha=alpha,
         )
     )  # fmt: skip
@@ -119,8 +119,8 @@ def svg(figure: Figure) -> dict[str, bytes]:
         figure.savefig(written, format="svg", transparent=True, metadata=nothing)
     text = re.sub("<[^>]*>", _tidied, written.getvalue())
     return {
-        theme: re.sub("<[^>]*>", partial(_painted, colours), text).encode()
-        for theme, colours in THEMES.items()
+        theme: re.sub("<[^>]*>", partial(_painted, colors), text).encode()
+        for theme, colors in THEMES.items()
     }
 
 
@@ -131,9 +131,9 @@ def _tidied(tag: re.Match[str]) -> str:
     return rounded.replace("'DejaVu Sans'", _FONT)
 
 
-def _painted(colours: Mapping[str, str], tag: re.Match[str]) -> str:
-    """A tag with a theme's colours for their stand-ins."""
-    return re.sub(r"#0000[012]\d", lambda name: colours.get(name[0], name[0]), tag[0])
+def _painted(colors: Mapping[str, str], tag: re.Match[str]) -> str:
+    """A tag with a theme's colors for their stand-ins."""
+    return re.sub(r"#0000[012]\d", lambda name: colors.get(name[0], name[0]), tag[0])
 
 
 def png(pixels: NDArray[np.uint8]) -> bytes:
@@ -149,7 +149,7 @@ def data_uri(content: bytes, kind: str) -> str:
 
 
 def apart(values: list[float], gap: float) -> list[float]:
-    """Values moved as little as needed for neighbours to be at least `gap` apart: where labels
+    """Values moved as little as needed for neighbors to be at least `gap` apart: where labels
     that belong to them may stand."""
     order = np.argsort(values, kind="stable")
     placed = np.array(values, float)[order]

@@ -72,8 +72,8 @@ def step_sizes(step_size: NDArray[np.floating], *, learned: bool) -> Picture | N
     places = np.arange(table.shape[1])
     if len(table) > 1:
         axes.vlines(places, table.min(axis=0), table.max(axis=0), color=BLUE, alpha=0.35, lw=3)
-    centre = np.median(table, axis=0)
-    axes.plot(places, centre, "o", color=BLUE, ms=4.5)
+    center = np.median(table, axis=0)
+    axes.plot(places, center, "o", color=BLUE, ms=4.5)
     axes.set_ylim(0, 1.12 * float(table.max()))
     along = "step" if by_step else "latent dimension"
     _each(axes, len(places), along, "leapfrog step size ε")
@@ -147,13 +147,13 @@ def bound_by_step(log_weight: Float[np.ndarray, "n draws stages"]) -> Picture | 
 
 
 def quantile_bars(
-    axes: Axes, places: NDArray[np.number], table: Float[np.ndarray, "places 5"], colour: str = BLUE
+    axes: Axes, places: NDArray[np.number], table: Float[np.ndarray, "places 5"], color: str = BLUE
 ) -> None:
     """At each place a median (dot), its half (thick line) and nine tenths (thin line)."""
     low, lower, middle, upper, high = table.T
-    axes.vlines(places, low, high, color=colour, linewidth=1.0)
-    axes.vlines(places, lower, upper, color=colour, linewidth=4.0, alpha=0.55)
-    axes.plot(places, middle, "o", color=colour, ms=4.5, markeredgecolor=INK, markeredgewidth=0.4)
+    axes.vlines(places, low, high, color=color, linewidth=1.0)
+    axes.vlines(places, lower, upper, color=color, linewidth=4.0, alpha=0.55)
+    axes.plot(places, middle, "o", color=color, ms=4.5, markeredgecolor=INK, markeredgewidth=0.4)
 
 
 def _stages(axes: Axes, stages: int, ylabel: str) -> None:

@@ -6,13 +6,13 @@ import jax
 import numpy as np
 from jaxtyping import PRNGKeyArray
 
+from hvax.evaluation.trajectories import noise, paths
 from hvax.hamiltonian.flow import HamiltonianFlow
 from hvax.hamiltonian.integrator import PositionVerlet
 from hvax.models.hvae import HVAE
-from hvax.parameter import trainable
+from hvax.parameters import trainable
 from hvax.report import draw, flow_pictures
 from hvax.report.page import Section, joined, paragraph, pictures
-from hvax.report.path import noise, paths
 from hvax.report.report import Report
 
 _POINTS, _DRAWS = 200, 10  # of the energy errors and of the bound by step

@@ -1,4 +1,4 @@
-"""Arrays as images: what counts as one, grey levels and colours, and many on one sheet."""
+"""Arrays as images: what counts as one, gray levels and colors, and many on one sheet."""
 
 from typing import Any
 
@@ -35,9 +35,9 @@ def as_pixels(
     every = -(-max(x.shape[1:3]) // _MOST)
     x = x[:, ::every, ::every].astype(np.float64)
     level = np.clip((np.nan_to_num(x) - low) / max(high - low, 1e-12), 0, 1)
-    colour = np.broadcast_to(level, (*level.shape[:3], 3))
+    color = np.broadcast_to(level, (*level.shape[:3], 3))
     opaque = np.ones((*level.shape[:3], 1))
-    return np.round(255 * np.concatenate([colour, opaque], axis=-1)).astype(np.uint8)
+    return np.round(255 * np.concatenate([color, opaque], axis=-1)).astype(np.uint8)
 
 
 def levels(x: NDArray[Any]) -> tuple[float, float]:

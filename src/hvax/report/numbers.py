@@ -17,7 +17,7 @@ _RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
 class Score(NamedTuple):
-    """A model's name, the CSS class of its colour, and its numbers."""
+    """A model's name, the CSS class of its color, and its numbers."""
 
     name: str
     kind: str
@@ -62,7 +62,7 @@ _NAMES = {
     "skipped": "updates skipped",
     "seconds_training": "seconds of training",
     "seconds_compiling": "seconds of compiling",
-    "grey": "grey levels under a Bernoulli: no likelihoods",
+    "gray": "gray levels under a Bernoulli: no likelihoods",
     "source": "scored on",
     "weights": "weights, SHA-256",
     "ais": "annealed importance sampling,",
@@ -102,7 +102,7 @@ def power(exponent: int) -> str:
 
 
 def heads(scores: Sequence[Score]) -> list[Html]:
-    """The first row of a table whose columns are models, each in its colour."""
+    """The first row of a table whose columns are models, each in its color."""
     return [Html(""), *(element("span", text(name), kind) for name, kind, _ in scores)]
 
 

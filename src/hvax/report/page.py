@@ -32,7 +32,7 @@ def page(title: str, subtitle: str, sections: Sequence[Section], footer: str) ->
     links = joined(Html(f'<a href="#{s.name}">{text(s.title)}</a>') for s in sections)
     parts = joined(
         Html(
-            f'<section id="{s.name}" aria-labelledby="{s.name}-title">\n'
+            f'<section id="{s.name}" aria-labeledby="{s.name}-title">\n'
             f'<h2 id="{s.name}-title">{text(s.title)}</h2>\n{s.body}\n</section>'
         )
         for s in sections

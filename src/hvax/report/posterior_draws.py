@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Array, Float, Key, Num, PRNGKeyArray
 from numpy.typing import NDArray
 
-from hvax.hamiltonian.gradient import Reverse
+from hvax.hamiltonian.gradient import ReverseMode
 from hvax.hamiltonian.leapfrog import leapfrog_step, phase_state
 from hvax.models.origin import to_model
 from hvax.models.vae import VAE
@@ -76,7 +76,7 @@ def _chains(
 ) -> tuple[Float[Array, "n kept chains d"], Float[Array, " n"]]:
     def of_point(x: Array, z: Array, keys: Array) -> tuple[Array, Array]:
         sigma = vae.posterior(x).sigma
-        evaluate = Reverse().value_and_grad(vae.potential(x))
+        evaluate = ReverseMode().value_and_grad(vae.potential(x))
 
         def move(z: Array, step: Array, key: PRNGKeyArray) -> tuple[Array, Array]:
             rho_key, accept_key = jax.random.split(key)

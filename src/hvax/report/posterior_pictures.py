@@ -9,9 +9,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Ellipse
 
+from hvax.evaluation.posterior_grid import Gaussian
 from hvax.report.density import Density, mass_levels
 from hvax.report.figure import BLUE, GREY, ORANGE, Picture, dots, styled
-from hvax.report.plane import Gaussian
 
 MASSES = (0.5, 0.8, 0.95)
 _ELLIPSE = 2 * np.sqrt(-2 * np.log(1 - 0.9))  # width in sigmas of what holds 90% of a 2-D Gaussian

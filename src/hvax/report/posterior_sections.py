@@ -6,6 +6,8 @@ import numpy as np
 from jaxtyping import PRNGKeyArray
 from numpy.typing import NDArray
 
+from hvax.evaluation.posterior_grid import Gaussian, most_tied, plane
+from hvax.evaluation.trajectories import Paths, noise, paths
 from hvax.models.hvae import plain_vae
 from hvax.models.origin import to_model
 from hvax.report import draw, images
@@ -14,8 +16,6 @@ from hvax.report.figure import Picture
 from hvax.report.names import short
 from hvax.report.numbers import number
 from hvax.report.page import Html, Section, element, figure, image, joined
-from hvax.report.path import Paths, noise, paths
-from hvax.report.plane import Gaussian, most_tied, plane
 from hvax.report.posterior_draws import posterior_draws
 from hvax.report.posterior_pictures import MASSES, posterior
 from hvax.report.report import Report, has_flow
@@ -105,7 +105,7 @@ def _drawn(
             f"most closely.{_gained(found.log_weight[i])}"
         )
         if truth.acceptance[i] < _MOVES:
-            caption += " The chains behind the grey regions hardly moved: they are rough."
+            caption += " The chains behind the gray regions hardly moved: they are rough."
         scenes.append(posterior(density, encoder, stages, axes, caption))
     return scenes
 
@@ -129,7 +129,7 @@ def _key(report: Report) -> Html:
     if d > 2:
         truth += f", as it looks over two of the {d} dimensions when all others vary too"
     said = [
-        f'<span class="swatch truth"></span> <strong>Grey</strong>: {truth}; the shades hold '
+        f'<span class="swatch truth"></span> <strong>Gray</strong>: {truth}; the shades hold '
         f"{held} of it.",
         '<span class="swatch encoder"></span> <strong class="baseline">Orange</strong>: '
         f"{_DRAWN} draws of the encoder, z₀, and the ellipse that should hold 90% of them."
@@ -143,9 +143,9 @@ def _key(report: Report) -> Html:
             '<span class="swatch flow"></span> <strong class="model">Blue</strong>: the same draws '
             f"after the flow, z_K{ways}."
         )
-    last = "The better the dots fill the grey, the closer is the bound."
+    last = "The better the dots fill the gray, the closer is the bound."
     if d > 2:
-        last += " The grey regions are smoothed draws of Hamiltonian Monte Carlo."
+        last += " The gray regions are smoothed draws of Hamiltonian Monte Carlo."
     said.append(last)
     return element("ul", joined(element("li", Html(words)) for words in said), "key")
 
@@ -160,5 +160,5 @@ def _thumbnail(report: Report, x: NDArray, row: int) -> Html | None:
         return None
     low, high = images.levels(x)
     pixels = images.as_pixels(x[None], low=low, high=high, x_shape=report.test.x_shape)[0]
-    label = "" if report.labels is None else f", labelled “{report.labels[row]}”"
+    label = "" if report.labels is None else f", labeled “{report.labels[row]}”"
     return image(pixels, f"Test point {row}{label}: the input of this posterior.")

@@ -102,7 +102,7 @@ def _pairs(found: draw.Reconstructed, labels: NDArray | None, *, as_images: bool
         error = float(np.sqrt(np.mean((x[i] - mean[i]) ** 2)))
         name, caption = f"Test point {row}", f"rms error {number(error)}"
         if labels is not None:
-            name, caption = f"{name}, labelled “{labels[row]}”", f"“{labels[row]}”, {caption}"
+            name, caption = f"{name}, labeled “{labels[row]}”", f"“{labels[row]}”, {caption}"
         alt = (
             f"{name}: input on the left, reconstruction on the right; root mean square difference "
             f"{number(error, 3)}."

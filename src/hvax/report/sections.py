@@ -113,10 +113,10 @@ def _numbers_section(report: Report) -> Section:
         *([] if report.failed is None else [paragraph(report.failed, "warning")]),
         *(element("p", warning, "warning") for warning in said),
     ]
-    if _is_grey(report):
+    if _is_gray(report):
         pieces.append(
             paragraph(
-                "These data have grey levels between 0 and 1 under a Bernoulli likelihood. The "
+                "These data have gray levels between 0 and 1 under a Bernoulli likelihood. The "
                 "numbers are cross-entropies, no likelihoods of the data.",
                 "warning",
             )
@@ -135,8 +135,8 @@ def _numbers_section(report: Report) -> Section:
 def _training_section(report: Report) -> Section | None:
     histories = (report.history, report.baseline_history)
     runs = [
-        curves.Run(name, colour, history, evaluation)
-        for (name, _, evaluation), colour, history in zip(
+        curves.Run(name, color, history, evaluation)
+        for (name, _, evaluation), color, history in zip(
             _scores(report), (BLUE, ORANGE), histories, strict=False
         )
     ]
@@ -171,7 +171,7 @@ def _options_section(report: Report) -> Section | None:
     return Section("options", "Configuration", joined(tables))
 
 
-def _is_grey(report: Report) -> bool:
+def _is_gray(report: Report) -> bool:
     if not isinstance(plain_vae(report.model).decoder.likelihood, Bernoulli):
         return False
     x = report.test[spaced(len(report.test), 100)]

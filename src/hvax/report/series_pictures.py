@@ -49,7 +49,7 @@ def reconstructed_series(
         figure,
         f"{len(x)} series and their reconstructions. Root mean square difference: "
         f"{'; '.join(shown)}.",
-        f"{len(x)} test points, from the best reconstructed to the worst. Grey: the input; blue: "
+        f"{len(x)} test points, from the best reconstructed to the worst. Gray: the input; blue: "
         "its reconstruction E[x | z].",
     )
 
@@ -87,7 +87,7 @@ def sampled_series(
         f"{len(some)} series of the test data and {len(some)} samples from the prior. On average "
         f"samples vary {number(spread)} times as much as the data.",
         f"Left: {len(some)} test points. Middle: {len(some)} samples of x with z from the prior. "
-        f"Right: at each position the median and 5 to 95% of all {len(x)} test points (grey) and "
+        f"Right: at each position the median and 5 to 95% of all {len(x)} test points (gray) and "
         f"of {len(samples)} samples (blue lines).",
     )
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from hvax.caution import WeakFileSystem, caution
+from hvax.exceptions import WeakFileSystem, warn
 from hvax.storage.refusals import NO_LOCKS, is_refusal
 
 LOCK = ".lock"
@@ -87,7 +87,7 @@ def warn_of_refusal(folder: Path, what: str, consequence: str) -> None:
     told: set[str] = next((own.told for own in _covering(folder)), set())
     if what not in told:
         told.add(what)
-        caution(
+        warn(
             WeakFileSystem,
             f"the file system of {folder} refuses {what}: {consequence}.",
         )

@@ -18,7 +18,7 @@ import equinox as eqx
 import numpy as np
 
 from hvax.arrays import pack, read
-from hvax.files import sealed, write_atomically
+from hvax.files import with_checksum, write_atomically
 from hvax.structure.decode import NO_LIKE, Decoder
 from hvax.structure.encode import encode
 from hvax.structure.manifest import FORMAT, STRUCTURE, read_manifest, weights_of_ours
@@ -115,7 +115,7 @@ def _replace(folder: Path, manifest: dict[str, Any], content: bytes) -> None:
         _check_free(new, content)
     write_atomically(new, content)
     try:
-        write_atomically(folder / STRUCTURE, sealed(manifest))
+        write_atomically(folder / STRUCTURE, with_checksum(manifest))
     except BaseException:
         _remove_unnamed(new)
         raise

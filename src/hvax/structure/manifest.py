@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from hvax.files import json_object, unsealed
+from hvax.files import json_object, verify_checksum
 
 FORMAT = 1
 STRUCTURE = "structure.json"
@@ -19,7 +19,7 @@ def read_manifest(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise FileNotFoundError(f"no model in {path.parent}: {path.name} is missing.")
     try:
-        manifest = unsealed(_content(path))
+        manifest = verify_checksum(_content(path))
         version = manifest.get("format")
         if type(version) is not int:
             raise ValueError("'format' is no int")
@@ -50,7 +50,7 @@ def weights_of_ours(folder: Path) -> str | None:
             raise ValueError("it is no plain file")
         record = json_object(_content(path))
         if not all(isinstance(record.get(name), kind) for name, kind in _MANIFEST.items()):
-            unsealed(_content(path))  # of a newer format, perhaps
+            verify_checksum(_content(path))  # of a newer format, perhaps
         weights = record.get("weights")
     except (ValueError, RecursionError) as error:
         raise ValueError(

@@ -7,7 +7,7 @@ from typing import Any
 import equinox as eqx
 import jax
 
-from hvax import parameter
+from hvax import parameters
 from hvax.hamiltonian import bridge, flow, gradient, integrator, step_size, tempering
 from hvax.models import (
     convolution,
@@ -26,7 +26,7 @@ from hvax.models import (
 )
 
 _OWN = (
-    parameter, bridge, flow, gradient, integrator, step_size, tempering, convolution, decoder,
+    parameters, bridge, flow, gradient, integrator, step_size, tempering, convolution, decoder,
     gaussian, heads, hvae, likelihood, network, prior, smoothed, standardize, transform, vae,
 )  # fmt: skip
 # hvax's own modules, Equinox's layers, and these functions; all else is the user's own.

@@ -22,8 +22,8 @@ import numpy as np
 from jaxtyping import Array, PyTree
 
 from hvax.arrays import pack, unpack
-from hvax.caution import DamagedCheckpoint, caution
-from hvax.files import sealed, unsealed, write_atomically
+from hvax.exceptions import DamagedCheckpoint, warn
+from hvax.files import verify_checksum, with_checksum, write_atomically
 from hvax.storage.lock import check_held
 
 FORMAT = 1
@@ -68,7 +68,7 @@ class Checkpoints:
         path = self.folder / f"{step:012}.json"
         if path.exists() and _files_of(path) is None:
             _set_aside(path)
-        write_atomically(path, sealed(manifest))
+        write_atomically(path, with_checksum(manifest))
         self._remove_old(step)
 
     def read(
@@ -96,7 +96,7 @@ class Checkpoints:
                 continue
             trees = {name: _filled(like[name], arrays[name], path) for name in like}
             if failures:
-                caution(
+                warn(
                     DamagedCheckpoint,
                     f"{' '.join(failures.values())} Going on from step {manifest['step']} instead.",
                 )
@@ -201,7 +201,7 @@ class NewerFormat(ValueError):
 
 def _read_manifest(path: Path) -> dict[str, Any]:
     try:
-        manifest = unsealed(path.read_bytes())
+        manifest = verify_checksum(path.read_bytes())
         version = manifest["format"]
         if version == FORMAT:
             _check_form(manifest)
@@ -247,7 +247,7 @@ def _filled(like: PyTree, arrays: dict[str, Array], path: Path) -> PyTree:
         there = _shape(arrays[name]) if name in arrays else "nothing"
         if here != there:
             raise ValueError(
-                f"{path} is of another model or optimiser: at {name} it has {there}, this run "
+                f"{path} is of another model or optimizer: at {name} it has {there}, this run "
                 f"{here}. Continue a run with what it was started with."
             )
     leaves = iter(own)

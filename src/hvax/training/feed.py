@@ -8,7 +8,7 @@ from jaxtyping import Array
 from numpy.typing import NDArray
 
 from hvax.data.examples import Examples
-from hvax.training.chunk import Chunk
+from hvax.training.compiled_steps import Chunk
 
 RESIDENT_BYTES = 2**31
 """Data of more bytes than this stay on the host and are streamed."""

@@ -10,20 +10,20 @@ import optax
 from jaxtyping import PyTree
 from tqdm import tqdm
 
-from hvax.caution import FlowFailed, caution
+from hvax.checks import check_callable, count
 from hvax.compile_cache import keep_compiled_programs
 from hvax.data.examples import Examples, with_origin
-from hvax.door import check_callable, count
+from hvax.exceptions import FlowFailed, warn
 from hvax.models.hvae import HVAE
 from hvax.models.origin import origin_of
 from hvax.seen import checked_pair, warn_of_unresolved
 from hvax.structure import check_saveable, save
-from hvax.training.chunk import LossKwargs, Transform
+from hvax.training.compiled_steps import LossKwargs, Transform
 from hvax.training.flow_start import without_flow
 from hvax.training.folder import BEFORE_FLOW, MODEL, check_unused, read_plan, write_plan
 from hvax.training.loop import Event as Event
 from hvax.training.loop import Plan
-from hvax.training.optimiser import clip_outliers, faster_flow
+from hvax.training.optimizers import clip_by_running_norm, scale_flow_updates
 from hvax.training.phase import Fit as Fit
 from hvax.training.phase import train_phase
 from hvax.training.prepare import is_better_than_independent, prepared_if_far
@@ -39,7 +39,7 @@ def fit(
     data: Any,
     *,
     validation: Any = None,
-    optimiser: optax.GradientTransformation | None = None,
+    optimizer: optax.GradientTransformation | None = None,
     epochs: int | None = None,
     batch_size: int | None = None,
     num_samples: int = 1,
@@ -70,11 +70,12 @@ def fit(
 
     - `data`, `validation`: arrays with the batch axis first, or pairs (x_in, x_out) of them, or
       `Examples`. Data too large for the device stay on the host (memory-mapped, say).
-    - `optimiser`: any of optax's; `faster_flow(clip_outliers(optax.adam(1e-3)))` by default.
+    - `optimizer`: any of optax's; by default
+      `scale_flow_updates(clip_by_running_norm(optax.adam(1e-3)))`.
     - `epochs`, `batch_size`: by default what suits the number of examples: about 20,000 updates.
     - `num_samples`: draws for each example, of the default loss and in validation: with more than
       one the importance weighted bound is trained and watched. Its gradient may be
-      `loss_kwargs={"estimator": "doubly"}`.
+      `loss_kwargs={"estimator": "dreg"}`.
     - `loss_function`: (model, x[, x_out], *, key, **loss_kwargs) -> loss; by default `loss` for
       an HVAE, `vae_loss` for a VAE.
     - `loss_kwargs`: a dict, or a function of the (traced) step that gives one, for warm-ups:
@@ -157,9 +158,9 @@ def fit(
     if not isinstance(model, HVAE) or model.flow.num_steps == 0:
         first = 1
     options: dict[str, Any] = {
-        "optimizer": faster_flow(clip_outliers(optax.adam(1e-3)))
-        if optimiser is None
-        else optimiser,
+        "optimizer": scale_flow_updates(clip_by_running_norm(optax.adam(1e-3)))
+        if optimizer is None
+        else optimizer,
         "num_samples": count(num_samples, "num_samples"),
         "loss_function": loss_function,
         "loss_kwargs": loss_kwargs,
@@ -220,7 +221,7 @@ def _in_two_phases(
     except FloatingPointError as error:
         return _switched_off(before, flowing, folder, "flow failed", str(error))
     joined = after._replace(
-        history=followed_by(before.history, after.history),
+        history=concatenate_histories(before.history, after.history),
         best_epoch=after.best_epoch + done,
         skipped=before.skipped + after.skipped,
         seconds_compiling=before.seconds_compiling + after.seconds_compiling,
@@ -241,7 +242,7 @@ _WORSE = 0.05  # nats that the validation bound with a flow may be below that of
 
 def _switched_off(fitted: Fit, flowing: HVAE, folder: Path | None, ended: str, why: str) -> Fit:
     """What was earned before the flow: the plain VAE, as an HVAE whose flow has no steps."""
-    caution(
+    warn(
         FlowFailed,
         f"{why} The flow was switched off: the model is the plain VAE (num_steps = 0). For a flow "
         f"that helps, try a smaller {named('step_size')} or more {named('epochs')}.",
@@ -252,7 +253,9 @@ def _switched_off(fitted: Fit, flowing: HVAE, folder: Path | None, ended: str, w
     return fitted._replace(model=model, ended=ended)
 
 
-def followed_by(before: list[dict[str, Any]], after: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def concatenate_histories(
+    before: list[dict[str, Any]], after: list[dict[str, Any]]
+) -> list[dict[str, Any]]:
     """Two trainings as one: epochs count on."""
     return before + [row | {"epoch": row["epoch"] + len(before)} for row in after]
 

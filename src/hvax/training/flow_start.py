@@ -12,8 +12,8 @@ from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 from hvax.hamiltonian.flow import HamiltonianFlow
 from hvax.hamiltonian.tempering import NullTempering
 from hvax.models.hvae import HVAE
-from hvax.objective import each, forward
-from hvax.parameter import Learned
+from hvax.objectives import each, forward
+from hvax.parameters import Learned
 
 CALM = 2.0  # nats: the energy error within which nine trajectories of ten start
 _HALVINGS = 20

@@ -16,14 +16,14 @@ import numpy as np
 from jaxtyping import Array, PyTree
 from tqdm import tqdm
 
-from hvax.caution import DivergentTrajectories, SkippedUpdate, caution
+from hvax.checks import check_callable, count, real_number
 from hvax.data.batches import epoch_batches
-from hvax.door import check_callable, count, real_number
+from hvax.exceptions import DivergentTrajectories, SkippedUpdate, warn
 from hvax.progress import compiling
 from hvax.storage.lock import FolderLost
 from hvax.structure import save
-from hvax.training import trouble
-from hvax.training.chunk import CompiledSteps
+from hvax.training import skipped_updates
+from hvax.training.compiled_steps import CompiledSteps
 from hvax.training.feed import AbstractFeed
 from hvax.training.flow_start import with_smaller_steps
 from hvax.training.folder import RunFolder
@@ -240,16 +240,18 @@ class Loop:
         record = {
             "step": int(step),
             "epoch": at.epoch,
-            **trouble.describe(state.model, *batch, key=key),
+            **skipped_updates.describe(state.model, *batch, key=key),
             "examples": indices.tolist(),
         }
         if self._folder is not None:
             self._folder.log_skipped(record)
-        said = trouble.message(record, in_a_row=at.skipped_in_a_row)
+        said = skipped_updates.message(record, in_a_row=at.skipped_in_a_row)
         if at.skipped_in_a_row >= self._plan.max_skipped:
-            raise FloatingPointError(f"{said} The run stops here. {trouble.advice(state.model)}")
+            raise FloatingPointError(
+                f"{said} The run stops here. {skipped_updates.advice(state.model)}"
+            )
         self._shrink(_AFTER_SKIP)
-        caution(SkippedUpdate, said)
+        warn(SkippedUpdate, said)
 
     def _shrink(self, factor: float) -> None:
         """Shorter learned steps of the flow: the gradient of an update that is left out, or of
@@ -272,10 +274,10 @@ class Loop:
             self.best, at.best_elbo, at.best_epoch = copied(self.state.model), bound, at.epoch
         if metrics.get("divergent", 0.0) > _DIVERGENT:
             self._shrink(_AFTER_DIVERGENCE)
-            caution(
+            warn(
                 DivergentTrajectories,
                 f"{100 * metrics['divergent']:.3g}% of the trajectories of epoch {at.epoch} "
-                "diverged. " + trouble.divergence_advice(self.state.model),
+                "diverged. " + skipped_updates.divergence_advice(self.state.model),
             )
         elif metrics.get("validation_divergent", 0.0) > 0:
             self._shrink(_AFTER_ONE)

@@ -27,7 +27,7 @@ from hvax.models.likelihood import (
 )
 from hvax.models.standardize import StandardizedLikelihood
 from hvax.models.transform import Kind, Transform
-from hvax.parameter import Fixed
+from hvax.parameters import Fixed
 from hvax.training.few_rows import least_sigma
 from hvax.wording import named
 

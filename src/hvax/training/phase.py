@@ -11,16 +11,16 @@ import numpy as np
 import optax
 from jaxtyping import Array, PRNGKeyArray, PyTree
 
-from hvax.caution import KinkedDecoder, caution
 from hvax.data.batches import epoch_batches
 from hvax.data.digest import digest_of_rows, digest_of_some_rows
 from hvax.data.examples import Examples
+from hvax.exceptions import KinkedDecoder, warn
 from hvax.files import held
-from hvax.hamiltonian.gradient import Finite
+from hvax.hamiltonian.gradient import FiniteDifference
 from hvax.models.hvae import HVAE
 from hvax.models.smoothed import kinks_of
 from hvax.progress import progress_bar
-from hvax.training.chunk import Chunk, CompiledSteps, LossKwargs, Transform
+from hvax.training.compiled_steps import Chunk, CompiledSteps, LossKwargs, Transform
 from hvax.training.feed import feed
 from hvax.training.flow_start import can_shrink, with_calm_steps
 from hvax.training.folder import RunFolder, check_begin
@@ -161,7 +161,9 @@ def _warn_of_kinks(state: TrainState, parts: tuple[Examples, ...], steps: Compil
     model = state.model
     if not isinstance(model, HVAE) or model.potential is not None or model.flow.num_steps == 0:
         return
-    if isinstance(model.flow.gradient, Finite):  # differences of U, which has no jumps, have none
+    if isinstance(
+        model.flow.gradient, FiniteDifference
+    ):  # differences of U, which has no jumps, have none
         return
     rows = tuple(jnp.asarray(part.rows(slice(0, 1))) for part in parts)
     first = Chunk(rows, jnp.zeros((1, 1), jnp.int32), start=state.step, stop=state.step)
@@ -173,11 +175,11 @@ def _warn_of_kinks(state: TrainState, parts: tuple[Examples, ...], steps: Compil
 
     target, z = jax.eval_shape(one)  # shapes alone: a transform does not run before its time
     if kinks := kinks_of(lambda x, z: model.vae.potential(x)(z), target, z):
-        caution(
+        warn(
             KinkedDecoder,
             f"the decoder has {', '.join(sorted(kinks))}, so the force on the flow jumps, and the "
             "gradient of training is biased: take softplus, silu or gelu; or with relu "
-            "HVAE(vae, flow, potential=hvax.Smoothed()).",
+            "HVAE(vae, flow, potential=hvax.SmoothedPotential()).",
         )
 
 

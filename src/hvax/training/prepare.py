@@ -32,8 +32,8 @@ from hvax.models.standardize import (
 )
 from hvax.models.transform import Transform
 from hvax.models.vae import VAE
-from hvax.objective import finite_or_zero_weight
-from hvax.parameter import Fixed
+from hvax.objectives import finite_or_zero_weight
+from hvax.parameters import Fixed
 from hvax.precision import origin_of_rows
 from hvax.seen import checked_pair
 from hvax.training.marginals import (

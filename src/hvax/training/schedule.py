@@ -3,7 +3,7 @@
 import math
 from typing import NamedTuple
 
-from hvax.door import count
+from hvax.checks import count
 
 _BATCH, _LARGE_BATCH, _LARGE = 100, 500, 1_000_000
 _UPDATES, _MOST_EPOCHS, _FEWEST_EPOCHS = 20_000, 1000, 5

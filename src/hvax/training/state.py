@@ -11,10 +11,10 @@ import numpy as np
 import optax
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree
 
-from hvax.door import check_key, check_kind, real_array
+from hvax.checks import check_key, check_kind, real_array
 from hvax.models.hvae import HVAE, plain_vae
-from hvax.objective import each, finite_or_zero_weight, loss, mean_bound, vae_loss
-from hvax.parameter import trainable
+from hvax.objectives import each, finite_or_zero_weight, loss, mean_bound, vae_loss
+from hvax.parameters import trainable
 from hvax.training.flow_start import can_shrink, with_smaller_steps
 
 LossFunction = Callable[..., Any]
@@ -43,25 +43,25 @@ class TrainState(eqx.Module):
     opt_state: PyTree
     step: Int[Array, ""]
     key: PRNGKeyArray
-    optimiser: optax.GradientTransformation = eqx.field(static=True)
+    optimizer: optax.GradientTransformation = eqx.field(static=True)
 
 
 def train_state(
-    model: PyTree, optimiser: optax.GradientTransformation, *, key: PRNGKeyArray
+    model: PyTree, optimizer: optax.GradientTransformation, *, key: PRNGKeyArray
 ) -> TrainState:
-    """The state before the first step. The optimiser sees what `trainable` says is learned."""
+    """The state before the first step. The optimizer sees what `trainable` says is learned."""
     check_kind(model, "model", eqx.Module)
     check_key(key)
-    check_optimizer(optimiser, model)
-    return state_before(model, optimiser, key=key)
+    check_optimizer(optimizer, model)
+    return state_before(model, optimizer, key=key)
 
 
 def state_before(
-    model: PyTree, optimiser: optax.GradientTransformation, *, key: PRNGKeyArray
+    model: PyTree, optimizer: optax.GradientTransformation, *, key: PRNGKeyArray
 ) -> TrainState:
     """`train_state` of what was checked."""
-    opt_state = optimiser.init(eqx.filter(model, trainable(model)))
-    return TrainState(model, opt_state, jnp.zeros((), jnp.int32), key, optimiser)
+    opt_state = optimizer.init(eqx.filter(model, trainable(model)))
+    return TrainState(model, opt_state, jnp.zeros((), jnp.int32), key, optimizer)
 
 
 def train_step(
@@ -72,9 +72,9 @@ def train_step(
     loss_function: LossFunction | None = None,
     loss_kwargs: Mapping[str, Any] | None = None,
 ) -> tuple[TrainState, Float[Array, ""]]:
-    """One compiled optimiser step on one batch: the new state, and the loss before the step.
+    """One compiled optimizer step on one batch: the new state, and the loss before the step.
 
-    Where the loss or a gradient is not finite, model and optimiser stay as they were. Learned step
+    Where the loss or a gradient is not finite, model and optimizer stay as they were. Learned step
     sizes of a flow are made shorter where trajectories of the batch have energy errors above 100
     nats; where one in ten has, nothing else is moved.
 
@@ -90,17 +90,17 @@ def train_step(
     return done.state, done.loss
 
 
-def check_optimizer(optimiser: optax.GradientTransformation, model: PyTree) -> None:
+def check_optimizer(optimizer: optax.GradientTransformation, model: PyTree) -> None:
     """Refuses an optimizer that fails at its first step, by a step on shapes alone."""
-    check_kind(optimiser, "optimiser", optax.GradientTransformation)
+    check_kind(optimizer, "optimizer", optax.GradientTransformation)
 
     def step(learned: PyTree) -> PyTree:
         def value(learned: PyTree) -> Float[Array, ""]:
             return sum((jnp.sum(leaf) for leaf in jax.tree.leaves(learned)), jnp.zeros(()))
 
-        state = optimiser.init(learned)
+        state = optimizer.init(learned)
         extra = {"value": value(learned), "grad": learned, "value_fn": value}
-        steps = optax.with_extra_args_support(optimiser)
+        steps = optax.with_extra_args_support(optimizer)
         updates, after = steps.update(learned, state, learned, **extra)
         jax.tree.map(_as_before, after, state)
         return eqx.apply_updates(learned, updates)
@@ -109,7 +109,7 @@ def check_optimizer(optimiser: optax.GradientTransformation, model: PyTree) -> N
         jax.eval_shape(step, eqx.filter(model, trainable(model)))
     except Exception as error:
         raise ValueError(
-            "optimiser must take a step from init(params) and update(gradient, state, params), "
+            "optimizer must take a step from init(params) and update(gradient, state, params), "
             "with optax's extra arguments value, grad and value_fn at hand; this one fails with "
             f"{type(error).__name__}: {' '.join(str(error).split())[:300]}. Take another, such as "
             "optax.adam(1e-3)."
@@ -127,7 +127,7 @@ def _as_before(new: Any, old: Any) -> Any:
 
 
 class Update(NamedTuple):
-    """What one optimiser step did."""
+    """What one optimizer step did."""
 
     state: TrainState
     loss: Float[Array, ""]
@@ -166,9 +166,9 @@ def update(
         return objective(learned, jax.random.clone(key))[0]
 
     # What those of optax ask for that look at the loss itself: line searches, and schedules by it.
-    optimiser = optax.with_extra_args_support(state.optimiser)
+    optimizer = optax.with_extra_args_support(state.optimizer)
     extra = {"value": value, "grad": gradient, "value_fn": on_same_noise}
-    updates, opt_state = optimiser.update(gradient, state.opt_state, learned, **extra)
+    updates, opt_state = optimizer.update(gradient, state.opt_state, learned, **extra)
     opt_state = jax.tree.map(_as_before, opt_state, state.opt_state)
     finite = jnp.isfinite(value)
     for leaf in jax.tree.leaves(gradient):
@@ -182,7 +182,7 @@ def update(
     learned = _where(steady, eqx.apply_updates(learned, updates), learned)
     opt_state = _where(steady, opt_state, state.opt_state)
     model = with_smaller_steps(eqx.combine(learned, held), factor)
-    state = TrainState(model, opt_state, state.step + 1, state.key, state.optimiser)
+    state = TrainState(model, opt_state, state.step + 1, state.key, state.optimizer)
     return Update(state, value, report, finite)
 
 

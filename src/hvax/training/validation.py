@@ -12,8 +12,8 @@ from jaxtyping import Array, Bool, Float, PRNGKeyArray, PyTree
 from hvax.data.batches import padded_batches
 from hvax.data.examples import Examples
 from hvax.models.hvae import guarded_log_weight, has_flow
-from hvax.objective import finite_or_zero_weight
-from hvax.training.chunk import compiled
+from hvax.objectives import finite_or_zero_weight
+from hvax.training.compiled_steps import compiled
 
 
 class Validation:

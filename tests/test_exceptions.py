@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from hvax.caution import HvaxWarning, SkippedUpdate, caution
+from hvax.exceptions import HvaxWarning, SkippedUpdate, warn
 
 WARNINGS = Path(__file__).parents[1] / "docs" / "warnings.md"
 # A test elsewhere may define one of its own.
-KINDS = [kind for kind in HvaxWarning.__subclasses__() if kind.__module__ == "hvax.caution"]
+KINDS = [kind for kind in HvaxWarning.__subclasses__() if kind.__module__ == "hvax.exceptions"]
 
 
 def test_every_warning_is_defined_in_one_place():
@@ -36,14 +36,14 @@ def test_every_warning_has_a_heading_in_the_docs_and_no_other_name_has():
 
 def test_a_warning_begins_with_its_name():
     with pytest.warns(SkippedUpdate) as told:
-        caution(SkippedUpdate, "it was left out.")
+        warn(SkippedUpdate, "it was left out.")
     assert [str(one.message) for one in told] == ["skipped-update: it was left out."]
 
 
 def test_a_warning_can_be_switched_off_and_made_an_error_by_its_class():
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", SkippedUpdate)
-        caution(SkippedUpdate, "nothing")
+        warn(SkippedUpdate, "nothing")
         warnings.simplefilter("error", HvaxWarning)
         with pytest.raises(SkippedUpdate, match="skipped-update: nothing"):
-            caution(SkippedUpdate, "nothing")
+            warn(SkippedUpdate, "nothing")

@@ -9,9 +9,9 @@ import numpy as np
 from jaxtyping import Array, Int, PRNGKeyArray, PyTree
 from numpy.typing import NDArray
 
+from hvax.checks import check_key
 from hvax.data.batches import padded_batches
 from hvax.data.examples import Examples
-from hvax.door import check_key
 from hvax.models.hvae import plain_vae
 from hvax.progress import progress_bar
 from hvax.seen import seen_by

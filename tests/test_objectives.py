@@ -18,7 +18,7 @@ from hvax.models.likelihood import AbstractLikelihood, Bernoulli, FixedGaussian
 from hvax.models.network import mlp
 from hvax.models.prior import AbstractPrior
 from hvax.models.vae import VAE
-from hvax.objective import (
+from hvax.objectives import (
     elbo,
     finite_or_zero_weight,
     forward,
@@ -27,7 +27,7 @@ from hvax.objective import (
     loss,
     vae_loss,
 )
-from hvax.parameter import trainable
+from hvax.parameters import trainable
 from models_for_tests import QUICK_COMPILE, Affine, AffineEncoder, family, linear_gaussian
 
 pytestmark = pytest.mark.usefixtures("x64")
@@ -196,14 +196,14 @@ def test_a_loss_of_several_draws_is_the_bound_s(model):
 
 
 def test_an_analytic_kl_is_for_one_draw(model):
-    for options in ({"num_samples": 2}, {"estimator": "doubly"}):
+    for options in ({"num_samples": 2}, {"estimator": "dreg"}):
         with pytest.raises(ValueError, match="kl='analytic' is for one sample and the standard"):
             loss(model, X, key=key(), kl="analytic", **options)
     with pytest.raises((ValueError, TypeCheckError), match="'triple'"):
         loss(model, X, key=key(), estimator="triple")
 
 
-def test_the_doubly_reparameterised_gradient_is_for_the_bound_alone(model):
+def test_the_doubly_reparameterized_gradient_is_for_the_bound_alone(model):
     """A weight on log q would scale the gradient through z_0: at kl_weight 0 there was none."""
 
     def mean(outputs):
@@ -217,15 +217,15 @@ def test_the_doubly_reparameterised_gradient_is_for_the_bound_alone(model):
         (loss, model, {"reg_function": mean}, "reg_function"),
     ):
         with pytest.raises(ValueError, match=f"for the bound alone: leave out {name}"):
-            function(of, X, key=key(), estimator="doubly", **options)
-    traced = jax.jit(lambda w: vae_loss(model.vae, X, key=key(), estimator="doubly", kl_weight=w))
+            function(of, X, key=key(), estimator="dreg", **options)
+    traced = jax.jit(lambda w: vae_loss(model.vae, X, key=key(), estimator="dreg", kl_weight=w))
     with pytest.raises(ValueError, match="leave out kl_weight"):
         traced(1.0)
 
 
 @pytest.mark.parametrize("num_samples", [1, 4])
 @pytest.mark.parametrize("name", ["vae", "uha"])
-def test_the_doubly_reparameterised_gradient_has_the_same_mean(name, num_samples):
+def test_the_doubly_reparameterized_gradient_has_the_same_mean(name, num_samples):
     """Within 4.5 standard errors of 10,000 gradients of each kind, in every number; and its value
     is the same. Seen to fail by 500 of them where its weights were those of the whole batch."""
     plain = linear_gaussian()
@@ -245,16 +245,16 @@ def test_the_doubly_reparameterised_gradient_has_the_same_mean(name, num_samples
 
         return map(np.asarray, jax.jit(jax.vmap(one))(jax.random.split(key(), 10_000)))
 
-    (values, standard), (same_values, doubly) = gradients("standard"), gradients("doubly")
+    (values, standard), (same_values, dreg) = gradients("standard"), gradients("dreg")
     np.testing.assert_allclose(values, same_values, rtol=0, atol=1e-12)
-    apart = standard - doubly  # on the same noise
+    apart = standard - dreg  # on the same noise
     error = apart.std(axis=0) / np.sqrt(len(apart))
     # Where only the score differs, the decoder's numbers do not at all.
     assert np.all(np.abs(apart.mean(axis=0)) <= 4.5 * error + 1e-12)
     assert np.sum(error > 1e-3) >= 10  # the encoder's ten differ draw by draw
 
 
-def test_the_doubly_reparameterised_gradient_is_still_at_the_exact_posterior():
+def test_the_doubly_reparameterized_gradient_is_still_at_the_exact_posterior():
     """Where q(z | x) is the posterior every log w is log p(x), and the encoder's gradient has no
     noise at all; the standard one has."""
     vae, x = diagonal_exact()
@@ -269,7 +269,7 @@ def test_the_doubly_reparameterised_gradient_is_still_at_the_exact_posterior():
         )  # fmt: skip
         return ravel_pytree(function(learned).encoder)[0]
 
-    assert np.max(np.abs(slope("doubly"))) < 1e-13 < 1e-3 < np.max(np.abs(slope("standard")))
+    assert np.max(np.abs(slope("dreg"))) < 1e-13 < 1e-3 < np.max(np.abs(slope("standard")))
 
 
 @pytest.mark.parametrize(("name", "num_samples"), [("vae", 1), ("vae", 3), ("dais", 3)])
@@ -282,7 +282,7 @@ def test_the_doubly_reparameterized_gradient_is_linear_in_the_loss(name, num_sam
     function = vae_loss if name == "vae" else loss
     x = jnp.asarray(np.random.default_rng(0).normal(size=(4, 3)))
     learned, held = eqx.partition(model, trainable(model))
-    options = {"num_samples": num_samples, "estimator": "doubly", "kl": "sampled"}
+    options = {"num_samples": num_samples, "estimator": "dreg", "kl": "sampled"}
 
     def value(learned, key, x):
         return function(eqx.combine(learned, held), x, key=key, **options)
@@ -336,7 +336,7 @@ class Instead(Failing):
 
 
 @pytest.mark.parametrize(
-    ("name", "estimator"), [("bound", "standard"), ("vae_loss", "standard"), ("loss", "doubly")]
+    ("name", "estimator"), [("bound", "standard"), ("vae_loss", "standard"), ("loss", "dreg")]
 )
 def test_a_failed_draw_has_no_part_in_a_gradient(name, estimator):
     """Value and gradient are those of draws that have a weight of exp(-1e4) = 0 in its place. Seen
@@ -447,7 +447,7 @@ def test_prefactors_of_another_shape_are_refused(model, name, wrong):
 
 
 @pytest.mark.parametrize("kind", ["loss", "vae_loss"])
-def test_regularisation(kind):
+def test_regularization(kind):
     model = HVAE(vae(), HamiltonianFlow(0)) if kind == "loss" else vae()
     function = {"loss": loss, "vae_loss": vae_loss}[kind]
 
@@ -462,7 +462,7 @@ def test_regularisation(kind):
     np.testing.assert_allclose(ours, exact, rtol=1e-13)
 
 
-def test_a_regularisation_of_many_numbers_is_refused():
+def test_a_regularization_of_many_numbers_is_refused():
     with pytest.raises(
         ValueError, match=r"reg_function must return one number, got shape \(4, 2\)"
     ):

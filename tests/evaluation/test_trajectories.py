@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 
 from exact_posterior import exact
+from hvax.evaluation.trajectories import noise, paths, positions
 from hvax.hamiltonian.flow import HamiltonianFlow
-from hvax.hamiltonian.gradient import Finite
+from hvax.hamiltonian.gradient import FiniteDifference
 from hvax.hamiltonian.tempering import QuadraticTempering
 from hvax.models.hvae import HVAE
-from hvax.parameter import Learned
-from hvax.report.path import noise, paths, positions
+from hvax.parameters import Learned
 from models_for_tests import (
     FAMILY,
     SCHEDULES,
@@ -44,7 +44,7 @@ MODELS = (
         for name in SCHEDULES
     }
     | {f"step size {name}": HVAE(VAE, HamiltonianFlow(3, step)) for name, step in STEPS.items()}
-    | {"finite differences": HVAE(VAE, HamiltonianFlow(3, 0.2, gradient=Finite()))}
+    | {"finite differences": HVAE(VAE, HamiltonianFlow(3, 0.2, gradient=FiniteDifference()))}
     | {"one step": moving(VAE, num_steps=1)}
     | {"another potential": HVAE(VAE, HamiltonianFlow(3, 0.2), potential=softened)}
     | {name: HVAE(VAE, family(name, 3)) for name in FAMILY}

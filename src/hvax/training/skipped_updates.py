@@ -9,9 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
-from hvax.hamiltonian.gradient import Reverse
+from hvax.hamiltonian.gradient import ReverseMode
 from hvax.models.hvae import HVAE, plain_vae
-from hvax.objective import forward
+from hvax.objectives import forward
 from hvax.training.flow_start import can_shrink
 from hvax.training.prepare import is_prepared
 from hvax.wording import named, words
@@ -26,7 +26,7 @@ def advice(model: PyTree) -> str:
         cures.append(_gentler_flow())
     cures.append(
         words(
-            "an optimizer with a smaller learning rate (hvax.fit(..., optimiser=optax.adam(1e-4)))",
+            "an optimizer with a smaller learning rate (hvax.fit(..., optimizer=optax.adam(1e-4)))",
             "a smaller --learning-rate",
         )
     )
@@ -75,7 +75,7 @@ def _seen(
     space = outputs.phase_space
 
     def size(x: Array, z: Array) -> Array:
-        gradient = Reverse().value_and_grad(model.vae.potential(x))(z).gradient
+        gradient = ReverseMode().value_and_grad(model.vae.potential(x))(z).gradient
         return jnp.linalg.norm(gradient)
 
     sizes = jax.vmap(size)

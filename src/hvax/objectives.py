@@ -15,7 +15,7 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree, Shaped
 
-from hvax.door import check_callable, check_key, count, real_array, real_number
+from hvax.checks import check_callable, check_key, count, real_array, real_number
 from hvax.models.gaussian import DiagonalGaussian
 from hvax.models.hvae import HVAE, ONES, HVAEOutputs, Prefactor, plain_vae
 from hvax.models.likelihood import ShapeMismatch
@@ -24,7 +24,7 @@ from hvax.models.prior import AbstractPrior, StandardNormal
 from hvax.models.vae import VAE, VAEOutputs
 
 Batch = Shaped[ArrayLike, "batch ..."]
-Estimator = Literal["standard", "doubly"]
+Estimator = Literal["standard", "dreg"]
 
 
 def hamiltonian_elbo(
@@ -85,16 +85,16 @@ def loss(
     potential and never in an evaluation. `reg_function` gets the batched `HVAEOutputs`.
 
     With S = `num_samples` > 1 it is -mean log (1/S) sum_s w_s, and the outputs have an axis of S
-    draws ahead of the batch's. `estimator="doubly"` takes the doubly reparameterised gradient of
+    draws ahead of the batch's. `estimator="dreg"` takes the doubly reparameterized gradient of
     either, with the same expectation and, in a plain VAE's encoder, less noise (docs/flows.md);
-    it is for the bound alone, without prefactors and regularisation.
+    it is for the bound alone, without prefactors and regularization.
 
     `kl="analytic"` subtracts from log w the noise of log p(z_0) - log q(z_0 | x) about its mean
     -KL(q || p), known in closed form for a diagonal Gaussian and a standard normal prior. The
     expectation stays, and its gradient has less noise: at K = 0 it is that of a VAE with the
     analytic KL. None takes it wherever it is known, for one sample and the standard estimator.
     """
-    if estimator == "doubly":
+    if estimator == "dreg":
         _check_alone(reg_function, logp_prefactor=logp_prefactor, logq_prefactor=logq_prefactor)
     logp, logq = (_three(p, n) for p, n in [(logp_prefactor, "logp"), (logq_prefactor, "logq")])
     outputs, zero = _draws(model, x, x_out, key, num_samples, estimator)
@@ -103,7 +103,7 @@ def loss(
     log_w = each(outputs, lambda one: one.weighted(logp, logq))
     if _is_analytic(kl, model.vae.prior, outputs, estimator):
         log_w = log_w - each(outputs, lambda one: _initial_noise(one, logp[1], logq[0]))
-    value = -mean_bound(log_w, zero) + _regularisation(
+    value = -mean_bound(log_w, zero) + _regularization(
         outputs, reg_function, reg_kwargs, reg_strength
     )
     return (value, outputs) if return_outputs else value
@@ -144,21 +144,21 @@ def vae_loss(
     reg_strength: ArrayLike = 1.0,
     return_outputs: bool = False,
 ) -> Any:
-    """The plain VAE's loss: mean of kl_weight * KL - log p(x_out | z), plus the regularisation.
+    """The plain VAE's loss: mean of kl_weight * KL - log p(x_out | z), plus the regularization.
 
     Where `kl` is not given it is in closed form wherever that is known, for one sample and the
     standard estimator. With S = `num_samples` > 1 draws it is that of the draws, as in `loss`: at
     kl_weight = 1 that is the importance weighted autoencoder's. Higgins et al., "beta-VAE" (2017),
     where kl_weight is called beta; Burda, Grosse and Salakhutdinov (2016).
     """
-    if estimator == "doubly":
+    if estimator == "dreg":
         _check_alone(reg_function, kl_weight=kl_weight)
     outputs, zero = _draws(model, x, x_out, key, num_samples, estimator)
     _check_plain(outputs)
     kl_weight = real_number(kl_weight, "kl_weight")
     divergence = _kl(model, outputs, kl, estimator)
     value = -mean_bound(outputs.log_likelihood - kl_weight * divergence, zero)
-    value = value + _regularisation(outputs, reg_function, reg_kwargs, reg_strength)
+    value = value + _regularization(outputs, reg_function, reg_kwargs, reg_strength)
     return (value, outputs) if return_outputs else value
 
 
@@ -187,28 +187,26 @@ def _draws(
     num_samples: int,
     estimator: str,
 ) -> tuple[PyTree, Float[Array, "*samples batch"] | None]:
-    """`forward`, and the zeros that the bound adds where the estimator is "doubly"."""
+    """`forward`, and the zeros that the bound adds where the estimator is "dreg"."""
     plain_vae(model)
     check_key(key)
     num_samples = count(num_samples, "num_samples")
-    if estimator not in ("standard", "doubly"):
-        raise ValueError(f"estimator must be 'standard' or 'doubly', got {estimator!r}.")
+    if estimator not in ("standard", "dreg"):
+        raise ValueError(f"estimator must be 'standard' or 'dreg', got {estimator!r}.")
     x, x_out = real_array(x, "x"), None if x_out is None else real_array(x_out, "x_out")
     if x.ndim == 0 or len(x) == 0:
         raise ValueError(f"x must be a batch with at least one example, got shape {x.shape}.")
     if x_out is not None and (x_out.ndim == 0 or len(x_out) != len(x)):
         raise ValueError(f"x_out must have as many examples as x, {len(x)}, got {x_out.shape}.")
-    doubly = estimator == "doubly"
-    if num_samples == 1 and not doubly:
+    dreg = estimator == "dreg"
+    if num_samples == 1 and not dreg:
         keys = jax.random.split(key, len(x))
         one: Any = jax.vmap(lambda x, x_out, key: model(x, x_out, key=key, latent=True))
         return one(x, x_out, keys), None
     posterior: Any = jax.vmap(plain_vae(model).posterior)(x)
     target = x if x_out is None else x_out
     try:
-        drawn = many_draws(
-            model, posterior, target, key=key, num_samples=num_samples, doubly=doubly
-        )
+        drawn = many_draws(model, posterior, target, key=key, num_samples=num_samples, dreg=dreg)
     except ShapeMismatch as error:
         raise ValueError(
             f"x_out (x, where it is not given) does not suit the decoder: {error}"
@@ -292,7 +290,7 @@ def _initial_noise(
     return prior_weight * prior_noise - posterior_weight * (one.log_posterior + q.entropy())
 
 
-def _regularisation(
+def _regularization(
     outputs: PyTree,
     function: Callable[..., Array] | None,
     kwargs: Mapping[str, Any] | None,
@@ -309,14 +307,14 @@ def _regularisation(
 
 
 def _check_alone(reg_function: Callable[..., Array] | None, **weights: Any) -> None:
-    """The doubly reparameterised gradient reads w_s off the cotangent of log q: what weights
+    """The doubly reparameterized gradient reads w_s off the cotangent of log q: what weights
     log q, or reaches z_0 beside log w, would weight it wrongly."""
     for name, weight in weights.items():
         known = not isinstance(weight, jax.core.Tracer)
         if not (known and np.all(np.asarray(weight) == 1)):
-            raise ValueError(f"estimator='doubly' is for the bound alone: leave out {name}.")
+            raise ValueError(f"estimator='dreg' is for the bound alone: leave out {name}.")
     if reg_function is not None:
-        raise ValueError("estimator='doubly' is for the bound alone: leave out reg_function.")
+        raise ValueError("estimator='dreg' is for the bound alone: leave out reg_function.")
 
 
 def _three(prefactor: Prefactor, name: str) -> Float[Array, " 3"]:

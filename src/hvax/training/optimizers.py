@@ -1,4 +1,4 @@
-"""What training through a flow asks of an optimiser: a rate of the flow's own, and no outliers."""
+"""What training through a flow asks of an optimizer: a rate of the flow's own, and no outliers."""
 
 import math
 import numbers
@@ -10,16 +10,16 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, PyTree
 
-from hvax.door import check_kind
+from hvax.checks import check_kind
 from hvax.models.hvae import HVAE
 
 _MEMORY = 0.99  # of the running mean of gradients' norms, per step
 
 
-def faster_flow(
-    optimiser: optax.GradientTransformation, factor: float | int = 10.0
+def scale_flow_updates(
+    optimizer: optax.GradientTransformation, factor: float | int = 10.0
 ) -> optax.GradientTransformation:
-    """`optimiser`, with steps `factor` times as long in the parameters of an HVAE's flow.
+    """`optimizer`, with steps `factor` times as long in the parameters of an HVAE's flow.
 
         model.vae  <- model.vae  + step.vae
         model.flow <- model.flow + factor * step.flow
@@ -27,14 +27,14 @@ def faster_flow(
     A flow has a few numbers of its own (step sizes, temperatures, bridge, eta). Their gradient is
     several times its noise, that of the networks is not, and the bound is best when they keep up
     with the networks. With Adam and its kin this is a learning rate `factor` times as large. The
-    state is that of `optimiser`; a model that is not an `HVAE` is trained by it alone.
+    state is that of `optimizer`; a model that is not an `HVAE` is trained by it alone.
 
-    Raises `TypeError` for what is no optimiser, `ValueError` for a factor not finite and > 0.
+    Raises `TypeError` for what is no optimizer, `ValueError` for a factor not finite and > 0.
     """
-    check_kind(optimiser, "optimiser", optax.GradientTransformation)
+    check_kind(optimizer, "optimizer", optax.GradientTransformation)
     _check_factor(factor, "> 0", 0.0)
 
-    inner = optax.with_extra_args_support(optimiser)
+    inner = optax.with_extra_args_support(optimizer)
 
     def update(updates: PyTree, state: PyTree, params: Any = None, **more: Any) -> Any:
         updates, state = inner.update(updates, state, params, **more)
@@ -43,20 +43,20 @@ def faster_flow(
             updates = eqx.tree_at(lambda model: model.flow, updates, faster)
         return updates, state
 
-    return optax.GradientTransformationExtraArgs(optimiser.init, update)
+    return optax.GradientTransformationExtraArgs(optimizer.init, update)
 
 
 class Clipped(NamedTuple):
-    """The state of `clip_outliers`."""
+    """The state of `clip_by_running_norm`."""
 
-    inner: PyTree  # of the optimiser
+    inner: PyTree  # of the optimizer
     mean_norm: Float[Array, ""]  # running mean of |g|; 0 before the first step
 
 
-def clip_outliers(
-    optimiser: optax.GradientTransformation, factor: float | int = 4.0
+def clip_by_running_norm(
+    optimizer: optax.GradientTransformation, factor: float | int = 4.0
 ) -> optax.GradientTransformation:
-    """`optimiser`, on gradients at most `factor` times as long as they are on average.
+    """`optimizer`, on gradients at most `factor` times as long as they are on average.
 
         g <- g min(1, factor m / |g|),   then   m <- 0.99 m + 0.01 |g|,   m = |g| at first
 
@@ -66,15 +66,15 @@ def clip_outliers(
     steps. Gradients that grow for good are followed within a few dozen. One whose norm overflows is
     taken for 0, and m stays.
 
-    Raises `TypeError` for what is no optimiser, `ValueError` for a factor not finite and > 1.
+    Raises `TypeError` for what is no optimizer, `ValueError` for a factor not finite and > 1.
     """
-    check_kind(optimiser, "optimiser", optax.GradientTransformation)
+    check_kind(optimizer, "optimizer", optax.GradientTransformation)
     _check_factor(factor, "> 1", 1.0)
 
-    inner = optax.with_extra_args_support(optimiser)
+    inner = optax.with_extra_args_support(optimizer)
 
     def init(params: PyTree) -> Clipped:
-        return Clipped(optimiser.init(params), jnp.zeros(()))
+        return Clipped(optimizer.init(params), jnp.zeros(()))
 
     def update(gradient: PyTree, state: Clipped, params: Any = None, **more: Any) -> Any:
         norm = optax.tree.norm(gradient).astype(state.mean_norm.dtype)

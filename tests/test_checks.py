@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import hvax
-from hvax.door import check_key, real_array, real_number
+from hvax.checks import check_key, real_array, real_number
 
 
 def test_sequences_of_traced_numbers_are_arrays():
@@ -32,12 +32,12 @@ def test_a_single_precision_model_has_single_precision_losses_in_a_double_world(
         x = np.zeros((5, 4), np.float32)
         value = hvax.vae_loss(vae, x, key=jax.random.key(1), kl_weight=0.5)
         state = hvax.phase_state(
-            hvax.Reverse().value_and_grad(lambda z: (0.5 * z @ z, None)),
+            hvax.ReverseMode().value_and_grad(lambda z: (0.5 * z @ z, None)),
             z=jnp.ones(2, jnp.float32),
             rho=jnp.ones(2, jnp.float32),
         )
         moved = hvax.leapfrog_step(
-            hvax.Reverse().value_and_grad(lambda z: (0.5 * z @ z, None)), state, 0.1
+            hvax.ReverseMode().value_and_grad(lambda z: (0.5 * z @ z, None)), state, 0.1
         )
     assert value.dtype == moved.z.dtype == moved.rho.dtype == jnp.float32
 

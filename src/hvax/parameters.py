@@ -14,7 +14,7 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, PyTree
 
-from hvax.door import positive, real_array
+from hvax.checks import positive, real_array
 
 # Below this fraction of the upper bound the gradient through a sigmoid, or the number itself,
 # would die in float32; a learned number cannot get there.

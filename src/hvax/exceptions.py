@@ -76,12 +76,12 @@ class UnresolvedFeature(HvaxWarning):
     name = "unresolved-feature"
 
 
-class GreyLevels(HvaxWarning):
+class GrayLevels(HvaxWarning):
     """Data between 0 and 1 under a Bernoulli: cross-entropies, not likelihoods."""
 
-    name = "grey-levels"
+    name = "gray-levels"
 
 
-def caution(kind: type[HvaxWarning], message: str) -> None:
+def warn(kind: type[HvaxWarning], message: str) -> None:
     """Warns, under the warning's name."""
     warnings.warn(f"{kind.name}: {message}", kind, stacklevel=3)

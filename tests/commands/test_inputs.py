@@ -187,18 +187,18 @@ def test_a_report_with_other_labels(here, ran, monkeypatch):
 
 
 @pytest.mark.parametrize("likelihood", ["bernoulli", "gaussian", "poisson"])
-@pytest.mark.parametrize("binarise", ["", "--binarise static"])
-def test_a_file_counts_in_the_runs_own_grey_levels(likelihood, binarise, here, ran, monkeypatch):
+@pytest.mark.parametrize("binarize", ["", "--binarize static"])
+def test_a_file_counts_in_the_runs_own_gray_levels(likelihood, binarize, here, ran, monkeypatch):
     """0 to 16 in digits, whose white is not the 255 of other files of bytes."""
 
     def rows(model, data, **_):
         x = data[:]
         return Encoding(x, x, x[:, None], x)
 
-    if binarise and likelihood != "bernoulli":
+    if binarize and likelihood != "bernoulli":
         pytest.skip("only bits are drawn")
     monkeypatch.setattr("hvax.commands.latent.encode", rows)
-    untrained(f"digits --likelihood {likelihood} {binarise} {SMALL}")
+    untrained(f"digits --likelihood {likelihood} {binarize} {SMALL}")
     np.save("same.npy", load_source("digits").x)
     ran("encode other same.npy --out same.npz --no-progress")
     ran("encode other digits --out digits.npz --no-progress")
@@ -258,13 +258,13 @@ def test_bad_data_are_told_by_every_command(source, message, here, refused):
         refused(COMMANDS[command].format(f"run {source}"), message)
 
 
-@pytest.mark.parametrize("binarise", ["static", "dynamic"])
-def test_binarising_does_not_hide_data_outside_the_support(binarise, here, refused):
+@pytest.mark.parametrize("binarize", ["static", "dynamic"])
+def test_binarizing_does_not_hide_data_outside_the_support(binarize, here, refused):
     write_data(here)
-    edit(options__data__binarise=binarise)(here / "run")
+    edit(options__data__binarize=binarize)(here / "run")
     for source in ("above.npy", "below.npy"):
         refused(COMMANDS["encode"].format(f"run {source}"), r"Bernoulli needs data in \[0, 1\]")
-        options = f"--likelihood bernoulli --binarise {binarise} --no-progress --run-dir new"
+        options = f"--likelihood bernoulli --binarize {binarize} --no-progress --run-dir new"
         refused(f"train {source} {options}", r"Bernoulli needs data in \[0, 1\]")
 
 

@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 
 from exact_posterior import exact
+from hvax.evaluation.posterior_grid import Gaussian, most_tied, plane
 from hvax.models.decoder import Decoder
 from hvax.models.likelihood import FixedGaussian
 from hvax.models.vae import VAE
-from hvax.report.plane import Gaussian, most_tied, plane
 from models_for_tests import Affine, AffineEncoder, linear_gaussian
 
 X = np.array([0.4, -1.1, 0.7])

@@ -153,7 +153,7 @@ def run_parts(run: Run, own: OwnData, *, labels: str | None = None) -> Parts:
     return parts
 
 
-def evenly(examples: Examples, most: int) -> Examples:
+def subsample(examples: Examples, most: int) -> Examples:
     """At most so many examples, evenly spaced: a file's first ones may be of another kind."""
     if len(examples) <= most:
         return examples

@@ -11,7 +11,7 @@ from scipy.special import expit
 from hvax.hamiltonian.flow import HamiltonianFlow
 from hvax.hamiltonian.tempering import FreeTempering, QuadraticTempering
 from hvax.models.hvae import HVAE
-from hvax.parameter import Fixed, Learned, as_parameter, trainable
+from hvax.parameters import Fixed, Learned, as_parameter, trainable
 from models_for_tests import linear_gaussian
 
 
@@ -127,10 +127,10 @@ def test_weight_decay_moves_the_learned_and_nothing_else():
     flow = HamiltonianFlow(2, Fixed(np.array([0.1, 0.2])), QuadraticTempering(Fixed(0.3)))
     model = HVAE(linear_gaussian(), flow)
     parameters, rest = eqx.partition(model, trainable(model))
-    optimiser = optax.adamw(0.1, weight_decay=0.5)
-    state = optimiser.init(parameters)
+    optimizer = optax.adamw(0.1, weight_decay=0.5)
+    state = optimizer.init(parameters)
     gradients = jax.tree.map(jnp.zeros_like, parameters)
-    updates, _ = optimiser.update(gradients, state, parameters)
+    updates, _ = optimizer.update(gradients, state, parameters)
     moved = eqx.combine(optax.apply_updates(parameters, updates), rest)
 
     assert eqx.tree_equal(moved.flow, model.flow)
