@@ -1,6 +1,7 @@
 """Batches of log-weights -> the numbers that are reported and the losses that are trained.
 
-Every function takes a batch, batch axis first, and gives one number in nats: the mean over it.
+Every function takes a batch, batch axis first, and gives one number in nats: the mean over it. The
+batch is an array x, or a `Batch` with all that is given of the examples.
 
 A draw whose log w is not finite failed. It counts as w = 0, in every bound and every loss, and
 nothing of it flows back in a gradient; where all draws of an example failed the bound is -inf.
@@ -9,209 +10,198 @@ nothing of it flows back in a gradient; where all draws of an example failed the
 from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
-from jaxtyping import Array, Float, PRNGKeyArray, PyTree, Shaped
+from jaxtyping import Array, Float, PRNGKeyArray, Shaped
 
-from hvax.checks import check_callable, check_key, count, real_array, real_number
+from hvax.batch import Batch
+from hvax.checks import check_callable, check_key, check_kind, count, real_array, real_number
 from hvax.models.gaussian import DiagonalGaussian
-from hvax.models.hvae import HVAE, ONES, HVAEOutputs, Prefactor, plain_vae
+from hvax.models.hamiltonian_terms import ONES, Prefactor, weighted
+from hvax.models.latent_model import AbstractLatentModel, Draw, batch_of_posteriors, map_examples
 from hvax.models.likelihood import ShapeMismatch
 from hvax.models.many_draws import many_draws
-from hvax.models.prior import AbstractPrior, StandardNormal
-from hvax.models.vae import VAE, VAEOutputs
+from hvax.models.prior import StandardNormal
 
-Batch = Shaped[ArrayLike, "batch ..."]
+Examples = Shaped[ArrayLike, "batch ..."] | Batch
 Estimator = Literal["standard", "dreg"]
+KL = Literal["analytic", "sampled"]
+
+
+def elbo(
+    model: AbstractLatentModel,
+    x: Examples,
+    target: ArrayLike | None = None,
+    *,
+    key: PRNGKeyArray,
+    kl: KL | None = None,
+    return_draws: bool = False,
+) -> Any:
+    """The evidence lower bound: mean of log w over the batch, one draw each; <= log p(target).
+
+    `kl="analytic"` takes the KL of the encoder from the prior in closed form, which is known for a
+    diagonal Gaussian and a standard normal prior: the same expectation with less noise (see
+    `loss`). "sampled" takes it from the draw. None is the first wherever that is known. With `return_draws=True` also the batch's `Draw`.
+    A draw whose log w is not finite makes it -inf. Caterini et al. (2018), equation 9.
+    """
+    draws = draw_batch(model, x, target, key=key)
+    value = mean_bound(_log_weights(draws, _is_analytic(kl, model, draws, "standard")))
+    return (value, draws) if return_draws else value
 
 
 def hamiltonian_elbo(
-    model: VAE | HVAE,
-    x: Batch,
-    x_out: Batch | None = None,
+    model: AbstractLatentModel,
+    x: Examples,
+    target: ArrayLike | None = None,
     *,
     key: PRNGKeyArray,
-    return_outputs: bool = False,
+    return_draws: bool = False,
 ) -> Any:
-    """The evidence lower bound: mean of log w over the batch, one draw each; <= log p(x_out).
-
-    With `return_outputs=True` also the batched outputs of the forward pass. A draw whose log w is
-    not finite makes it -inf. Caterini et al. (2018), equation 9.
-    """
-    outputs = forward(model, x, x_out, key=key)
-    elbo = mean_bound(_log_weight(outputs))
-    return (elbo, outputs) if return_outputs else elbo
+    """`elbo` by the name that it has for a Hamiltonian VAE, with the KL from the draw."""
+    return elbo(model, x, target, key=key, kl="sampled", return_draws=return_draws)
 
 
 def importance_weighted_bound(
-    model: VAE | HVAE,
-    x: Batch,
-    x_out: Batch | None = None,
+    model: AbstractLatentModel,
+    x: Examples,
+    target: ArrayLike | None = None,
     *,
     key: PRNGKeyArray,
     num_samples: int,
 ) -> Float[Array, ""]:
-    """mean over the batch of log (1/S) sum_s w_s, S = `num_samples` draws each; <= log p(x_out).
+    """mean over the batch of log (1/S) sum_s w_s, S = `num_samples` draws each; <= log p(target).
 
     S = 1 is the ELBO, and in expectation it grows with S. A draw whose log w is not finite counts
     as w = 0. Burda, Grosse and Salakhutdinov, "Importance Weighted Autoencoders" (2016).
     """
-    outputs = forward(model, x, x_out, key=key, num_samples=num_samples)
-    return mean_bound(_log_weight(outputs))
+    return mean_bound(draw_batch(model, x, target, key=key, num_samples=num_samples).log_weight)
 
 
 def loss(
-    model: HVAE,
-    x: Batch,
-    x_out: Batch | None = None,
+    model: AbstractLatentModel,
+    x: Examples,
+    target: ArrayLike | None = None,
     *,
     key: PRNGKeyArray,
     num_samples: int = 1,
     estimator: Estimator = "standard",
-    kl: Literal["sampled", "analytic"] | None = "sampled",
-    reg_function: Callable[..., Array] | None = None,
-    reg_kwargs: Mapping[str, Any] | None = None,
-    reg_strength: ArrayLike = 1.0,
-    logp_prefactor: Prefactor = ONES,
-    logq_prefactor: Prefactor = ONES,
-    return_outputs: bool = False,
-) -> Any:
-    """The HVAE's loss: -mean log w + reg_strength * reg_function(outputs, **reg_kwargs), in nats.
-
-    `logp_prefactor` multiplies [log p(x | z_K), log p(z_K), log N(rho_K)], `logq_prefactor`
-    [log q(z_0 | x), log N(rho_0), -(d/2) log(beta_0 / beta_K)]: here alone, never in the flow's
-    potential and never in an evaluation. `reg_function` gets the batched `HVAEOutputs`.
-
-    With S = `num_samples` > 1 it is -mean log (1/S) sum_s w_s, and the outputs have an axis of S
-    draws ahead of the batch's. `estimator="dreg"` takes the doubly reparameterized gradient of
-    either, with the same expectation and, in a plain VAE's encoder, less noise (docs/flows.md);
-    it is for the bound alone, without prefactors and regularization.
-
-    `kl="analytic"` subtracts from log w the noise of log p(z_0) - log q(z_0 | x) about its mean
-    -KL(q || p), known in closed form for a diagonal Gaussian and a standard normal prior. The
-    expectation stays, and its gradient has less noise: at K = 0 it is that of a VAE with the
-    analytic KL. None takes it wherever it is known, for one sample and the standard estimator.
-    """
-    if estimator == "dreg":
-        _check_alone(reg_function, logp_prefactor=logp_prefactor, logq_prefactor=logq_prefactor)
-    logp, logq = (_three(p, n) for p, n in [(logp_prefactor, "logp"), (logq_prefactor, "logq")])
-    outputs, zero = _draws(model, x, x_out, key, num_samples, estimator)
-    if not isinstance(outputs, HVAEOutputs):
-        raise TypeError("model must be an HVAE: loss needs one; for a plain VAE use vae_loss.")
-    log_w = each(outputs, lambda one: one.weighted(logp, logq))
-    if _is_analytic(kl, model.vae.prior, outputs, estimator):
-        log_w = log_w - each(outputs, lambda one: _initial_noise(one, logp[1], logq[0]))
-    value = -mean_bound(log_w, zero) + _regularization(
-        outputs, reg_function, reg_kwargs, reg_strength
-    )
-    return (value, outputs) if return_outputs else value
-
-
-def elbo(
-    model: VAE,
-    x: Batch,
-    x_out: Batch | None = None,
-    *,
-    key: PRNGKeyArray,
-    kl: Literal["analytic", "sampled"] = "analytic",
-    return_outputs: bool = False,
-) -> Any:
-    """The plain VAE's evidence lower bound: mean of log p(x_out | z) - KL(q(z | x) || p(z)).
-
-    The KL is in closed form ("analytic", for a standard normal prior) or from the draw
-    ("sampled", for any prior); both have the same expectation.
-    """
-    outputs = forward(model, x, x_out, key=key)
-    _check_plain(outputs)
-    value = mean_bound(outputs.log_likelihood - _kl(model, outputs, kl))
-    return (value, outputs) if return_outputs else value
-
-
-def vae_loss(
-    model: VAE,
-    x: Batch,
-    x_out: Batch | None = None,
-    *,
-    key: PRNGKeyArray,
-    num_samples: int = 1,
-    estimator: Estimator = "standard",
-    kl: Literal["analytic", "sampled"] | None = None,
+    kl: KL | None = None,
     kl_weight: ArrayLike = 1.0,
+    logp_prefactor: Prefactor | None = None,
+    logq_prefactor: Prefactor | None = None,
     reg_function: Callable[..., Array] | None = None,
     reg_kwargs: Mapping[str, Any] | None = None,
     reg_strength: ArrayLike = 1.0,
-    return_outputs: bool = False,
+    return_draws: bool = False,
 ) -> Any:
-    """The plain VAE's loss: mean of kl_weight * KL - log p(x_out | z), plus the regularization.
+    """What is minimized: -mean log w + reg_strength * reg_function(draws, **reg_kwargs), in nats.
 
-    Where `kl` is not given it is in closed form wherever that is known, for one sample and the
-    standard estimator. With S = `num_samples` > 1 draws it is that of the draws, as in `loss`: at
-    kl_weight = 1 that is the importance weighted autoencoder's. Higgins et al., "beta-VAE" (2017),
-    where kl_weight is called beta; Burda, Grosse and Salakhutdinov (2016).
+    With S = `num_samples` > 1 it is -mean log (1/S) sum_s w_s, and the draws have an axis of S
+    ahead of the batch's. `estimator="dreg"` takes the doubly reparameterized gradient of either,
+    with the same expectation and, in a plain VAE's encoder, less noise (docs/flows.md); it is for
+    the bound alone, without weights and regularization.
+
+    - `kl`: "analytic" takes from log w the noise of log p(z_0) - log q(z_0 | x) about its mean
+      -KL(q || p), known in closed form for a diagonal Gaussian and a standard normal prior. The
+      expectation stays, and its gradient has less noise. "sampled" leaves log w as it is. None is
+      the first wherever that is known, for one sample and the standard estimator.
+    - `kl_weight`: what all terms of log w but log p(target | z) are multiplied with (beta in Higgins
+      et al., "beta-VAE", 2017), in the loss alone and never in an evaluation.
+    - `logp_prefactor`, `logq_prefactor`: for an HVAE with a `HamiltonianFlow`: three factors each,
+      of [log p(x | z_K), log p(z_K), log N(rho_K)] and of [log q(z_0 | x), log N(rho_0),
+      -(d/2) log(beta_0 / beta_K)]; in the loss alone, never in the flow's potential.
+    - `reg_function`: called with the batch's `Draw`; gives one number.
     """
+    prefactors = _prefactors(logp_prefactor, logq_prefactor)
     if estimator == "dreg":
-        _check_alone(reg_function, kl_weight=kl_weight)
-    outputs, zero = _draws(model, x, x_out, key, num_samples, estimator)
-    _check_plain(outputs)
-    kl_weight = real_number(kl_weight, "kl_weight")
-    divergence = _kl(model, outputs, kl, estimator)
-    value = -mean_bound(outputs.log_likelihood - kl_weight * divergence, zero)
-    value = value + _regularization(outputs, reg_function, reg_kwargs, reg_strength)
-    return (value, outputs) if return_outputs else value
+        _check_alone(
+            reg_function,
+            kl_weight=kl_weight,
+            logp_prefactor=ONES if logp_prefactor is None else logp_prefactor,
+            logq_prefactor=ONES if logq_prefactor is None else logq_prefactor,
+        )
+    draws, zero = _draws(model, as_batch(x, target), key, num_samples, estimator)
+    analytic = _is_analytic(kl, model, draws, estimator)
+    log_w = _log_weights(draws, analytic, _weight(kl_weight), prefactors)
+    value = -mean_bound(log_w, zero)
+    value = value + _regularization(draws, reg_function, reg_kwargs, reg_strength)
+    return (value, draws) if return_draws else value
 
 
-def forward(
-    model: VAE | HVAE,
-    x: Batch,
-    x_out: Batch | None = None,
+def draw_batch(
+    model: AbstractLatentModel,
+    x: Examples,
+    target: ArrayLike | None = None,
     *,
     key: PRNGKeyArray,
     num_samples: int = 1,
-) -> PyTree:
-    """The model's outputs for a batch: `VAEOutputs` or `HVAEOutputs` with a leading batch axis.
+) -> Draw:
+    """The model's draws for a batch: a `Draw` with a leading batch axis.
 
     Example i draws from the i-th key of `jax.random.split(key, batch)`. With S = `num_samples` > 1
     an axis of S draws stands ahead of the batch's, and draw s takes the s-th key of
     `jax.random.split(key, S)` in the place of key.
     """
-    return _draws(model, x, x_out, key, num_samples, "standard")[0]
+    return _draws(model, as_batch(x, target), key, num_samples, "standard")[0]
+
+
+def as_batch(x: Any, target: Any = None) -> Batch:
+    """A `Batch` of JAX arrays, checked: real numbers, as many of each as there are examples."""
+    if isinstance(x, Batch):
+        if target is not None:
+            raise TypeError("target must not be given beside a Batch, which has its own.")
+        batch = x
+    else:
+        batch = Batch(x, target)
+    arrays = {
+        name: real_array(part, name)
+        for name, part in batch._asdict().items()
+        if part is not None
+    }
+    first = arrays["x"]
+    if first.ndim == 0 or len(first) == 0:
+        raise ValueError(f"x must be a batch with at least one example, got shape {first.shape}.")
+    for name, array in arrays.items():
+        if array.ndim == 0 or len(array) != len(first):
+            raise ValueError(
+                f"{name} must have as many examples as x, {len(first)}, got {array.shape}."
+            )
+    return Batch(**arrays)
 
 
 def _draws(
-    model: VAE | HVAE,
-    x: Batch,
-    x_out: Batch | None,
-    key: PRNGKeyArray,
-    num_samples: int,
-    estimator: str,
-) -> tuple[PyTree, Float[Array, "*samples batch"] | None]:
-    """`forward`, and the zeros that the bound adds where the estimator is "dreg"."""
-    plain_vae(model)
+    model: AbstractLatentModel, batch: Batch, key: PRNGKeyArray, num_samples: int, estimator: str
+) -> tuple[Draw, Float[Array, "*samples batch"] | None]:
+    """`draw_batch`, and the zeros that the bound adds where the estimator is "dreg"."""
+    check_kind(model, "model", AbstractLatentModel)
     check_key(key)
     num_samples = count(num_samples, "num_samples")
     if estimator not in ("standard", "dreg"):
         raise ValueError(f"estimator must be 'standard' or 'dreg', got {estimator!r}.")
-    x, x_out = real_array(x, "x"), None if x_out is None else real_array(x_out, "x_out")
-    if x.ndim == 0 or len(x) == 0:
-        raise ValueError(f"x must be a batch with at least one example, got shape {x.shape}.")
-    if x_out is not None and (x_out.ndim == 0 or len(x_out) != len(x)):
-        raise ValueError(f"x_out must have as many examples as x, {len(x)}, got {x_out.shape}.")
     dreg = estimator == "dreg"
-    if num_samples == 1 and not dreg:
-        keys = jax.random.split(key, len(x))
-        one: Any = jax.vmap(lambda x, x_out, key: model(x, x_out, key=key, latent=True))
-        return one(x, x_out, keys), None
-    posterior: Any = jax.vmap(plain_vae(model).posterior)(x)
-    target = x if x_out is None else x_out
+    given = batch.given()
+    posterior = batch_of_posteriors(model, batch.x, given)
     try:
-        drawn = many_draws(model, posterior, target, key=key, num_samples=num_samples, dreg=dreg)
+        if num_samples == 1 and not dreg:
+            keys = jax.random.split(key, len(batch.x))
+            drawn = map_examples(
+                lambda q, target, given, key: model.draw(q, target, key=key, **given),
+                posterior, batch.scored, given, keys,
+            )  # fmt: skip
+            return drawn, None
+        drawn, zero = many_draws(
+            model, posterior, batch.scored, given, key=key, num_samples=num_samples, dreg=dreg
+        )
     except ShapeMismatch as error:
         raise ValueError(
-            f"x_out (x, where it is not given) does not suit the decoder: {error}"
+            f"target (x, where it is not given) does not suit the decoder: {error}"
         ) from error
-    return drawn if num_samples > 1 else jax.tree.map(lambda a: a[0], drawn)
+    if num_samples > 1:
+        return drawn, zero
+    return jax.tree.map(lambda a: a[0] if eqx.is_array(a) else a, (drawn, zero))
 
 
 def finite_or_zero_weight(log_w: Float[Array, "..."]) -> Float[Array, "..."]:
@@ -234,38 +224,60 @@ def mean_bound(
     return jnp.mean(bound)
 
 
-def each(outputs: PyTree, function: Callable[[Any], Array]) -> Shaped[Array, "*samples batch"]:
+def each(draws: Draw, function: Callable[[Draw], Array]) -> Shaped[Array, "*samples batch"]:
     """A function of one draw, of every draw."""
-    for _ in range(outputs.log_likelihood.ndim):
-        function = jax.vmap(function)
-    return function(outputs)
+    if draws.log_weight.ndim == 0:
+        return function(draws)
+    return map_examples(lambda draw: each(draw, function), draws)
 
 
-def _log_weight(outputs: PyTree) -> Float[Array, "*samples batch"]:
-    return each(outputs, lambda one: one.log_weight)
-
-
-def _check_plain(outputs: PyTree) -> None:
-    if not isinstance(outputs, VAEOutputs):
-        raise TypeError(
-            "model must be a VAE: this is the plain VAE's objective; for an HVAE use "
-            "hamiltonian_elbo, loss."
-        )
-
-
-def _kl(
-    model: VAE, outputs: VAEOutputs, kl: str | None, estimator: str = "standard"
+def _log_weights(
+    draws: Draw,
+    analytic: bool,
+    kl_weight: Array | None = None,
+    prefactors: tuple[Array, Array] | None = None,
 ) -> Float[Array, "*samples batch"]:
-    if _is_analytic(kl, model.prior, outputs, estimator):
-        return each(outputs, lambda one: one.encoder.kl_from_standard_normal())
-    return outputs.log_posterior - outputs.log_prior
+    """log w of every draw, its terms weighed as the loss asks for."""
+    if prefactors is not None:
+        a, b = prefactors
+        if kl_weight is not None:
+            a, b = jnp.concatenate([a[:1], kl_weight * a[1:]]), kl_weight * b
+        log_w = each(draws, lambda draw: weighted(draw, a, b))
+        return log_w - each(draws, lambda draw: _noise(draw, a[1], b[0])) if analytic else log_w
+    log_w = draws.log_weight
+    if analytic and draws.trajectory is None:  # without a flow nothing of the noise is left
+        rest = -each(draws, lambda draw: draw.posterior.kl_from_standard_normal())
+        log_w = draws.log_likelihood + rest
+    elif analytic:
+        log_w = log_w - each(draws, lambda draw: _noise(draw, 1.0, 1.0))
+    if kl_weight is None:
+        return log_w
+    return draws.log_likelihood + kl_weight * (log_w - draws.log_likelihood)
 
 
-def _is_analytic(kl: str | None, prior: AbstractPrior, outputs: PyTree, estimator: str) -> bool:
+def _weight(kl_weight: ArrayLike) -> Array | None:
+    """None for a 1 that is known to be one: then nothing is computed with it."""
+    if isinstance(kl_weight, int | float) and kl_weight == 1:
+        return None
+    return real_number(kl_weight, "kl_weight")
+
+
+def _noise(
+    draw: Draw, prior_weight: ArrayLike, posterior_weight: ArrayLike
+) -> Float[Array, ""]:
+    """prior_weight log p(z_0) - posterior_weight log q(z_0 | x), minus its mean under q."""
+    q: Any = draw.posterior
+    prior_noise = -0.5 * jnp.sum(draw.z_init**2 - q.mean**2 - q.sigma**2)
+    return prior_weight * prior_noise - posterior_weight * (draw.log_posterior + q.entropy())
+
+
+def _is_analytic(kl: str | None, model: AbstractLatentModel, draws: Draw, estimator: str) -> bool:
     if kl not in ("analytic", "sampled", None):
         raise ValueError(f"kl must be 'analytic' or 'sampled', got {kl!r}.")
-    known = isinstance(prior, StandardNormal) and isinstance(outputs.encoder, DiagonalGaussian)
-    fits = outputs.log_likelihood.ndim == 1 and estimator == "standard"
+    known = isinstance(model.prior, StandardNormal) and isinstance(
+        draws.posterior, DiagonalGaussian
+    )
+    fits = draws.log_weight.ndim == 1 and estimator == "standard"
     if kl != "analytic":
         return kl is None and known and fits
     if not known:
@@ -280,18 +292,8 @@ def _is_analytic(kl: str | None, prior: AbstractPrior, outputs: PyTree, estimato
     return True
 
 
-def _initial_noise(
-    one: HVAEOutputs, prior_weight: Array, posterior_weight: Array
-) -> Float[Array, ""]:
-    """prior_weight log p(z_0) - posterior_weight log q(z_0 | x), minus its mean under q."""
-    q: Any = one.encoder
-    z = one.phase_space.z_init
-    prior_noise = -0.5 * jnp.sum(z**2 - q.mean**2 - q.sigma**2)
-    return prior_weight * prior_noise - posterior_weight * (one.log_posterior + q.entropy())
-
-
 def _regularization(
-    outputs: PyTree,
+    draws: Draw,
     function: Callable[..., Array] | None,
     kwargs: Mapping[str, Any] | None,
     strength: ArrayLike,
@@ -300,7 +302,7 @@ def _regularization(
         return jnp.asarray(0.0)  # weakly typed: the loss keeps its precision
     check_callable(function, "reg_function")
     strength = real_number(strength, "reg_strength")
-    value = jnp.asarray(function(outputs, **(kwargs or {})))
+    value = jnp.asarray(function(draws, **(kwargs or {})))
     if value.shape != ():
         raise ValueError(f"reg_function must return one number, got shape {value.shape}.")
     return strength * value
@@ -317,8 +319,19 @@ def _check_alone(reg_function: Callable[..., Array] | None, **weights: Any) -> N
         raise ValueError("estimator='dreg' is for the bound alone: leave out reg_function.")
 
 
+def _prefactors(
+    logp: Prefactor | None, logq: Prefactor | None
+) -> tuple[Array, Array] | None:
+    if logp is None and logq is None:
+        return None
+    return _three(ONES if logp is None else logp, "logp"), _three(
+        ONES if logq is None else logq, "logq"
+    )
+
+
 def _three(prefactor: Prefactor, name: str) -> Float[Array, " 3"]:
     values = real_array(prefactor, f"{name}_prefactor").astype(float)
     if values.shape != (3,):
         raise ValueError(f"{name}_prefactor must be three numbers, got shape {values.shape}.")
     return values
+

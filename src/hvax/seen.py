@@ -4,11 +4,12 @@ from typing import Any
 
 import numpy as np
 
-from hvax.data.examples import Examples, as_pair, feature_name
+from hvax.batch import Batch
+from hvax.checks import check_kind
+from hvax.data.examples import as_data, feature_name
 from hvax.exceptions import UnresolvedFeature, warn
-from hvax.models.hvae import HVAE, plain_vae
+from hvax.models.latent_model import AbstractLatentModel
 from hvax.models.origin import origin_of
-from hvax.models.vae import VAE
 from hvax.precision import unresolved
 from hvax.wording import words
 
@@ -16,23 +17,24 @@ _NAMED = 5  # features that a warning names
 _LOOKED_AT = 20_000  # rows, at most
 
 
-def seen_by(model: VAE | HVAE, data: Any, name: str = "data") -> tuple[Examples, ...]:
-    """(x,) or (x_in, x_out), checked, less the model's origin. Raises as `as_pair` does; warns
+def seen_by(model: AbstractLatentModel, data: Any, name: str = "data") -> Batch:
+    """A data set, checked, less the model's origin. Raises as `as_data` does; warns
     (`UnresolvedFeature`) where float32 does not tell a feature's values apart."""
-    parts = checked_pair(model, data, name)
+    parts = checked_data(model, data, name)
     warn_of_unresolved(parts, name)
     return parts
 
 
-def checked_pair(model: VAE | HVAE, data: Any, name: str) -> tuple[Examples, ...]:
+def checked_data(model: AbstractLatentModel, data: Any, name: str) -> Batch:
     """`seen_by` without its warning, for a model that may yet be given an origin."""
-    likelihood = plain_vae(model).decoder.likelihood
-    return as_pair(data, name, check=likelihood.check, origin=origin_of(model))
+    check_kind(model, "model", AbstractLatentModel)
+    check = model.decoder.likelihood.check
+    return as_data(data, name, check=check, origin=origin_of(model))
 
 
-def warn_of_unresolved(parts: tuple[Examples, ...], name: str) -> None:
+def warn_of_unresolved(parts: Batch, name: str) -> None:
     """Warns of features whose values are lost in float32, by their names."""
-    for part in parts:
+    for part in filter(None, (parts.x, parts.target)):
         lost = np.argwhere(unresolved(part.spaced(_LOOKED_AT)))
         if len(lost) == 0:
             continue

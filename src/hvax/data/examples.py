@@ -10,6 +10,7 @@ import jax
 import numpy as np
 from numpy.typing import NDArray
 
+from hvax.batch import Batch
 from hvax.data.check import check_array, check_examples
 from hvax.data.claims import require_whole
 from hvax.data.convert import to_array
@@ -94,38 +95,33 @@ def as_examples(data: Any, name: str = "data") -> Examples:
     return Examples(array, names=names)
 
 
-def as_pair(
+def as_data(
     data: Any,
     name: str,
     *,
     check: Callable[[NDArray[Any]], None],
     origin: NDArray[np.float64] | None = None,
-) -> tuple[Examples, ...]:
-    """`data` as (x,), or (x_in, x_out) where it is a pair; `check` sees the rows to be scored, less
-    the `origin`.
+) -> Batch:
+    """A data set as a `Batch` of `Examples`: from an array, a pair (x, target), or a `Batch` of
+    arrays or `Examples`; `check` sees the rows to be scored, less the `origin`.
 
-    Raises what `as_examples` and `check` raise, and `ValueError` where a pair does not match.
+    Raises what `as_examples` and `check` raise, and `ValueError` where parts do not match.
     """
-    pair = data if isinstance(data, tuple) else (data,)
-    if len(pair) not in (1, 2):
-        raise ValueError(f"{name} must be an array or a pair (x_in, x_out), got {len(pair)} parts.")
-    parts = tuple(as_examples(part, name) for part in pair)
-    if len(parts[0]) != len(parts[-1]):
-        raise ValueError(
-            f"{name} must pair as many x_in as x_out, got {len(parts[0])} and {len(parts[1])}."
-        )
-    if len(parts) == 2 and parts[0].x_shape and not parts[1].x_shape:
-        raise ValueError(
-            f"{name} as a pair is (x_in, x_out), of which x_out is scored; got x_out of one number "
-            f"an example, {parts[1].stored.dtype}, which looks like labels. Give x alone."
-        )
+    if not isinstance(data, Batch):
+        pair = data if isinstance(data, tuple) else (data,)
+        if len(pair) not in (1, 2):
+            raise ValueError(
+                f"{name} must be an array, a pair (x, target) or a Batch, got {len(pair)} parts."
+            )
+        data = Batch(*pair)
+    parts: Batch = data.map(lambda part: as_examples(part, name))
+    _check_parts(parts, name)
     parts = with_origin(parts, origin)
-    for part in parts if not jax.config.read("jax_enable_x64") else ():
-        _check_narrow(part, name)
-    scored = parts[-1]
-    for start in range(0, len(scored), _CHECKED_ROWS):
+    if not jax.config.read("jax_enable_x64"):
+        parts.map(lambda part: _check_narrow(part, name))
+    for start in range(0, len(parts.scored), _CHECKED_ROWS):
         try:
-            check(scored.seen(slice(start, start + _CHECKED_ROWS)))
+            check(parts.scored.seen(slice(start, start + _CHECKED_ROWS)))
         except ValueError as error:
             if start == 0:
                 raise
@@ -135,14 +131,26 @@ def as_pair(
     return parts
 
 
-def with_origin(
-    parts: tuple[Examples, ...], origin: NDArray[np.float64] | None
-) -> tuple[Examples, ...]:
-    """The parts of a pair, of which a model takes `origin` off what it scores."""
+def _check_parts(parts: Batch, name: str) -> None:
+    for field, part in parts._asdict().items():
+        if part is not None and len(part) != len(parts.x):
+            raise ValueError(
+                f"{name} must have as many {field} as x, got {len(part)} and {len(parts.x)}."
+            )
+    target = parts.target
+    if target is not None and parts.x.x_shape and not target.x_shape:
+        raise ValueError(
+            f"{name} as a pair is (x, target), of which target is scored; got a target of one "
+            f"number an example, {target.stored.dtype}, which looks like labels. Give x alone."
+        )
+
+
+def with_origin(parts: Batch, origin: NDArray[np.float64] | None) -> Batch:
+    """A data set of which a model takes `origin` off what it scores."""
     # Examples of another shape than the model's are refused later, in words of their own.
-    fits = origin is not None and origin.shape == parts[-1].x_shape
-    others = tuple(replace(part, origin=None) for part in parts[:-1])
-    return (*others, replace(parts[-1], origin=origin if fits else None))
+    fits = origin is not None and origin.shape == parts.scored.x_shape
+    plain = parts.map(lambda part: replace(part, origin=None))
+    return plain.with_scored(replace(parts.scored, origin=origin if fits else None))
 
 
 def feature_name(part: Examples, index: tuple[int, ...]) -> str:

@@ -19,17 +19,19 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, PRNGKeyArray, PyTree
+from jaxtyping import Array, Float, PRNGKeyArray
 from numpy.typing import NDArray
 
-from hvax.checks import check_key, count
+from hvax.checks import check_key, check_kind, count
 from hvax.data.batches import PaddedBatch, padded_batches
 from hvax.data.examples import Examples
+from hvax.devices import place
 from hvax.evaluation.annealing import Start, Sweep
 from hvax.evaluation.finished import Bounds, Finished, fingerprint
 from hvax.exceptions import FailedDraws, warn
-from hvax.models.hvae import plain_vae
-from hvax.models.origin import to_data
+from hvax.models.hvae import without_flow
+from hvax.models.latent_model import AbstractLatentModel
+from hvax.models.origin import origin_of, to_data
 from hvax.progress import progress_bar
 from hvax.seen import seen_by
 
@@ -60,7 +62,7 @@ class _Plan(NamedTuple):
 
 
 def annealed_importance_sampling(
-    model: PyTree,
+    model: AbstractLatentModel,
     data: Any,
     *,
     key: PRNGKeyArray,
@@ -93,10 +95,12 @@ def annealed_importance_sampling(
     check_key(key)
     if start not in ("prior", "posterior"):
         raise ValueError(f"start must be 'prior' or 'posterior', got {start!r}.")
-    vae = plain_vae(model)
-    examples, *rest = seen_by(model, data)
-    if rest:
-        raise ValueError("AIS takes one array of data, the x that is scored, not a pair.")
+    check_kind(model, "model", AbstractLatentModel)
+    vae = without_flow(model)
+    parts = seen_by(model, data)
+    if len(parts.parts()) > 1:
+        raise ValueError("AIS takes one array of data, the x that is scored, and nothing beside it.")
+    examples = parts.x
     n = len(examples)
     latents = None if posterior_draws is None else np.asarray(posterior_draws)
     if latents is not None and len(latents) != n:
@@ -153,7 +157,7 @@ def _each(
             bar.update(passes)
             yield known
             continue
-        bounds = _batch(plan, jnp.asarray(examples.seen(indices)), indices, bar).only(mask)
+        bounds = _batch(plan, place(examples.seen(indices)), indices, bar).only(mask)
         finished.add(begin, bounds)
         yield bounds
 
@@ -185,19 +189,17 @@ def _batch(plan: _Plan, x: Array, indices: NDArray[np.int64], bar: Any) -> Bound
 
 
 def simulate(
-    model: PyTree, num_points: int, latent_size: int, *, key: PRNGKeyArray
+    model: AbstractLatentModel, num_points: int, latent_size: int, *, key: PRNGKeyArray
 ) -> tuple[Array | NDArray[Any], Array]:
     """Data points from the model itself, each with the z it came from: an exact posterior draw.
     Where the model has an origin, they are NumPy's float64."""
-    vae = plain_vae(model)
-
     def one(key: PRNGKeyArray) -> tuple[Array, Array]:
         z_key, x_key = jax.random.split(key)
-        z = vae.prior.sample(latent_size, key=z_key)
-        return vae.decoder.likelihood.sample(vae.decoder(z), key=x_key), z
+        z = model.prior.sample(latent_size, key=z_key)
+        return model.decoder.likelihood.sample(model.decoder(z), key=x_key), z
 
     made, z = eqx.filter_jit(jax.vmap(one))(jax.random.split(key, num_points))
-    return (made if vae.origin is None else to_data(model, made)), z
+    return (made if origin_of(model) is None else to_data(model, made)), z
 
 
 def temperatures(count: int) -> NDArray[np.float64]:

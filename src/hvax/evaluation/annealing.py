@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from hvax.hamiltonian.bridge import Ends, between, both_ends
 from hvax.hamiltonian.gradient import ReverseMode
 from hvax.hamiltonian.leapfrog import PhaseState, leapfrog_step
-from hvax.models.vae import VAE
+from hvax.models.latent_model import AbstractLatentModel
 
 Start = Literal["prior", "posterior"]
 
@@ -39,7 +39,7 @@ class Swept(NamedTuple):
 class Sweep(eqx.Module):
     """The chains of some data points through a sequence of temperatures."""
 
-    vae: VAE
+    vae: AbstractLatentModel
     start: Start = eqx.field(static=True)
     num_leapfrog: int = eqx.field(static=True)
 

@@ -1,18 +1,20 @@
 """The rows of a data set, batch by batch, for functions of whole data sets."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Int, PRNGKeyArray, PyTree
+from jaxtyping import Array, Int, PRNGKeyArray
 from numpy.typing import NDArray
 
-from hvax.checks import check_key
+from hvax.batch import Batch
+from hvax.checks import check_key, check_kind
 from hvax.data.batches import padded_batches
-from hvax.data.examples import Examples
-from hvax.models.hvae import plain_vae
+from hvax.devices import seen_rows_of
+from hvax.models.latent_model import AbstractLatentModel
 from hvax.progress import progress_bar
 from hvax.seen import seen_by
 
@@ -30,19 +32,20 @@ def or_first_key(key: PRNGKeyArray | None) -> PRNGKeyArray:
     return key
 
 
-def checked_parts(model: PyTree, data: Any) -> tuple[Examples, ...]:
-    """(x,) or (x_in, x_out), checked before anything is compiled."""
-    vae = plain_vae(model)
+def checked_parts(model: AbstractLatentModel, data: Any) -> Batch:
+    """A data set, checked before anything is compiled."""
+    check_kind(model, "model", AbstractLatentModel)
     parts = seen_by(model, data)
-    first = parts[0].seen(slice(0, 1))
+    first = parts.x.seen(slice(0, 1))
     row, whole = (
         jax.ShapeDtypeStruct(shape, jnp.asarray(first).dtype)
-        for shape in (first.shape[1:], (len(parts[0]), *first.shape[1:]))
+        for shape in (first.shape[1:], (len(parts.x), *first.shape[1:]))
     )
     try:
-        jax.eval_shape(vae.posterior, row)
+        if parts.condition is None:
+            eqx.filter_eval_shape(model.posterior, row)
     except ValueError as error:
-        if _takes(vae, whole):
+        if _takes(model, whole):
             raise ValueError(
                 f"data must have the batch axis first, got one example of shape {whole.shape}. "
                 "Give x[None]."
@@ -51,9 +54,9 @@ def checked_parts(model: PyTree, data: Any) -> tuple[Examples, ...]:
     return parts
 
 
-def _takes(vae: PyTree, x: jax.ShapeDtypeStruct) -> bool:
+def _takes(model: AbstractLatentModel, x: jax.ShapeDtypeStruct) -> bool:
     try:
-        jax.eval_shape(vae.posterior, x)
+        eqx.filter_eval_shape(model.posterior, x)
     except Exception:  # whatever a user's encoder raises for another shape
         return False
     return True
@@ -69,12 +72,11 @@ def failed_points(array: NDArray[Any]) -> str | None:
 
 
 def in_batches(
-    parts: Sequence[Examples], progress: bool, title: str, size: int = BATCH
-) -> Iterator[tuple[Int[Array, " rows"], NDArray[np.bool_], tuple[Array, ...]]]:
+    data: Batch, progress: bool, title: str, size: int = BATCH
+) -> Iterator[tuple[Int[Array, " rows"], NDArray[np.bool_], Batch]]:
     """(indices, mask, rows of each part), padded, with a progress bar."""
-    n = len(parts[0])
+    n = len(data.x)
     with progress_bar(progress=progress, total=n, unit="point", desc=title, delay=_QUICK) as bar:
         for indices, mask in padded_batches(n, min(size, n)):
-            batch = tuple(jnp.asarray(part.seen(indices)) for part in parts)
-            yield jnp.asarray(indices, jnp.int32), mask, batch
+            yield jnp.asarray(indices, jnp.int32), mask, seen_rows_of(data, indices)
             bar.update(int(mask.sum()))

@@ -21,10 +21,14 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree
 from numpy.typing import NDArray
 
+from hvax.batch import Batch
 from hvax.data.batches import padded_batches
-from hvax.data.examples import Examples
-from hvax.models.hvae import HVAEOutputs, guarded_log_weight, has_flow, plain_vae
-from hvax.models.posterior import Posterior
+from hvax.devices import place, seen_rows_of
+from hvax.hamiltonian.phase_space import PhaseSpace
+from hvax.models.gaussian import DiagonalGaussian
+from hvax.models.hvae import guarded_log_weight, has_flow, without_flow
+from hvax.models.latent_model import AbstractLatentModel, Draw, batch_of_posteriors, map_examples
+from hvax.models.prior import StandardNormal
 
 _POINTS = 32  # data points of one compiled call
 _ROWS, _ROWS_CPU = 16_384, 512  # its draws in all; on a CPU what fits its caches is fastest
@@ -42,6 +46,7 @@ class PerDraw(NamedTuple):
     distance: Float[np.ndarray, "points samples"]  # rms |z_K - z_0| / sigma of q(z_0 | x)
     energy_error: Float[np.ndarray, "points samples"]  # largest |H_k - H_{k-1}|, nats
     divergent: Bool[np.ndarray, "points samples"]
+    kl: Float[np.ndarray, "points samples"]  # log q(z_0 | x) - log p(z_0): its mean is the KL
 
 
 class Draws(NamedTuple):
@@ -49,23 +54,23 @@ class Draws(NamedTuple):
 
     indices: NDArray[np.int64]  # (points,)
     posterior_mean: Float[np.ndarray, "points d"]
-    posterior_sigma: Float[np.ndarray, "points d"]
+    kl: Float[np.ndarray, " points"]  # KL(q(z_0 | x) || p(z)), nats: in closed form, or of draws
     per_draw: PerDraw
     plain: Bool[np.ndarray, " points"]  # whether the plain VAE's draws were scored
 
 
-class _Batch(NamedTuple):
+class _Points(NamedTuple):
     """What the draws of some data points need."""
 
-    posterior: Posterior
-    x: Array
+    posterior: PyTree
+    batch: Batch
     key: PRNGKeyArray
     indices: Int[Array, " points"]
 
 
 def draws(
-    model: PyTree,
-    parts: tuple[Examples, ...],
+    model: AbstractLatentModel,
+    data: Batch,
     *,
     num_samples: int,
     key: PRNGKeyArray,
@@ -73,48 +78,48 @@ def draws(
 ) -> Iterator[Draws]:
     """`num_samples` draws for every example, a few examples at a time.
 
-    `parts` is (x,) or (x_in, x_out). `done` is told, as the work goes, for how many more points
+    `done` is told, as the work goes, for how many more points
     the draws are there: fractions, since a point's draws may take many calls.
     """
-    points = min(_POINTS, len(parts[0]))
+    points = min(_POINTS, len(data.x))
     rows = _ROWS_CPU if jax.default_backend() == "cpu" else _ROWS
     calls = math.ceil(num_samples * points / rows)
     width = math.ceil(num_samples / calls)
     # The pilot is cut as the draws are, if that costs little: then it compiles nothing.
     pilot = width if points * width <= _ROWS_CPU else _PILOT
-    for indices, mask in padded_batches(len(parts[0]), points):
-        x = [jnp.asarray(part.seen(indices)) for part in parts]
-        posterior = _posteriors(model, x[0])
-        batch = _Batch(posterior, x[-1], key, jnp.asarray(indices, jnp.int32))
-        plain = mask & _flow_fails(model, batch, pilot)
+    for indices, mask in padded_batches(len(data.x), points):
+        batch = seen_rows_of(data, indices)
+        posterior = _posteriors(model, batch)
+        some = _Points(posterior, batch, key, place(indices.astype(np.int32)))
+        plain = mask & _flow_fails(model, some, pilot)
         told = partial(_tell, done, mask.sum() / num_samples)
-        all_draws = _in_pieces(model, batch, range(num_samples), width, told)
+        all_draws = _in_pieces(model, some, range(num_samples), width, told)
         if plain.any():
-            of_vae = _in_pieces(plain_vae(model), batch, range(num_samples), width)
+            of_vae = _in_pieces(without_flow(model), some, range(num_samples), width)
             all_draws = _where(plain, of_vae, all_draws)
-        mean, sigma = np.asarray(posterior.mean)[mask], np.asarray(posterior.sigma)[mask]
         per_draw = PerDraw(*(column[mask] for column in all_draws))
-        yield Draws(indices[mask], mean, sigma, per_draw, plain[mask])
+        kl = _kl(model, posterior, per_draw.kl, mask)
+        yield Draws(indices[mask], np.asarray(posterior.mean)[mask], kl, per_draw, plain[mask])
 
 
 def _tell(done: Callable[[float], object], points_per_draw: float, count: int) -> None:
     done(count * points_per_draw)
 
 
-def _flow_fails(model: PyTree, batch: _Batch, width: int) -> NDArray[np.bool_]:
+def _flow_fails(model: AbstractLatentModel, some: _Points, width: int) -> NDArray[np.bool_]:
     """Of which points at least half of the pilot's trajectories diverge, or give a log w that is
     not finite."""
     if not has_flow(model):
-        return np.zeros(len(batch.indices), bool)
+        return np.zeros(len(some.indices), bool)
     samples = range(_FIRST_OF_PILOT, _FIRST_OF_PILOT + _PILOT)
-    drawn = _in_pieces(model, batch, samples, width)
+    drawn = _in_pieces(model, some, samples, width)
     failed = ~np.isfinite(drawn.log_weight) | drawn.divergent
     return 2 * np.sum(failed, axis=1) >= _PILOT
 
 
 def _in_pieces(
-    model: PyTree,
-    batch: _Batch,
+    model: AbstractLatentModel,
+    some: _Points,
     samples: range,
     width: int,
     done: Callable[[int], None] | None = None,
@@ -122,7 +127,7 @@ def _in_pieces(
     """These draws of some points, `width` of them a call; the last call's surplus is dropped."""
     pieces = []
     for s in range(samples.start, samples.stop, width):
-        pieces.append(jax.device_get(_draw(model, *batch, jnp.arange(s, s + width))))
+        pieces.append(jax.device_get(_draw(model, *some, jnp.arange(s, s + width))))
         if done is not None:
             done(min(width, samples.stop - s))
     whole = (np.concatenate(arrays, axis=1) for arrays in zip(*pieces, strict=True))
@@ -137,63 +142,83 @@ def _where(plain: NDArray[np.bool_], of_vae: PerDraw, of_flow: PerDraw) -> PerDr
 
 
 @eqx.filter_jit
-def _posteriors(model: PyTree, x: Array) -> Posterior:
-    return jax.vmap(plain_vae(model).posterior)(x)
+def _posteriors(model: AbstractLatentModel, batch: Batch) -> PyTree:
+    return batch_of_posteriors(model, batch.x, batch.given())
+
+
+def _kl(
+    model: AbstractLatentModel,
+    posterior: PyTree,
+    drawn: Float[np.ndarray, "points samples"],
+    mask: NDArray[np.bool_],
+) -> Float[np.ndarray, " points"]:
+    """KL(q(z_0 | x) || p(z)) of each point, in nats: in closed form where it has one."""
+    if isinstance(posterior, DiagonalGaussian) and isinstance(model.prior, StandardNormal):
+        kl = jax.vmap(lambda q: q.kl_from_standard_normal())(posterior)
+        return np.asarray(kl, np.float64)[mask]
+    return np.mean(drawn, axis=1, dtype=np.float64)
 
 
 @eqx.filter_jit
 def _draw(
-    model: PyTree,
-    posterior: Posterior,
-    x: Array,
+    model: AbstractLatentModel,
+    posterior: PyTree,
+    batch: Batch,
     key: PRNGKeyArray,
     indices: Int[Array, " points"],
     samples: Int[Array, " width"],
-) -> tuple[Any, ...]:
-    mean_of = plain_vae(model).decoder.likelihood.mean
-
-    def numbers(outputs: PyTree, posterior: Posterior, x: Array) -> tuple[Any, ...]:
-        mean = mean_of(outputs.decoder)
+) -> PerDraw:
+    def numbers(draw: Draw, target: Array, given: dict[str, Array]) -> PerDraw:
+        mean = model.decoder.likelihood.mean(draw.output)
         # Integer classes are not comparable with class probabilities: no square error.
-        error = jnp.mean((x - mean) ** 2) if x.shape == mean.shape else jnp.asarray(jnp.nan)
-        moved, energy, divergent = jnp.zeros(()), jnp.zeros(()), jnp.zeros((), bool)
-        log_w, ran_away = outputs.log_weight, jnp.zeros((), bool)
-        if has_flow(model):
-            log_w, ran_away = guarded_log_weight(model, outputs, x)
-        if isinstance(outputs, HVAEOutputs):
-            space = outputs.phase_space
-            moved = jnp.sqrt(jnp.mean(((space.z_final - space.z_init) / posterior.sigma) ** 2))
-            energy = jnp.max(jnp.abs(space.energy_errors), initial=0.0)
-            divergent = space.divergent
-        return log_w, ran_away, outputs.log_likelihood, error, moved, energy, divergent
+        error = jnp.asarray(jnp.nan)
+        if target.shape == mean.shape:
+            error = jnp.mean((target - mean) ** 2)
+        log_w, ran_away = guarded_log_weight(model, draw, target, **given)
+        energy, divergent = jnp.zeros(()), jnp.zeros((), bool)
+        if isinstance(draw.trajectory, PhaseSpace):
+            energy = jnp.max(jnp.abs(draw.trajectory.energy_errors), initial=0.0)
+            divergent = draw.trajectory.divergent
+        return PerDraw(
+            log_weight=log_w,
+            ran_away=ran_away,
+            log_likelihood=draw.log_likelihood,
+            square_error=error,
+            distance=jnp.sqrt(jnp.mean(((draw.z - draw.z_init) / draw.posterior.sigma) ** 2)),
+            energy_error=energy,
+            divergent=divergent,
+            kl=draw.log_posterior - model.prior.log_prob(draw.z_init),
+        )
 
-    return each_draw(model, posterior, x, numbers, key=key, indices=indices, samples=samples)
+    return each_draw(model, posterior, batch, numbers, key=key, indices=indices, samples=samples)
 
 
 def each_draw(
-    model: PyTree,
-    posterior: Posterior,
-    x: Array,
-    numbers: Callable[[PyTree, Posterior, Array], PyTree],
+    model: AbstractLatentModel,
+    posterior: PyTree,
+    batch: Batch,
+    numbers: Callable[[Draw, Array, dict[str, Array]], PyTree],
     *,
     key: PRNGKeyArray,
     indices: Int[Array, " points"],
     samples: Int[Array, " width"],
 ) -> PyTree:
-    """What `numbers(outputs, posterior, x)` makes of every draw; axes (points, width) lead.
+    """What `numbers(draw, target, given)` makes of every draw; axes (points, width) lead.
 
     All draws stand in one axis, and not the points' draws in two: XLA's CPU backend then takes
     0.6 of the time (784-400-20, K = 3).
     """
     shape = len(indices), len(samples)
 
-    def in_rows(a: Array) -> Array:
+    def in_rows(a: Any) -> Any:
+        if not eqx.is_array(a):
+            return a
         return jnp.broadcast_to(a[:, None], (*shape, *a.shape[1:])).reshape(-1, *a.shape[1:])
 
-    def one(index: Array, sample: Array, posterior: Posterior, x: Array) -> PyTree:
-        draw_key = jax.random.fold_in(jax.random.fold_in(key, index), sample)
-        return numbers(model.draw(posterior, x, key=draw_key), posterior, x)
+    def one(q: PyTree, target: Array, given: dict[str, Array], index: Array, s: Array) -> PyTree:
+        draw_key = jax.random.fold_in(jax.random.fold_in(key, index), s)
+        return numbers(model.draw(q, target, key=draw_key, **given), target, given)
 
-    of_points = jax.tree.map(in_rows, (indices, posterior, x))
-    rows = jax.vmap(one)(of_points[0], jnp.tile(samples, shape[0]), *of_points[1:])
+    of_points = jax.tree.map(in_rows, (posterior, batch.scored, batch.given(), indices))
+    rows = map_examples(one, *of_points, jnp.tile(samples, shape[0]))
     return jax.tree.map(lambda a: a.reshape(*shape, *a.shape[1:]), rows)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-from jaxtyping import PRNGKeyArray, PyTree
+from jaxtyping import PRNGKeyArray
 from numpy.typing import NDArray
 
 from hvax.checks import check_key, count
@@ -19,8 +19,10 @@ from hvax.evaluation.result import Evaluation, standard_error
 from hvax.evaluation.result import difference as difference
 from hvax.evaluation.weights import WeightStatistics, importance_bound, weight_statistics
 from hvax.exceptions import FailedDraws, UntrustedNLL, warn
+from hvax.hamiltonian.abstract_flow import AbstractFlow
 from hvax.hamiltonian.flow import HamiltonianFlow
-from hvax.models.hvae import has_flow, plain_vae
+from hvax.models.hvae import HVAE, has_flow
+from hvax.models.latent_model import AbstractLatentModel
 from hvax.models.likelihood import Bernoulli
 from hvax.progress import progress_bar
 from hvax.seen import seen_by
@@ -32,7 +34,7 @@ _STARTING = 5e-4  # seconds of a call that are no computation
 
 
 def evaluate(
-    model: PyTree,
+    model: AbstractLatentModel,
     data: Any,
     *,
     key: PRNGKeyArray,
@@ -41,7 +43,7 @@ def evaluate(
 ) -> Evaluation:
     """The ELBO, the likelihood and the diagnostics of `data`, from `num_samples` draws per point.
 
-    `data` is an array with the batch axis first, a pair (x_in, x_out) of them, or `Examples`. The
+    `data` is an array with the batch axis first, a pair (x, target) of them, or a `Batch`. The
     draws of point i depend on `key` and i alone. Raises `ValueError` for data outside the
     likelihood's support and for num_samples < 1.
 
@@ -57,7 +59,7 @@ def evaluate(
     sizes = sorted({size for size in (1, 10, 100) if size <= num_samples} | {num_samples})
     collected = _Collected(sizes)
     with progress_bar(
-        progress=progress, total=len(parts[0]), unit="point", desc="evaluating",
+        progress=progress, total=len(parts.x), unit="point", desc="evaluating",
         bar_format="{desc}: {percentage:3.0f}%|{bar}| {n:.0f}/{total_fmt} points "
         "[{elapsed}<{remaining}]",
     ) as bar:  # fmt: skip
@@ -67,7 +69,7 @@ def evaluate(
     scores = collected.evaluation(
         model,
         num_samples,
-        gray=_is_gray(model, parts[-1]),
+        gray=_is_gray(model, parts.scored),
         seconds_per_gradient=clock.seconds_per_draw() / _gradients(model),
     )
     failed = scores.failed()
@@ -106,11 +108,11 @@ def _nan_last(value: float) -> float:
     return math.inf if math.isnan(value) else value
 
 
-def _gradients(model: PyTree) -> float:
+def _gradients(model: AbstractLatentModel) -> float:
     """What a draw costs, in gradients of log p(x, z): a run of the decoder is a third of one."""
-    if not has_flow(model):
+    if not isinstance(model, HVAE) or not has_flow(model):
         return 1 / 3
-    return float(model.flow.num_steps * model.flow.leapfrog_steps + 1)
+    return float(model.flow.num_gradients + 1)
 
 
 class _Collected:
@@ -120,7 +122,7 @@ class _Collected:
         self._sizes = bound_sizes
         self._weights: list[WeightStatistics] = []
         self._bounds: list[NDArray[np.float64]] = []
-        self._posterior: list[tuple[NDArray[Any], NDArray[Any]]] = []
+        self._posterior: list[tuple[NDArray[Any], NDArray[np.float64]]] = []
         self._means: list[NDArray[np.float64]] = []
 
     def add(self, some: Draws) -> None:
@@ -129,7 +131,7 @@ class _Collected:
         self._bounds.append(
             np.stack([importance_bound(each.log_weight, size) for size in self._sizes])
         )
-        self._posterior.append((some.posterior_mean, some.posterior_sigma))
+        self._posterior.append((some.posterior_mean, some.kl))
         finite = np.isfinite(each.log_weight) & ~each.ran_away
         self._means.append(
             np.stack([
@@ -142,17 +144,16 @@ class _Collected:
         )  # fmt: skip
 
     def evaluation(
-        self, model: PyTree, num_samples: int, *, gray: bool, seconds_per_gradient: float
+        self, model: AbstractLatentModel, num_samples: int, *, gray: bool, seconds_per_gradient: float
     ) -> Evaluation:
         weights = WeightStatistics(*(np.concatenate(a) for a in zip(*self._weights, strict=True)))
-        mean, sigma = (np.concatenate(a) for a in zip(*self._posterior, strict=True))
+        mean, kl = (np.concatenate(a) for a in zip(*self._posterior, strict=True))
         log_likelihood, square_error, distance, energy, divergent = (
             row[~np.isnan(row)] for row in np.concatenate(self._means, axis=1)
         )
         bounds = np.concatenate(self._bounds, axis=1).mean(axis=1)
         points = len(weights.log_p)
-        kl = np.sum(0.5 * (mean**2 + sigma**2 - 1) - np.log(sigma), axis=1)
-        flow = model.flow if has_flow(model) else None
+        flow = model.flow if isinstance(model, HVAE) and has_flow(model) else None
         return Evaluation(
             num_points=points,
             num_samples=num_samples,
@@ -200,9 +201,9 @@ def _mean(values: NDArray[np.float64]) -> float:
     return float(values.mean()) if len(values) else math.nan
 
 
-def _learned(flow: HamiltonianFlow | None) -> dict[str, Any]:
+def _learned(flow: AbstractFlow | None) -> dict[str, Any]:
     """The flow's numbers, None where there are none."""
-    if flow is None:
+    if not isinstance(flow, HamiltonianFlow):
         return dict.fromkeys(("step_size", "beta", "bridge", "eta"))
     K = flow.num_steps
     return {
@@ -213,9 +214,9 @@ def _learned(flow: HamiltonianFlow | None) -> dict[str, Any]:
     }
 
 
-def _is_gray(model: PyTree, scored: Examples) -> bool:
+def _is_gray(model: AbstractLatentModel, scored: Examples) -> bool:
     """Whether a Bernoulli is given values strictly between 0 and 1."""
-    if not isinstance(plain_vae(model).decoder.likelihood, Bernoulli):
+    if not isinstance(model.decoder.likelihood, Bernoulli):
         return False
     pieces = (scored[start : start + 4096] for start in range(0, len(scored), 4096))
     return any(bool(np.any((x > 0) & (x < 1))) for x in pieces)

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from hvax.data.examples import Examples
 from hvax.exceptions import DamagedCheckpoint, warn
 from hvax.files import verify_checksum, with_checksum, write_atomically
-from hvax.models.vae import VAE
+from hvax.models.latent_model import AbstractLatentModel
 from hvax.structure import digest
 
 FORMAT = 1
@@ -95,7 +95,7 @@ class Finished:
 
 
 def fingerprint(
-    vae: VAE,
+    vae: AbstractLatentModel,
     data: Examples,
     latents: NDArray[np.floating] | None,
     key: PRNGKeyArray,

@@ -17,12 +17,15 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 from numpy.typing import NDArray
 
 from hvax.checks import count, real_array
+from hvax.batch import Batch
 from hvax.data.examples import Examples
 from hvax.evaluation.batching import BATCH, checked_parts, failed_points, in_batches, or_first_key
 from hvax.evaluation.draws import each_draw
 from hvax.exceptions import FailedDraws, warn
-from hvax.models.hvae import HVAEOutputs, plain_vae, reconstruct_one
+from hvax.models.hvae import has_flow
+from hvax.models.latent_model import AbstractLatentModel, Draw, batch_of_posteriors, map_examples
 from hvax.models.latent_size import find_latent_size
+from hvax.models.likelihood import ShapeMismatch
 from hvax.models.origin import to_data
 
 
@@ -36,7 +39,7 @@ class Encoding(NamedTuple):
 
 
 def encode(
-    model: PyTree,
+    model: AbstractLatentModel,
     data: Any,
     *,
     key: PRNGKeyArray | None = None,
@@ -53,7 +56,7 @@ def encode(
     posterior take `z`, weighted by softmax(log_weight) over S. Draw s of point i uses
     fold_in(fold_in(key, i), s), as `evaluate` does.
 
-    `data` are (n, *x_shape), or a pair (x_in, x_out) of which the encoder sees the first. Raises
+    `data` are (n, *x_shape), or a pair (x, target) of which the encoder sees the first, or a `Batch`. Raises
     `ValueError` for data of another shape or outside the likelihood's support, and for num_samples
     < 1. Warns (`FailedDraws`) where z is not finite; `mean` and `sigma` are usable there too.
 
@@ -79,15 +82,15 @@ def encode(
 
 
 def reconstruct(
-    model: PyTree, data: Any, *, key: PRNGKeyArray | None = None, progress: bool = True
+    model: AbstractLatentModel, data: Any, *, key: PRNGKeyArray | None = None, progress: bool = True
 ) -> NDArray[Any]:
     """E[x | z] of every point at one draw of its latent, behind the flow: (n, *x_shape).
 
     Means in the data's units: probabilities of bits, rates of counts; class probabilities, in a
     last axis, of integer classes. Point i uses fold_in(key, i).
 
-    `data` are (n, *x_shape), or a pair (x_in, x_out) of which the encoder sees the first (a
-    denoiser with a flow needs the second). Raises as `encode` does, and warns (`FailedDraws`) where
+    `data` are (n, *x_shape), or a pair (x, target) of which the encoder sees the first, or a `Batch`
+    (a flow needs the target). Raises as `encode` does, and warns (`FailedDraws`) where
     the result is not finite.
 
         error = np.mean((hvax.reconstruct(model, x) - x) ** 2)
@@ -104,7 +107,7 @@ def reconstruct(
 
 
 def decode(
-    model: PyTree,
+    model: AbstractLatentModel,
     z: ArrayLike,
     *,
     key: PRNGKeyArray | None = None,
@@ -126,13 +129,15 @@ def decode(
     if not jnp.issubdtype(points.dtype, jnp.floating):
         points = points.astype(float)
     pieces = []
-    for indices, mask, (some,) in in_batches((Examples(np.asarray(points)),), progress, "decoding"):
-        pieces.append(np.asarray(_decode(model, some, key, indices, mean))[mask])
+    for indices, mask, some in in_batches(
+        Batch(Examples(np.asarray(points))), progress, "decoding"
+    ):
+        pieces.append(np.asarray(_decode(model, some.x, key, indices, mean))[mask])
     return to_data(model, np.concatenate(pieces))
 
 
 def sample(
-    model: PyTree,
+    model: AbstractLatentModel,
     n: int,
     *,
     key: PRNGKeyArray | None = None,
@@ -150,7 +155,7 @@ def sample(
     """
     n = count(n, "n")
     z_key, x_key = jax.random.split(or_first_key(key))
-    prior = plain_vae(model).prior
+    prior = model.prior
     d = find_latent_size(model) if latent_size is None else count(latent_size, "latent_size")
     z = jax.vmap(lambda key: prior.sample(d, key=key))(jax.random.split(z_key, n))
     return decode(model, z, key=x_key, mean=mean, progress=progress)
@@ -158,42 +163,50 @@ def sample(
 
 @eqx.filter_jit
 def _encode(
-    model: PyTree,
-    batch: tuple[Array, ...],
+    model: AbstractLatentModel,
+    batch: Batch,
     key: PRNGKeyArray,
     indices: Int[Array, " rows"],
     samples: Int[Array, " width"],
 ) -> tuple[Array, ...]:
-    def numbers(outputs: PyTree, *_: Any) -> tuple[Array, Array]:
-        flowed = isinstance(outputs, HVAEOutputs)
-        return outputs.phase_space.z_final if flowed else outputs.z, outputs.log_weight
+    def numbers(draw: Draw, *_: Any) -> tuple[Array, Array]:
+        return draw.z, draw.log_weight
 
-    posterior = jax.vmap(plain_vae(model).posterior)(batch[0])
-    drawn = each_draw(
-        model, posterior, batch[-1], numbers, key=key, indices=indices, samples=samples
-    )
+    posterior = batch_of_posteriors(model, batch.x, batch.given())
+    drawn = each_draw(model, posterior, batch, numbers, key=key, indices=indices, samples=samples)
     return posterior.mean, posterior.sigma, *drawn
 
 
 @eqx.filter_jit
 def _reconstruct(
-    model: PyTree, batch: tuple[Array, ...], key: PRNGKeyArray, indices: Int[Array, " rows"]
+    model: AbstractLatentModel, batch: Batch, key: PRNGKeyArray, indices: Int[Array, " rows"]
 ) -> Array:
-    def one(index: Array, batch: tuple[Array, ...]) -> Array:
-        return reconstruct_one(model, *batch, key=jax.random.fold_in(key, index))
+    def one(x: Array, target: Array, given: dict[str, Array], index: Array) -> Array:
+        of_one = jax.random.fold_in(key, index)
+        posterior = model.posterior(x, **given)
+        try:
+            output = model.draw(posterior, target, key=of_one, **given).output
+        except ShapeMismatch:
+            # The encoder's input is not what is modeled: without a flow, which would follow the
+            # target's likelihood, nothing need be scored.
+            if batch.target is not None or has_flow(model):
+                raise
+            z, _ = posterior.sample_and_log_prob(key=jax.random.split(jax.random.clone(of_one))[0])
+            output = model.decoder(z, *given.values())
+        return model.decoder.likelihood.mean(output)
 
-    return jax.vmap(one)(indices, batch)
+    return map_examples(one, batch.x, batch.scored, batch.given(), indices)
 
 
 @eqx.filter_jit
 def _decode(
-    model: PyTree,
+    model: AbstractLatentModel,
     z: Float[Array, "n d"],
     key: PRNGKeyArray,
     indices: Int[Array, " n"],
     mean: bool,
 ) -> Array:
-    decoder = plain_vae(model).decoder
+    decoder = model.decoder
 
     def one(index: Array, z: Float[Array, " d"]) -> Array:
         output = decoder(z)

@@ -1,95 +1,28 @@
 """The Hamiltonian variational autoencoder: a VAE with a flow behind its encoder."""
 
 import math
-from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jax.typing import ArrayLike
-from jaxtyping import Array, Bool, Float, PRNGKeyArray, PyTree
+from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
-from hvax.checks import check_callable, check_key, check_kind, real_array
+from hvax.checks import check_callable, check_kind
+from hvax.hamiltonian.abstract_flow import AbstractFlow
 from hvax.hamiltonian.flow import HamiltonianFlow
 from hvax.hamiltonian.gradient import Potential
-from hvax.hamiltonian.phase_space import PhaseSpace
-from hvax.models.gaussian import HALF_LOG_TWO_PI
-from hvax.models.likelihood import Data, ShapeMismatch
+from hvax.models.decoder import Decoder
+from hvax.models.latent_model import AbstractLatentModel, Draw
+from hvax.models.likelihood import Data
 from hvax.models.posterior import Posterior
-from hvax.models.vae import VAE, LogJoint
-
-ONES = (1.0, 1.0, 1.0)
-Prefactor = ArrayLike | Sequence[float]
-"""Three numbers, one per term."""
+from hvax.models.prior import AbstractPrior
+from hvax.models.vae import VAE
+from hvax.parameters import Fixed
 
 
-class HVAEOutputs(NamedTuple):
-    """What a forward pass of an HVAE computes for one example: the draw and its six densities."""
-
-    encoder: Posterior  # q(z_init | x)
-    decoder: PyTree  # the decoder's output at z_final
-    phase_space: PhaseSpace
-    log_likelihood: Float[Array, ""]  # log p(x | z_final), nats
-    log_prior: Float[Array, ""]  # log p(z_final)
-    log_posterior: Float[Array, ""]  # log q(z_init | x)
-
-    @property
-    def log_p_terms(self) -> Float[Array, " 3"]:
-        """[log p(x | z_K), log p(z_K), log N(rho_K; 0, I / beta_K)]."""
-        return self._terms()[0]
-
-    @property
-    def log_q_terms(self) -> Float[Array, " 3"]:
-        """[log q(z_0 | x), log N(rho_0; 0, I / beta_0), -(d/2) log(beta_0 / beta_K)].
-
-        Where momenta are refreshed, the second is that of all of them: less
-        sum_k log N(rho_{k-1}; 0, I / beta_{k-1}) - log N(rho'_k; 0, I / beta_{k-1}).
-        """
-        return self._terms()[1]
-
-    @property
-    def log_weight(self) -> Float[Array, ""]:
-        """log w = log p-bar - log q-bar, with E[exp(log w)] = p(x)."""
-        return self.weighted(ONES, ONES)
-
-    def weighted(self, logp_prefactor: Prefactor, logq_prefactor: Prefactor) -> Float[Array, ""]:
-        """sum logp_prefactor * log_p_terms - sum logq_prefactor * log_q_terms.
-
-        The normalizing constants of the six terms are gathered first, so that at ones they vanish
-        exactly, and the gradient through log beta with them.
-        """
-        (p, q), (log_beta_0, log_beta_K) = self._kernels(), self._log_beta()
-        a, b = jnp.asarray(logp_prefactor, p.dtype), jnp.asarray(logq_prefactor, p.dtype)
-        half_d = 0.5 * self.phase_space.z_init.size
-        constants = (a[2] - b[2]) * log_beta_K + (b[2] - b[1]) * log_beta_0
-        constants = constants + (b[1] - a[2]) * 2 * HALF_LOG_TWO_PI
-        return a @ p - b[:2] @ q + half_d * constants
-
-    def _kernels(self) -> tuple[Float[Array, " 3"], Float[Array, " 2"]]:
-        """The terms without the normalizing constants of the momenta's densities."""
-        rho, gamma = self.phase_space.rho_final, self.phase_space.gamma
-        kinetic = 0.5 * self.phase_space.beta[-1] * (rho @ rho)
-        p = jnp.stack([self.log_likelihood, self.log_prior, -kinetic])
-        momenta = -0.5 * (gamma @ gamma) - self.phase_space.log_refreshment
-        return p, jnp.stack([self.log_posterior, momenta])
-
-    def _log_beta(self) -> tuple[Float[Array, ""], Float[Array, ""]]:
-        return jnp.log(self.phase_space.beta[0]), jnp.log(self.phase_space.beta[-1])
-
-    def _terms(self) -> tuple[Float[Array, " 3"], Float[Array, " 3"]]:
-        (p, q), (log_beta_0, log_beta_K) = self._kernels(), self._log_beta()
-        d = self.phase_space.z_init.size
-        normal_0, normal_K = (
-            d * (0.5 * log_beta - HALF_LOG_TWO_PI) for log_beta in (log_beta_0, log_beta_K)
-        )
-        log_p = p.at[2].add(normal_K)
-        log_q = jnp.append(q.at[1].add(normal_0), -0.5 * d * (log_beta_0 - log_beta_K))
-        return log_p, log_q
-
-
-class HVAE(eqx.Module):
-    """A VAE with a Hamiltonian flow between encoder and decoder.
+class HVAE(AbstractLatentModel):
+    """A VAE with a flow between encoder and decoder.
 
     z_0 ~ q(z | x) is moved by `flow` on U(x, z) = -log p(x | z) - log p(z), and the end z_K is
     decoded. Its `log_weight` satisfies E[exp(log w)] = p(x) for every flow.
@@ -97,95 +30,107 @@ class HVAE(eqx.Module):
     **Arguments:**
 
     - `vae`: a `VAE`.
-    - `flow`: a `HamiltonianFlow`; where None `HamiltonianFlow.dais(4)`, as in the program. The
-      reference's own is `HamiltonianFlow()`.
+    - `flow`: a `HamiltonianFlow` or another `AbstractFlow`; where None `HamiltonianFlow.dais(4)`,
+      as in the program.
     - `potential`: what the flow follows in place of the model's own U, as a callable
       `potential(vae, x) -> (z -> U)`, or z -> (U, aux), such as `SmoothedPotential()` where the
-      decoder has relu. The weights score the model all the same.
+      decoder has relu. The weights score the model all the same. It is called as
+      `potential(vae, x, condition)` where there is a condition.
 
     Caterini, Doucet and Sejdinovic, "Hamiltonian Variational Auto-Encoder", NeurIPS 2018.
     """
 
     vae: VAE
-    flow: HamiltonianFlow
-    potential: Callable[[VAE, Array], Potential] | None
+    flow: AbstractFlow
+    potential_for_flow: Callable[..., Potential] | None
 
     def __init__(
         self,
         vae: VAE,
-        flow: HamiltonianFlow | None = None,
-        potential: Callable[[VAE, Array], Potential] | None = None,
+        flow: AbstractFlow | None = None,
+        potential: Callable[..., Potential] | None = None,
     ):
         check_kind(vae, "vae", VAE)
         if flow is not None:
-            check_kind(flow, "flow", HamiltonianFlow)
+            check_kind(flow, "flow", AbstractFlow)
         if potential is not None:
             check_callable(potential, "potential")
         self.vae = vae
         self.flow = HamiltonianFlow.dais(4) if flow is None else flow
-        self.potential = potential
+        self.potential_for_flow = potential
 
-    def __call__(
-        self,
-        x: Data,
-        x_out: Data | None = None,
-        *,
-        key: PRNGKeyArray,
-        latent: bool = False,
-    ) -> PyTree:
-        """The decoder's output at z_K; with `latent=True` an `HVAEOutputs`.
+    @property
+    def encoder(self) -> Callable[..., Posterior]:
+        """The VAE's."""
+        return self.vae.encoder
 
-        The encoder sees x; the flow and the likelihood see `x_out`, which is x where it is not
-        given and the shapes agree (else `ValueError`).
+    @property
+    def decoder(self) -> Decoder:  # type: ignore[override]
+        """The VAE's."""
+        return self.vae.decoder
+
+    @property
+    def prior(self) -> AbstractPrior:  # type: ignore[override]
+        """The VAE's."""
+        return self.vae.prior
+
+    @property
+    def origin(self) -> Fixed | None:
+        """The VAE's."""
+        return self.vae.origin
+
+    @property
+    def latent_size(self) -> int:
+        """The dimension of z, told from the networks' shapes; `ValueError` where they do not."""
+        return self.vae.latent_size
+
+    def posterior(self, x: Data, condition: Any = None) -> Posterior:
+        """q(z_0 | x): where the flow starts."""
+        return self.vae.posterior(x, condition)
+
+    def draw(
+        self, posterior: Posterior, target: Data, condition: Any = None, *, key: PRNGKeyArray
+    ) -> Draw:
+        """One draw z_0 ~ q(z_0 | x), moved by the flow to z_K, with
+
+        log w = log p(target, z_K) - log q(z_0 | x) + log_ratio
+
+        where log_ratio is what the flow adds: of momenta and their refreshments.
         """
-        check_key(key)
-        x = real_array(x, "x")
-        x_out = None if x_out is None else real_array(x_out, "x_out")
-        posterior = self.vae.posterior(x)
-        try:
-            outputs = self.draw(posterior, x if x_out is None else x_out, key=key)
-        except ShapeMismatch as error:
-            if x_out is not None:
-                raise ValueError(f"x_out does not suit the decoder: {error}") from error
-            raise ValueError(
-                f"{error} The flow follows p(x_out | z): give x_out, or without one use the plain "
-                "VAE's forward pass, model.vae(x, key=key)."
-            ) from error
-        return outputs if latent else outputs.decoder
-
-    def draw(self, posterior: Posterior, x: Data, *, key: PRNGKeyArray) -> HVAEOutputs:
-        """One draw of the flow from a posterior at hand, scored at x: the encoder does not run."""
-        z_key, rho_key = jax.random.split(key)
+        z_key, flow_key = jax.random.split(key)
         z, log_posterior = posterior.sample_and_log_prob(key=z_key)
-        phase_space, joint = self._flow(x, z, posterior, key=rho_key)
-        return HVAEOutputs(
-            encoder=posterior,
-            decoder=joint.output,
-            phase_space=phase_space,
+        if self.potential_for_flow is None:
+            followed = self.vae.potential(target, condition)
+        else:
+            given = () if condition is None else (condition,)
+            followed = self.potential_for_flow(self.vae, target, *given)
+        end = self.flow(followed, z, key=flow_key, start=posterior)
+        # The flow's last evaluation of its potential is the model at z_K: where that is the model's
+        # own, the decoder does not run again.
+        own = self.potential_for_flow is None
+        joint = end.aux if own else self.vae.log_joint(target, end.z, condition)
+        log_weight = joint.log_likelihood + joint.log_prior - log_posterior + end.log_ratio
+        return Draw(
+            posterior=posterior,
+            output=joint.output,
+            z_init=z,
+            z=end.z,
+            log_weight=log_weight,
             log_likelihood=joint.log_likelihood,
             log_prior=joint.log_prior,
             log_posterior=log_posterior,
+            trajectory=end.trajectory,
         )
 
-    def log_weight(
-        self,
-        x: Data,
-        x_out: Data | None = None,
-        *,
-        key: PRNGKeyArray,
-    ) -> Float[Array, ""]:
-        """One draw of log w, in nats, with E[exp(log w)] = p(x_out)."""
-        return self(x, x_out, key=key, latent=True).log_weight
 
-    def _flow(
-        self, x: Data, z: Float[Array, " d"], posterior: Posterior, *, key: PRNGKeyArray
-    ) -> tuple[PhaseSpace, LogJoint]:
-        if self.potential is None:
-            # The flow's last evaluation is the model at z_K: the decoder does not run again.
-            phase_space = self.flow(self.vae.potential(x), z, key=key, start=posterior)
-            return phase_space._replace(aux=None), phase_space.aux
-        phase_space = self.flow(self.potential(self.vae, x), z, key=key, start=posterior)
-        return phase_space, self.vae.log_joint(x, phase_space.z_final)
+def without_flow(model: AbstractLatentModel) -> AbstractLatentModel:
+    """The VAE inside an HVAE, which draws from the posterior alone; another model as it is."""
+    return model.vae if isinstance(model, HVAE) else model
+
+
+def has_flow(model: AbstractLatentModel) -> bool:
+    """Whether a model is an HVAE whose flow moves something."""
+    return isinstance(model, HVAE) and model.flow.num_gradients > 0
 
 
 PLAIN_SHARE = 1e-8
@@ -193,7 +138,7 @@ PLAIN_SHARE = 1e-8
 
 
 def guarded_log_weight(
-    model: "HVAE", outputs: HVAEOutputs, x: Data
+    model: AbstractLatentModel, draw: Draw, target: Data, condition: Any = None
 ) -> tuple[Float[Array, ""], Bool[Array, ""]]:
     """log of (1 - a) w + a w_0, in nats, and whether the draw ran away: w < a w_0.
 
@@ -201,46 +146,14 @@ def guarded_log_weight(
     a = 1e-8. Both weights have the expectation p(x), so their mixture has it too, and every bound
     made of it is one. But one trajectory in a million that ends far from the data, with a log w of
     -1e9, then costs 18.4 nats and no more. A draw whose log w is not finite keeps it: it failed,
-    which is counted.
+    which is counted. Without a flow it is log w.
     """
-    log_w = outputs.log_weight
-    joint = model.vae.log_joint(x, outputs.phase_space.z_init)
-    log_w_0 = joint.log_likelihood + joint.log_prior - outputs.log_posterior
+    log_w = draw.log_weight
+    if not has_flow(model):
+        return log_w, jnp.zeros((), bool)
+    joint = model.log_joint(target, draw.z_init, condition)
+    log_w_0 = joint.log_likelihood + joint.log_prior - draw.log_posterior
     least = jnp.where(jnp.isfinite(log_w_0), log_w_0 + math.log(PLAIN_SHARE), -jnp.inf)
     mixed = jnp.logaddexp(math.log1p(-PLAIN_SHARE) + log_w, least)
     finite = jnp.isfinite(log_w)
     return jnp.where(finite, mixed, log_w), finite & (log_w < least)
-
-
-def log_p_bar(outputs: HVAEOutputs) -> Float[Array, ""]:
-    """log p(x | z_K) + log p(z_K) + log N(rho_K; 0, I / beta_K), in nats, for one example."""
-    check_kind(outputs, "outputs", HVAEOutputs)
-    return jnp.sum(outputs.log_p_terms)
-
-
-def log_q_bar(outputs: HVAEOutputs) -> Float[Array, ""]:
-    """log q(z_0 | x) + log N(rho_0; 0, I / beta_0) - (d/2) log(beta_0 / beta_K), in nats."""
-    check_kind(outputs, "outputs", HVAEOutputs)
-    return jnp.sum(outputs.log_q_terms)
-
-
-def reconstruct_one(
-    model: VAE | HVAE,
-    x: Data,
-    x_out: Data | None = None,
-    *,
-    key: PRNGKeyArray,
-) -> Float[Array, "..."]:
-    """E[x | z] at one draw of the model's latent: pixels, rates or probabilities, not logits."""
-    return plain_vae(model).decoder.likelihood.mean(model(x, x_out, key=key))
-
-
-def plain_vae(model: VAE | HVAE) -> VAE:
-    """The VAE inside a model, or the model itself."""
-    check_kind(model, "model", VAE, HVAE)
-    return model.vae if isinstance(model, HVAE) else model
-
-
-def has_flow(model: VAE | HVAE) -> bool:
-    """Whether a model's draws are moved behind its encoder."""
-    return isinstance(model, HVAE) and model.flow.num_steps > 0

@@ -7,21 +7,19 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 
-from hvax.models.hvae import HVAE, plain_vae
-from hvax.models.vae import VAE
+from hvax.models.latent_model import AbstractLatentModel
 
 
-def find_latent_size(model: VAE | HVAE) -> int:
+def find_latent_size(model: AbstractLatentModel) -> int:
     """The one d for which the decoder takes a z of shape (d,).
 
     Nothing is computed: the sizes of the model's arrays are tried on shapes alone. Where the
     decoder takes several, the encoder decides, if it gives a posterior over (d,) for an x of the
     shape that is decoded. Raises `ValueError` where that leaves none or more than one.
     """
-    vae = plain_vae(model)
-    found = [d for d in _sizes(model) if _decoded(vae, d) is not None]
+    found = [d for d in _sizes(model) if _decoded(model, d) is not None]
     if len(found) > 1:
-        found = [d for d in found if _encoded(vae, d) == (d,)]
+        found = [d for d in found if _encoded(model, d) == (d,)]
     if len(found) != 1:
         raise ValueError(
             "the model's networks do not tell the dimension of z: give it as latent_size=..."
@@ -29,22 +27,22 @@ def find_latent_size(model: VAE | HVAE) -> int:
     return found[0]
 
 
-def _sizes(model: VAE | HVAE) -> list[int]:
+def _sizes(model: AbstractLatentModel) -> list[int]:
     """The lengths of the axes of a model's arrays: that of z is among them, and few others."""
     arrays = jax.tree.leaves(eqx.filter(model, eqx.is_array))
     return sorted({size for array in arrays for size in array.shape if size > 0})
 
 
-def _decoded(vae: VAE, d: int) -> jax.ShapeDtypeStruct | None:
+def _decoded(model: AbstractLatentModel, d: int) -> jax.ShapeDtypeStruct | None:
     """Shape and dtype of E[x | z] for z of shape (d,)."""
     z = jax.ShapeDtypeStruct((d,), jnp.zeros(()).dtype)
-    return _shape_of(lambda z: vae.decoder.likelihood.mean(vae.decoder(z)), z)
+    return _shape_of(lambda z: model.decoder.likelihood.mean(model.decoder(z)), z)
 
 
-def _encoded(vae: VAE, d: int) -> tuple[int, ...] | None:
+def _encoded(model: AbstractLatentModel, d: int) -> tuple[int, ...] | None:
     """The shape of the posterior's mean for what is decoded from z of shape (d,)."""
-    x = _decoded(vae, d)
-    mean = None if x is None else _shape_of(lambda x: vae.encoder(x).mean, x)
+    x = _decoded(model, d)
+    mean = None if x is None else _shape_of(lambda x: model.posterior(x).mean, x)
     return None if mean is None else mean.shape
 
 

@@ -11,23 +11,22 @@ import numpy as np
 from jax.typing import ArrayLike
 from numpy.typing import NDArray
 
-from hvax.models.hvae import HVAE, plain_vae
-from hvax.models.vae import VAE
+from hvax.models.latent_model import AbstractLatentModel
 
 
-def origin_of(model: VAE | HVAE) -> NDArray[np.float64] | None:
+def origin_of(model: AbstractLatentModel) -> NDArray[np.float64] | None:
     """What `model` takes off every example, exactly; None for nothing."""
-    origin = plain_vae(model).origin
+    origin = getattr(model, "origin", None)  # which a model of the user's own need not have
     return None if origin is None else np.asarray(origin.value, np.float64).sum(axis=0)
 
 
-def to_model(model: VAE | HVAE, x: ArrayLike) -> NDArray[Any]:
+def to_model(model: AbstractLatentModel, x: ArrayLike) -> NDArray[Any]:
     """Examples of the data as the model takes them; batch axes first."""
     origin, x = origin_of(model), np.asarray(x)
     return x if origin is None else x - origin
 
 
-def to_data(model: VAE | HVAE, x: ArrayLike) -> NDArray[Any]:
+def to_data(model: AbstractLatentModel, x: ArrayLike) -> NDArray[Any]:
     """Examples of the model as the data have them, in float64 where float32 would round."""
     origin, x = origin_of(model), np.asarray(x)
     return x if origin is None else x.astype(np.float64) + origin

@@ -4,18 +4,17 @@ from collections.abc import Callable
 
 from jaxtyping import Array, Float, PyTree
 
-from hvax.checks import check_callable, real_array, vector
+from hvax.checks import check_callable, check_kind, real_array, vector
 from hvax.hamiltonian.gradient import AbstractGradient, Potential, gradient_method, with_aux
-from hvax.models.hvae import HVAE, plain_vae
+from hvax.models.latent_model import AbstractLatentModel
 from hvax.models.likelihood import Data
-from hvax.models.vae import VAE
 
 LogLikelihood = Callable[[Array, PyTree], Float[Array, ""]]
 LogPrior = Callable[[Array], Float[Array, ""]]
 
 
 def potential_energy(
-    model: VAE | HVAE,
+    model: AbstractLatentModel,
     x: Data,
     z: Float[Array, " d"],
     *,
@@ -30,7 +29,7 @@ def potential_energy(
 
 
 def potential_gradient(
-    model: VAE | HVAE,
+    model: AbstractLatentModel,
     x: Data,
     z: Float[Array, " d"],
     *,
@@ -49,15 +48,16 @@ def potential_gradient(
 
 
 def _potential(
-    model: VAE | HVAE,
+    model: AbstractLatentModel,
     x: Data,
     log_likelihood: LogLikelihood | None,
     log_prior: LogPrior | None,
 ) -> Potential:
-    vae, x = plain_vae(model), real_array(x, "x")
+    check_kind(model, "model", AbstractLatentModel)
+    x = real_array(x, "x")
     for name, own in (("log_likelihood", log_likelihood), ("log_prior", log_prior)):
         if own is not None:
             check_callable(own, name)
-    log_p_x = vae.decoder.log_likelihood if log_likelihood is None else log_likelihood
-    log_p_z = vae.prior.log_prob if log_prior is None else log_prior
-    return with_aux(lambda z: -log_p_x(x, vae.decoder(z)) - log_p_z(z))
+    log_p_x = model.decoder.log_likelihood if log_likelihood is None else log_likelihood
+    log_p_z = model.prior.log_prob if log_prior is None else log_prior
+    return with_aux(lambda z: -log_p_x(x, model.decoder(z)) - log_p_z(z))

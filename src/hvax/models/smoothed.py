@@ -63,7 +63,7 @@ class SmoothedPotential(eqx.Module):
         return jax.nn.softplus(self.sharpness * a) / self.sharpness
 
 
-def kinks_of(function: Callable, *arguments: Array | jax.ShapeDtypeStruct) -> set[str]:
+def kinks_of(function: Callable, *arguments: Any) -> set[str]:
     """The names of the activations in a function of arrays whose derivative jumps."""
     return _kinks_of(jax.make_jaxpr(function)(*arguments).jaxpr)
 

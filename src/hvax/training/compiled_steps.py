@@ -6,18 +6,20 @@ of a run, and where a chunk ends changes no number.
 
 import time
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree
 
+from hvax.batch import Batch
+from hvax.training.programs import is_compiled, program
 from hvax.training.state import LossFunction, TrainState, Update, traced_numbers, update
 
 LossKwargs = Mapping[str, Any] | Callable[[Int[Array, ""]], Mapping[str, Any]]
-Transform = Callable[..., PyTree]
-"""transform(batch, *, key) -> batch, where a batch is x or (x, x_out)."""
+Transform = Callable[..., Batch]
+"""transform(batch, *, key) -> batch, of a `Batch` on the device."""
 
 _TRANSFORM_STREAM = 2**31 - 1  # the loss of step t draws from fold_in(key, t)
 
@@ -34,17 +36,18 @@ class Progress(NamedTuple):
 class Chunk(NamedTuple):
     """The data of one compiled call: stored rows, and which of them make up each batch."""
 
-    rows: tuple[Array, ...]  # (x,) or (x, x_out)
+    rows: Batch
     batches: Int[Array, "steps batch_size"]
     start: Int[Array, ""]
     stop: Int[Array, ""]
 
 
 class CompiledSteps:
-    """The compiled loop over `batches[start:stop]`. It consumes the `Progress` it is given.
+    """The compiled loop over `batches[start:stop]`.
 
     It ends early after a step whose loss or gradient was not finite, with the model that met it.
-    `scales` are what the stored rows are divided by; `transform` comes after, with a fresh key.
+    `scales` are what the stored rows of each part are divided by; `transform` comes after, with a
+    fresh key.
     """
 
     def __init__(
@@ -52,35 +55,50 @@ class CompiledSteps:
         loss_function: LossFunction,
         loss_kwargs: LossKwargs,
         transform: Transform | None,
-        scales: tuple[float, ...],
+        scales: Batch,
     ):
-        self._loss_function = loss_function
-        self._loss_kwargs = loss_kwargs if callable(loss_kwargs) else traced_numbers(loss_kwargs)
-        self._transform = transform
-        self._scales = scales
-        self._compiled: Any = None
+        given = loss_kwargs if callable(loss_kwargs) else None
+        self._steps = _Steps(loss_function, given, transform, scales)
+        self._kwargs = {} if callable(loss_kwargs) else traced_numbers(loss_kwargs)
+        self._program: Callable | None = None
         self._report: Mapping[str, Any] = {}
         self.seconds_compiling = 0.0
 
-    @property
-    def are_compiled(self) -> bool:
-        return self._compiled is not None
+    def is_ready(self, chunk: Chunk, state: TrainState) -> bool:
+        """Whether `start` compiles nothing."""
+        if self._program is not None:
+            return True
+        self._look_at(chunk, state)
+        return is_compiled(self._steps, (chunk, self._kwargs), self._progress(state, {}), **_DONATE)
 
     def start(
         self, chunk: Chunk, state: TrainState, sums: Mapping[str, float] | None = None
     ) -> Progress:
         """The progress of a state, with sums so far. The first call compiles the loop."""
-        if self._compiled is None:
+        if self._program is None:
             began = time.perf_counter()
-            done = eqx.filter_eval_shape(self._step, chunk, state, chunk.start)
-            self._report = {"loss": done.loss, **done.report}
-            jitted: Any = eqx.filter_jit(self._steps, donate="all-except-first")
-            self._compiled = compiled(jitted, chunk, self._progress(state, {}))
+            self._look_at(chunk, state)
+            arguments = (chunk, self._kwargs), self._progress(state, {})
+            self._program = program(self._steps, *arguments, **_DONATE)
             self.seconds_compiling = time.perf_counter() - began
         return self._progress(state, sums or {})
 
     def __call__(self, chunk: Chunk, progress: Progress) -> Progress:
-        return self._compiled(chunk, progress)
+        """The progress after a chunk. The argument's buffers are donated; do not reuse it."""
+        assert self._program is not None, "start comes first"
+        return self._program((chunk, self._kwargs), progress)
+
+    def batch(
+        self, chunk: Chunk, i: Int[Array, ""], *, key: PRNGKeyArray, step: Int[Array, ""]
+    ) -> Batch:
+        """The i-th batch as step `step` sees it: scaled and transformed."""
+        return self._steps.batch(chunk, i, key=key, step=step)
+
+    def _look_at(self, chunk: Chunk, state: TrainState) -> None:
+        """What a step reports, told from shapes alone."""
+        if not self._report:
+            step = eqx.filter_eval_shape(self._steps.step, (chunk, self._kwargs), state, chunk.start)
+            self._report = {"loss": step.loss, **step.report}
 
     def _progress(self, state: TrainState, sums: Mapping[str, float]) -> Progress:
         arrays = {
@@ -89,7 +107,20 @@ class CompiledSteps:
         }
         return Progress(state, arrays, jnp.zeros((), jnp.int32), jnp.asarray(True))
 
-    def _steps(self, chunk: Chunk, progress: Progress) -> Progress:
+
+_DONATE = {"donate": "all-except-first"}
+
+
+class _Steps(NamedTuple):
+    """The loop as a function; equal for trainings that may share its program."""
+
+    loss_function: LossFunction
+    kwargs_of_step: Callable[[Int[Array, ""]], Mapping[str, Any]] | None
+    transform: Transform | None
+    scales: Batch
+
+    def __call__(self, data: tuple[Chunk, dict[str, Any]], progress: Progress) -> Progress:
+        chunk, _ = data
         arrays, static = eqx.partition(progress, eqx.is_array)
 
         def more(arrays: PyTree) -> Bool[Array, ""]:
@@ -97,7 +128,7 @@ class CompiledSteps:
 
         def body(arrays: PyTree) -> PyTree:
             before: Progress = eqx.combine(arrays, static)
-            done = self._step(chunk, before.state, before.next)
+            done = self.step(data, before.state, before.next)
             report = {"loss": done.loss, **done.report}
             sums = {
                 name: jnp.where(done.finite, before.sums[name] + value, before.sums[name])
@@ -110,34 +141,31 @@ class CompiledSteps:
         start = arrays._replace(next=chunk.start, finite=jnp.asarray(True))
         return eqx.combine(jax.lax.while_loop(more, body, start), static)
 
-    def _step(self, chunk: Chunk, state: TrainState, i: Int[Array, ""]) -> Update:
-        x, x_out = self.batch(chunk, i, key=state.key, step=state.step)
-        kwargs = self._loss_kwargs
-        if callable(kwargs):
-            kwargs = traced_numbers(kwargs(state.step))
-        return update(state, x, x_out, self._loss_function, kwargs)
+    def step(
+        self, data: tuple[Chunk, dict[str, Any]], state: TrainState, i: Int[Array, ""]
+    ) -> Update:
+        chunk, kwargs = data
+        batch = self.batch(chunk, i, key=state.key, step=state.step)
+        if self.kwargs_of_step is not None:
+            kwargs = traced_numbers(self.kwargs_of_step(state.step))
+        return update(state, batch, self.loss_function, kwargs)
 
     def batch(
         self, chunk: Chunk, i: Int[Array, ""], *, key: PRNGKeyArray, step: Int[Array, ""]
-    ) -> tuple[Array, Array | None]:
-        """The i-th batch as step `step` sees it: scaled and transformed."""
-        parts = tuple(
-            _scaled(rows[chunk.batches[i]], scale)
-            for rows, scale in zip(chunk.rows, self._scales, strict=True)
-        )
-        batch = parts if len(parts) == 2 else parts[0]
-        if self._transform is not None:
-            stream = jax.random.fold_in(key, _TRANSFORM_STREAM)
-            batch = self._transform(batch, key=jax.random.fold_in(stream, step))
-        return batch if isinstance(batch, tuple) else (batch, None)
-
-
-def compiled(jitted: Any, *arguments: Any) -> Any:
-    """The program of a jitted function for these arguments, compiled now; the function itself
-    where JAX_DISABLE_JIT asks for that, so that a debugger may step through it."""
-    if cast(Any, jax.config).jax_disable_jit:
-        return jitted
-    return jitted.lower(*arguments).compile()
+    ) -> Batch:
+        rows = chunk.rows.map(lambda rows: rows[chunk.batches[i]])
+        parts = zip(rows, self.scales, strict=True)
+        batch = Batch(*(None if rows is None else _scaled(rows, scale) for rows, scale in parts))
+        if self.transform is None:
+            return batch
+        stream = jax.random.fold_in(key, _TRANSFORM_STREAM)
+        batch = self.transform(batch, key=jax.random.fold_in(stream, step))
+        if not isinstance(batch, Batch):
+            raise TypeError(
+                f"transform must give a Batch, got a {type(batch).__name__}. Take "
+                "batch._replace(x=...) of the one it was given."
+            )
+        return batch
 
 
 def _scaled(rows: Array, scale: float) -> Array:

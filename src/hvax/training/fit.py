@@ -10,20 +10,22 @@ import optax
 from jaxtyping import PyTree
 from tqdm import tqdm
 
-from hvax.checks import check_callable, count
+from hvax.batch import Batch
+from hvax.checks import check_callable, check_kind, count
 from hvax.compile_cache import keep_compiled_programs
-from hvax.data.examples import Examples, with_origin
+from hvax.data.examples import with_origin
 from hvax.exceptions import FlowFailed, warn
-from hvax.models.hvae import HVAE
+from hvax.models.hvae import HVAE, has_flow
+from hvax.models.latent_model import AbstractLatentModel
 from hvax.models.origin import origin_of
-from hvax.seen import checked_pair, warn_of_unresolved
+from hvax.seen import checked_data, warn_of_unresolved
 from hvax.structure import check_saveable, save
 from hvax.training.compiled_steps import LossKwargs, Transform
-from hvax.training.flow_start import without_flow
+from hvax.training.flow_start import switched_off
 from hvax.training.folder import BEFORE_FLOW, MODEL, check_unused, read_plan, write_plan
 from hvax.training.loop import Event as Event
 from hvax.training.loop import Plan
-from hvax.training.optimizers import clip_by_running_norm, scale_flow_updates
+from hvax.training.optimizers import default_optimizer
 from hvax.training.phase import Fit as Fit
 from hvax.training.phase import train_phase
 from hvax.training.prepare import is_better_than_independent, prepared_if_far
@@ -35,7 +37,7 @@ _SIGNALS = ("interrupted", "terminated", "callback")
 
 
 def fit(
-    model: PyTree,
+    model: AbstractLatentModel,
     data: Any,
     *,
     validation: Any = None,
@@ -68,20 +70,20 @@ def fit(
 
     **Arguments:**
 
-    - `data`, `validation`: arrays with the batch axis first, or pairs (x_in, x_out) of them, or
-      `Examples`. Data too large for the device stay on the host (memory-mapped, say).
+    - `data`, `validation`: arrays with the batch axis first, pairs (x, target) of them, or a
+      `Batch` of arrays or `Examples`. Data too large for the device stay on the host (memory-mapped, say).
     - `optimizer`: any of optax's; by default
       `scale_flow_updates(clip_by_running_norm(optax.adam(1e-3)))`.
     - `epochs`, `batch_size`: by default what suits the number of examples: about 20,000 updates.
     - `num_samples`: draws for each example, of the default loss and in validation: with more than
       one the importance weighted bound is trained and watched. Its gradient may be
       `loss_kwargs={"estimator": "dreg"}`.
-    - `loss_function`: (model, x[, x_out], *, key, **loss_kwargs) -> loss; by default `loss` for
-      an HVAE, `vae_loss` for a VAE.
+    - `loss_function`: (model, batch, *, key, **loss_kwargs) -> loss, of a `Batch`; by default
+      `hvax.loss`.
     - `loss_kwargs`: a dict, or a function of the (traced) step that gives one, for warm-ups:
       `lambda step: {"kl_weight": jnp.minimum(1.0, step / 1000)}`.
     - `transform`: `transform(batch, key=key) -> batch` on the device, afresh at every step, on
-      training data alone; batch is x or (x_in, x_out).
+      training data alone, of a `Batch`: `batch._replace(x=...)`.
     - `patience`: stop after this many epochs without a better validation bound: by default those
       of about 1,000 updates, at least 10, where there are validation data; 0 never stops.
     - `prepare`: whether networks that have not been trained, and whose units are far from those of
@@ -110,9 +112,10 @@ def fit(
     the checkpoints as they stand.
     """
     keep_compiled_programs()
+    check_kind(model, "model", AbstractLatentModel)
     parts, held_out = check_data(model, data, validation)
     chosen = schedule(
-        len(parts[0]),
+        len(parts.x),
         epochs=epochs,
         batch_size=batch_size,
         patience=patience,
@@ -150,17 +153,15 @@ def fit(
     known = None if transform is not None else parts  # what the model sees of the data
     first = flow_from_epoch
     if first is None:
-        first = _flow_from(model, known, len(parts[0]), chosen, own_loss)
+        first = _flow_from(model, known, len(parts.x), chosen, own_loss)
         if resume and run_dir is not None:
             first = read_plan(Path(run_dir)) or first
     elif count(first, "flow_from_epoch") > chosen.epochs:
         raise ValueError(f"flow_from_epoch must be at most epochs, {chosen.epochs}, got {first}.")
-    if not isinstance(model, HVAE) or model.flow.num_steps == 0:
+    if not has_flow(model):
         first = 1
     options: dict[str, Any] = {
-        "optimizer": scale_flow_updates(clip_by_running_norm(optax.adam(1e-3)))
-        if optimizer is None
-        else optimizer,
+        "optimizer": default_optimizer() if optimizer is None else optimizer,
         "num_samples": count(num_samples, "num_samples"),
         "loss_function": loss_function,
         "loss_kwargs": loss_kwargs,
@@ -171,23 +172,23 @@ def fit(
     check_optimizer(options["optimizer"], model)
     if None in (epochs, batch_size):
         notes.append(f"at most {plan.epochs} epochs, batches of {plan.batch_size}")
-    if isinstance(model, HVAE) and first > 1:
+    if first > 1:
         notes.append(f"the plain VAE until epoch {first}, the flow from there")
     if progress:
         for note in notes:
             tqdm.write(f"fit: {note}")
     if first == 1:
-        calm = isinstance(model, HVAE)
-        fitted = train_phase(model, parts, held_out, plan, run_dir=run_dir, calm=calm, **options)
+        fitted = train_phase(model, parts, held_out, plan, run_dir=run_dir, calm=True, **options)
     else:
+        assert isinstance(model, HVAE)  # as it has a flow
         fitted = _in_two_phases(model, parts, held_out, plan, first, run_dir, options)
     return fitted._replace(notes=tuple(notes))
 
 
 def _in_two_phases(
     model: HVAE,
-    parts: tuple[Examples, ...],
-    held_out: tuple[Examples, ...] | None,
+    parts: Batch,
+    held_out: Batch | None,
     plan: Plan,
     first: int,
     run_dir: str | Path | None,
@@ -247,7 +248,7 @@ def _switched_off(fitted: Fit, flowing: HVAE, folder: Path | None, ended: str, w
         f"{why} The flow was switched off: the model is the plain VAE (num_steps = 0). For a flow "
         f"that helps, try a smaller {named('step_size')} or more {named('epochs')}.",
     )
-    model = without_flow(flowing)
+    model = switched_off(flowing)
     if folder is not None:
         save(model, folder / MODEL)
     return fitted._replace(model=model, ended=ended)
@@ -262,45 +263,50 @@ def concatenate_histories(
 
 def _flow_from(
     model: PyTree,
-    parts: tuple[Examples, ...] | None,
+    parts: Batch | None,
     examples: int,
     chosen: Schedule,
     own_loss: bool,
 ) -> int:
     """The epoch, from 1, in which the flow is turned on by default; `parts` are None where the
     model sees others than are known here."""
-    if not isinstance(model, HVAE):
+    if not isinstance(model, HVAE) or not has_flow(model):
         return 1
     trained = parts is not None and is_better_than_independent(model.vae, parts)
     if own_loss or trained:
         return 1
-    gradients = model.flow.num_steps * model.flow.leapfrog_steps
+    gradients = model.flow.num_gradients
     updates = max(1, examples // chosen.batch_size)
     return chosen.epochs - epochs_with_flow(chosen.epochs, gradients, updates) + 1
 
 
 def check_data(
-    model: PyTree, data: Any, validation: Any
-) -> tuple[tuple[Examples, ...], tuple[Examples, ...] | None]:
+    model: AbstractLatentModel, data: Any, validation: Any
+) -> tuple[Batch, Batch | None]:
     """The data of a `fit` as `Examples`, after every check of them."""
-    parts = checked_pair(model, data, "data")
-    held_out = None if validation is None else checked_pair(model, validation, "validation")
-    for part, other in zip(parts, held_out or (), strict=False):
-        if part.x_shape != other.x_shape:
+    parts = checked_data(model, data, "data")
+    held_out = None if validation is None else checked_data(model, validation, "validation")
+    if held_out is not None:
+        here, there = (data.map(lambda part: part.x_shape) for data in (held_out, parts))
+        if here != there:
             raise ValueError(
-                f"validation must have examples of the shape of data, {part.x_shape}, "
-                f"got {other.x_shape}."
+                f"validation must have examples of the shape of data, {_shapes(there)}, got "
+                f"{_shapes(here)}."
             )
     return parts, held_out
 
 
-def check_plan(
-    plan: Plan, parts: tuple[Examples, ...], held_out: tuple[Examples, ...] | None
-) -> None:
+def _shapes(shapes: Batch) -> str:
+    """That of x alone, or all that are given by their names."""
+    given = {name: shape for name, shape in shapes._asdict().items() if shape is not None}
+    return str(shapes.x) if len(given) == 1 else str(given)
+
+
+def check_plan(plan: Plan, parts: Batch, held_out: Batch | None) -> None:
     """Refuses a plan that the data do not suit."""
-    if plan.batch_size > len(parts[0]):
+    if plan.batch_size > len(parts.x):
         raise ValueError(
-            f"batch_size must be at most the number of examples, {len(parts[0])}, "
+            f"batch_size must be at most the number of examples, {len(parts.x)}, "
             f"got {plan.batch_size}."
         )
     if plan.patience is not None and held_out is None:

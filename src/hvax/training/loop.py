@@ -16,6 +16,7 @@ import numpy as np
 from jaxtyping import Array, PyTree
 from tqdm import tqdm
 
+from hvax.batch import Batch
 from hvax.checks import check_callable, count, real_number
 from hvax.data.batches import epoch_batches
 from hvax.exceptions import DivergentTrajectories, SkippedUpdate, warn
@@ -178,7 +179,7 @@ class Loop:
         if at.done == len(batches):
             return True  # it was interrupted between its last step and its end
         chunk, end = self._source.chunk(batches, at.done, self._up_to(len(batches)))
-        with compiling(self._bar, not self._steps.are_compiled):
+        with compiling(self._bar, not self._steps.is_ready(chunk, self.state)):
             progress = self._steps.start(chunk, self.state, at.sums)
         while True:
             began, before = time.perf_counter(), at.done
@@ -230,7 +231,7 @@ class Loop:
         moved = at.done - at.skipped
         return {name: value / moved if moved else np.nan for name, value in at.sums.items()}
 
-    def _skipped(self, batch: tuple[Array, Array | None], indices: np.ndarray) -> None:
+    def _skipped(self, batch: Batch, indices: np.ndarray) -> None:
         """After a step whose update was left out: the model is still the one that met it."""
         at, state = self.position, self.state
         at.skipped += 1
@@ -240,7 +241,7 @@ class Loop:
         record = {
             "step": int(step),
             "epoch": at.epoch,
-            **skipped_updates.describe(state.model, *batch, key=key),
+            **skipped_updates.describe(state.model, batch, key=key),
             "examples": indices.tolist(),
         }
         if self._folder is not None:

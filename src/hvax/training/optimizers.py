@@ -2,6 +2,7 @@
 
 import math
 import numbers
+from functools import cache
 from typing import Any, NamedTuple
 
 import equinox as eqx
@@ -12,6 +13,13 @@ from jaxtyping import Array, Float, PyTree
 
 from hvax.checks import check_kind
 from hvax.models.hvae import HVAE
+
+@cache
+def default_optimizer() -> optax.GradientTransformation:
+    """What `fit` takes: Adam at 1e-3, with the two below. One object, so that compiled steps of one
+    training serve the next."""
+    return scale_flow_updates(clip_by_running_norm(optax.adam(1e-3)))
+
 
 _MEMORY = 0.99  # of the running mean of gradients' norms, per step
 

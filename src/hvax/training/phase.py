@@ -11,13 +11,14 @@ import numpy as np
 import optax
 from jaxtyping import Array, PRNGKeyArray, PyTree
 
+from hvax.batch import Batch
 from hvax.data.batches import epoch_batches
 from hvax.data.digest import digest_of_rows, digest_of_some_rows
-from hvax.data.examples import Examples
 from hvax.exceptions import KinkedDecoder, warn
+from hvax.devices import rows_of
 from hvax.files import held
 from hvax.hamiltonian.gradient import FiniteDifference
-from hvax.models.hvae import HVAE
+from hvax.models.hvae import HVAE, has_flow
 from hvax.models.smoothed import kinks_of
 from hvax.progress import progress_bar
 from hvax.training.compiled_steps import Chunk, CompiledSteps, LossKwargs, Transform
@@ -49,8 +50,8 @@ class Fit(NamedTuple):
 
 def train_phase(
     model: PyTree,
-    parts: tuple[Examples, ...],
-    held_out: tuple[Examples, ...] | None,
+    data: Batch,
+    held_out: Batch | None,
     plan: Plan,
     *,
     optimizer: optax.GradientTransformation,
@@ -74,7 +75,7 @@ def train_phase(
         loss_function or default_loss(model, num_samples),
         loss_kwargs or {},
         transform,
-        tuple(part.scale for part in parts),
+        data.map(lambda part: part.scale),
     )
     validate = None
     if held_out is not None:
@@ -86,23 +87,23 @@ def train_phase(
         )
     with on_interrupt() as interrupt, _run_folder(run_dir, resume) as folder:
         if calm and not (resume and folder is not None and folder.checkpoints):
-            model = _calmed(model, parts, steps, plan, key)
+            model = _calmed(model, data, steps, plan, key)
         # The loop consumes the state it is given, so no array in it may be the caller's, nor
         # another's: an optimizer may begin with the weights themselves.
         state = copied(state_before(model, optimizer, key=jax.random.fold_in(key, 0)))
-        _warn_of_kinks(state, parts, steps)
+        _warn_of_kinks(state, data, steps)
         position, best = Position(), copied(model)
-        identity = {} if folder is None else _identity(parts, held_out, plan, num_samples)
+        identity = {} if folder is None else _identity(data, held_out, plan, num_samples)
         if folder is not None:
             found = folder.checkpoints.read({"state": state, "best": best}, position_of)
             if found is not None:
-                _check_identity(found.record["identity"], identity, parts)
+                _check_identity(found.record["identity"], identity, data)
                 state, best = found.trees["state"], found.trees["best"]
                 position = position_of(found.step, found.record)
             folder.go_back_to(int(state.step), position.history)
         with progress_bar(
             progress=progress,
-            total=plan.epochs * (len(parts[0]) // plan.batch_size),
+            total=plan.epochs * (len(data.x) // plan.batch_size),
             initial=int(state.step),
             unit="step",
             desc="training",
@@ -113,8 +114,8 @@ def train_phase(
                 position,
                 plan=plan,
                 steps=steps,
-                examples=len(parts[0]),
-                source=feed(parts, plan.batch_size),
+                examples=len(data.x),
+                source=feed(data, plan.batch_size),
                 validate=validate,
                 folder=folder,
                 identity=identity,
@@ -141,7 +142,7 @@ def train_phase(
 
 def _calmed(
     model: PyTree,
-    parts: tuple[Examples, ...],
+    data: Batch,
     steps: CompiledSteps,
     plan: Plan,
     key: PRNGKeyArray,
@@ -149,32 +150,33 @@ def _calmed(
     """The model with step sizes that are stable for the first batch of its first epoch."""
     if not can_shrink(model):
         return model
-    batches = epoch_batches(len(parts[0]), plan.batch_size, seed=plan.seed, epoch=1)[:1]
-    rows = tuple(jnp.asarray(part.rows(batches[0])) for part in parts)
+    batches = epoch_batches(len(data.x), plan.batch_size, seed=plan.seed, epoch=1)[:1]
+    rows = rows_of(data, batches[0])
     zero = jnp.zeros((), jnp.int32)
     chunk = Chunk(rows, jnp.arange(plan.batch_size, dtype=jnp.int32)[None], zero, zero)
-    x, x_out = steps.batch(chunk, zero, key=jax.random.fold_in(key, 2), step=zero)
-    return with_calm_steps(model, x, x_out, key=jax.random.fold_in(key, 3))[0]
+    batch = steps.batch(chunk, zero, key=jax.random.fold_in(key, 2), step=zero)
+    return with_calm_steps(model, batch, key=jax.random.fold_in(key, 3))[0]
 
 
-def _warn_of_kinks(state: TrainState, parts: tuple[Examples, ...], steps: CompiledSteps) -> None:
+def _warn_of_kinks(state: TrainState, data: Batch, steps: CompiledSteps) -> None:
     model = state.model
-    if not isinstance(model, HVAE) or model.potential is not None or model.flow.num_steps == 0:
+    if not isinstance(model, HVAE) or not has_flow(model) or model.potential_for_flow is not None:
         return
-    if isinstance(
-        model.flow.gradient, FiniteDifference
-    ):  # differences of U, which has no jumps, have none
+    gradient = getattr(model.flow, "gradient", None)
+    if isinstance(gradient, FiniteDifference):  # differences of U, which has no jumps, have none
         return
-    rows = tuple(jnp.asarray(part.rows(slice(0, 1))) for part in parts)
+    rows = rows_of(data, slice(0, 1))
     first = Chunk(rows, jnp.zeros((1, 1), jnp.int32), start=state.step, stop=state.step)
 
-    def one() -> tuple[Array, Array]:
-        x, x_out = steps.batch(first, state.step, key=state.key, step=state.step)
-        target = (x if x_out is None else x_out)[0]
-        return target, model.vae(x[0], target, key=state.key, latent=True).z
+    def one() -> tuple[Array, Array, dict[str, Array]]:
+        batch = steps.batch(first, state.step, key=state.key, step=state.step)
+        x, target, given = jax.tree.map(lambda a: a[0], (batch.x, batch.scored, batch.given()))
+        z, _ = model.posterior(x, **given).sample_and_log_prob(key=state.key)
+        return target, z, given
 
-    target, z = jax.eval_shape(one)  # shapes alone: a transform does not run before its time
-    if kinks := kinks_of(lambda x, z: model.vae.potential(x)(z), target, z):
+    # Shapes alone: a transform does not run before its time.
+    target, z, given = jax.eval_shape(one)
+    if kinks := kinks_of(lambda x, z, given: model.potential(x, **given)(z), target, z, given):
         warn(
             KinkedDecoder,
             f"the decoder has {', '.join(sorted(kinks))}, so the force on the flow jumps, and the "
@@ -202,8 +204,8 @@ _OF_VALIDATION = "digest of the validation data"
 
 
 def _identity(
-    parts: tuple[Examples, ...],
-    held_out: tuple[Examples, ...] | None,
+    data: Batch,
+    held_out: Batch | None,
     plan: Plan,
     num_samples: int,
 ) -> dict[str, Any]:
@@ -212,20 +214,18 @@ def _identity(
         "seed": plan.seed,
         "batch_size": plan.batch_size,
         "num_samples": num_samples,
-        "examples": [len(parts[0]), *(list(part.x_shape) for part in parts)],
-        "scale": [part.scale for part in parts],
-        "digest of the data": digest_of_rows(parts),
+        "examples": [len(data.x), *(list(part.x_shape) for part in data.parts())],
+        "scale": [part.scale for part in data.parts()],
+        "digest of the data": digest_of_rows(data.parts()),
         # The best model so far is the best on these.
-        _OF_VALIDATION: None if held_out is None else digest_of_rows(held_out),
+        _OF_VALIDATION: None if held_out is None else digest_of_rows(held_out.parts()),
     }
 
 
-def _check_identity(
-    there: dict[str, Any], here: dict[str, Any], parts: tuple[Examples, ...]
-) -> None:
+def _check_identity(there: dict[str, Any], here: dict[str, Any], data: Batch) -> None:
     if _OF_VALIDATION not in there:  # one of the first runs
         here = {name: value for name, value in here.items() if name != _OF_VALIDATION}
-        here["digest of the data"] = digest_of_some_rows(parts)
+        here["digest of the data"] = digest_of_some_rows(data.parts())
         there = {"num_samples": 1} | there
     for name, value in here.items():
         if there.get(name) != value:

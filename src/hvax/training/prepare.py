@@ -13,10 +13,14 @@ import numpy as np
 from jaxtyping import Array, PRNGKeyArray, PyTree
 from numpy.typing import NDArray
 
-from hvax.data.examples import Examples, with_origin
+from hvax.batch import Batch
+from hvax.checks import check_kind
+from hvax.data.examples import with_origin
+from hvax.devices import place
 from hvax.models.decoder import Decoder
 from hvax.models.gaussian import DiagonalGaussian
-from hvax.models.hvae import HVAE, plain_vae
+from hvax.models.hvae import HVAE
+from hvax.models.latent_model import AbstractLatentModel
 from hvax.models.likelihood import (
     AbstractLikelihood,
     FixedGaussian,
@@ -32,10 +36,10 @@ from hvax.models.standardize import (
 )
 from hvax.models.transform import Transform
 from hvax.models.vae import VAE
-from hvax.objectives import finite_or_zero_weight
+from hvax.objectives import draw_batch, finite_or_zero_weight
 from hvax.parameters import Fixed
 from hvax.precision import origin_of_rows
-from hvax.seen import checked_pair
+from hvax.seen import checked_data
 from hvax.training.marginals import (
     Marginals,
     TransformChoice,
@@ -67,22 +71,23 @@ def prepare(model: Model, data: Any, *, transform: TransformChoice = "auto") -> 
     **Arguments:**
 
     - `model`: a `VAE` or `HVAE` that is not trained yet.
-    - `data`: as in `fit`: an array with the batch axis first, a pair (x_in, x_out), or `Examples`.
+    - `data`: as in `fit`: an array with the batch axis first, a pair (x, target), or a `Batch`.
     - `transform`: "auto", or "none", "log" or "asinh" for every feature; for a `LearnedGaussian`.
 
     A likelihood of the user's own is left as it is, and so is a model that is prepared already.
     Raises `ValueError` for data outside the likelihood's support.
     """
-    vae = plain_vae(model)
-    parts = checked_pair(model, data, "data")
+    check_kind(model, "model", VAE, HVAE)
+    vae = model.vae if isinstance(model, HVAE) else model
+    parts = checked_data(model, data, "data")
     if is_prepared(vae):
         return model
     vae, parts = with_data_origin(vae, parts)
-    found = marginals(vae.decoder.likelihood, some_rows(parts[-1]), transform=transform)
+    found = marginals(vae.decoder.likelihood, some_rows(parts.scored), transform=transform)
     if found is None:
         return model
-    inputs = None if len(parts) == 1 else some_rows(parts[0])
-    return _with_vae(model, prepared_vae(vae, found, some_rows(parts[-1]), inputs))
+    inputs = None if parts.target is None else some_rows(parts.x)
+    return _with_vae(model, prepared_vae(vae, found, some_rows(parts.scored), inputs))
 
 
 def prepared_vae(
@@ -102,26 +107,26 @@ def prepared_vae(
     return VAE(encoder, decoder, vae.prior, vae.origin)
 
 
-def with_data_origin(vae: VAE, parts: tuple[Examples, ...]) -> tuple[VAE, tuple[Examples, ...]]:
+def with_data_origin(vae: VAE, parts: Batch) -> tuple[VAE, Batch]:
     """A VAE of real numbers with the origin that the data ask for, and the data less it."""
     real = isinstance(vae.decoder.likelihood, LearnedGaussian | FixedGaussian)
     if not real or vae.origin is not None:
         return vae, parts
-    vae = VAE(vae.encoder, vae.decoder, vae.prior, origin_of_rows(parts[-1].spaced(_LOOKED_AT)))
+    vae = VAE(vae.encoder, vae.decoder, vae.prior, origin_of_rows(parts.scored.spaced(_LOOKED_AT)))
     return vae, with_origin(parts, origin_of(vae))
 
 
-def is_prepared(vae: VAE) -> bool:
-    return isinstance(vae.decoder.likelihood, StandardizedLikelihood) or isinstance(
-        vae.decoder.network, ScaledOutput
+def is_prepared(model: AbstractLatentModel) -> bool:
+    return isinstance(model.decoder.likelihood, StandardizedLikelihood) or isinstance(
+        model.decoder.network, ScaledOutput
     )
 
 
 @np.errstate(over="ignore")
 def prepared_if_far(
     model: PyTree,
-    parts: tuple[Examples, ...],
-    held_out: tuple[Examples, ...] | None = None,
+    parts: Batch,
+    held_out: Batch | None = None,
     *,
     key: PRNGKeyArray,
 ) -> tuple[PyTree, Marginals | None]:
@@ -130,39 +135,39 @@ def prepared_if_far(
     A model is known to be untrained by its bound on some examples: more than a nat a feature below
     that of independent features. So training can go on with a model, prepared or not.
     """
-    vae = plain_vae(model)
+    if not isinstance(model, VAE | HVAE):  # a model of the user's own, whose parts nobody knows
+        return model, None
+    vae = model.vae if isinstance(model, HVAE) else model
     if is_prepared(vae) or not isinstance(
         vae.decoder.likelihood, LearnedGaussian | FixedGaussian | Poisson | NegativeBinomial
     ):
         return model, None
-    x = some_rows(parts[-1])
+    x = some_rows(parts.scored)
     if not _is_far(vae.decoder.likelihood, x):
         return model, None
-    tried = tuple(some_rows(part, _TRIED) for part in parts)
-    bound = _bound(vae, tuple(jnp.asarray(rows) for rows in tried), key)
+    bound = _bound(vae, _some(parts), key)
     vae, parts = with_data_origin(vae, parts)
-    x = some_rows(parts[-1])
-    others = with_origin((held_out or ())[-1:], origin_of(vae)) if held_out else ()
-    found = marginals(vae.decoder.likelihood, x, least=smallest(parts[-1], *others))
+    x = some_rows(parts.scored)
+    others = [with_origin(held_out, origin_of(vae)).scored] if held_out is not None else []
+    found = marginals(vae.decoder.likelihood, x, least=smallest(parts.scored, *others))
     assert found is not None
-    reference = float(np.mean(found.log_prob(some_rows(parts[-1], _TRIED))))
+    reference = float(np.mean(found.log_prob(some_rows(parts.scored, _TRIED))))
     if bound >= reference - _MARGIN * x[0].size:
         return model, None
-    inputs = None if len(parts) == 1 else some_rows(parts[0])
+    inputs = None if parts.target is None else some_rows(parts.x)
     return _with_vae(model, prepared_vae(vae, found, x, inputs)), found
 
 
 @np.errstate(over="ignore")
-def is_better_than_independent(vae: VAE, parts: tuple[Examples, ...]) -> bool:
+def is_better_than_independent(vae: VAE, parts: Batch) -> bool:
     """Whether a VAE has been trained on such data: its bound on some of them is above the
     log-likelihood of independent features. False for a likelihood of the user's own."""
-    likelihood, x = vae.decoder.likelihood, some_rows(parts[-1])
+    likelihood, x = vae.decoder.likelihood, some_rows(parts.scored)
     found = as_prepared(likelihood, x)
     if found is None:
         return False
-    tried = tuple(some_rows(part, _TRIED) for part in parts)
-    bound = _bound(vae, tuple(jnp.asarray(rows) for rows in tried), jax.random.key(0))
-    return bound > float(np.mean(found.log_prob(tried[-1])))
+    bound = _bound(vae, _some(parts), jax.random.key(0))
+    return bound > float(np.mean(found.log_prob(some_rows(parts.scored, _TRIED))))
 
 
 def as_prepared(likelihood: AbstractLikelihood, x: NDArray[Any]) -> Marginals | None:
@@ -210,12 +215,16 @@ def _is_far(likelihood: AbstractLikelihood, x: NDArray[Any]) -> bool:
 
 
 @eqx.filter_jit
-def _log_weights(vae: VAE, batch: tuple[Array, ...], key: PRNGKeyArray) -> Array:
-    keys = jax.random.split(key, len(batch[0]))
-    return jax.vmap(lambda rows, key: vae.log_weight(*rows, key=key))(batch, keys)
+def _log_weights(vae: VAE, batch: Batch, key: PRNGKeyArray) -> Array:
+    return draw_batch(vae, batch, key=key).log_weight
 
 
-def _bound(vae: VAE, batch: tuple[Array, ...], key: PRNGKeyArray) -> float:
+def _some(parts: Batch) -> Batch:
+    """A few rows of each part, on the device."""
+    return place(parts.map(lambda part: some_rows(part, _TRIED)))
+
+
+def _bound(vae: VAE, batch: Batch, key: PRNGKeyArray) -> float:
     return float(jnp.mean(finite_or_zero_weight(_log_weights(vae, batch, key))))
 
 

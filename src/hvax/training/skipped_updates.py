@@ -10,8 +10,12 @@ import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from hvax.hamiltonian.gradient import ReverseMode
-from hvax.models.hvae import HVAE, plain_vae
-from hvax.objectives import forward
+from hvax.batch import Batch
+from hvax.hamiltonian.flow import HamiltonianFlow
+from hvax.hamiltonian.phase_space import PhaseSpace
+from hvax.models.hvae import HVAE, has_flow
+from hvax.models.latent_model import AbstractLatentModel, map_examples
+from hvax.objectives import draw_batch
 from hvax.training.flow_start import can_shrink
 from hvax.training.prepare import is_prepared
 from hvax.wording import named, words
@@ -20,9 +24,9 @@ from hvax.wording import named, words
 def advice(model: PyTree) -> str:
     """What may help where update after update is not finite, of what this model has."""
     cures = []
-    if not is_prepared(plain_vae(model)):
+    if not is_prepared(model):
         cures.append(words("networks in the data's units (hvax.prepare)", "--standardize"))
-    if isinstance(model, HVAE) and model.flow.num_steps > 0:
+    if has_flow(model):
         cures.append(_gentler_flow())
     cures.append(
         words(
@@ -55,35 +59,37 @@ def _gentler_flow() -> str:
     )
 
 
-def describe(
-    model: PyTree, x: Array, x_out: Array | None, *, key: PRNGKeyArray
-) -> dict[str, float | list[float]]:
+def describe(model: PyTree, batch: Batch, *, key: PRNGKeyArray) -> dict[str, float | list[float]]:
     """The ELBO of a batch and, of an HVAE, its step sizes, largest |grad U| at both ends of its
     trajectories and largest energy error, on the noise of the step."""
-    found = {name: np.asarray(value) for name, value in _seen(model, x, x_out, key).items()}
+    found = {name: np.asarray(value) for name, value in _seen(model, batch, key).items()}
     return {name: value.tolist() for name, value in found.items()}
 
 
 @eqx.filter_jit
 def _seen(
-    model: PyTree, x: Array, x_out: Array | None, key: PRNGKeyArray
+    model: AbstractLatentModel, batch: Batch, key: PRNGKeyArray
 ) -> dict[str, Float[Array, "..."]]:
-    outputs = forward(model, x, x_out, key=key)
-    seen = {"elbo": jnp.mean(jax.vmap(lambda one: one.log_weight)(outputs))}
-    if not isinstance(model, HVAE):
+    draws = draw_batch(model, batch, key=key)
+    seen = {"elbo": jnp.mean(draws.log_weight)}
+    if not isinstance(draws.trajectory, PhaseSpace):
         return seen
-    space = outputs.phase_space
+    condition = () if batch.condition is None else (batch.condition,)
 
-    def size(x: Array, z: Array) -> Array:
-        gradient = ReverseMode().value_and_grad(model.vae.potential(x))(z).gradient
+    def size(z: Array, x: Array, *condition: Array) -> Array:
+        gradient = ReverseMode().value_and_grad(model.potential(x, *condition))(z).gradient
         return jnp.linalg.norm(gradient)
 
-    sizes = jax.vmap(size)
-    target = x if x_out is None else x_out
+    space = draws.trajectory
+    before, after = (
+        jnp.max(map_examples(size, z, batch.scored, *condition))
+        for z in (space.z_init, space.z_final)
+    )
+    if isinstance(model, HVAE) and isinstance(model.flow, HamiltonianFlow):
+        seen["step_size"] = model.flow.step_sizes
     return seen | {
-        "step_size": model.flow.step_sizes,
-        "largest_gradient_of_U_before": jnp.max(sizes(target, space.z_init)),
-        "largest_gradient_of_U_after": jnp.max(sizes(target, space.z_final)),
+        "largest_gradient_of_U_before": before,
+        "largest_gradient_of_U_after": after,
         "largest_energy_error": jnp.max(jnp.abs(space.energy_errors), initial=0.0),
     }
 

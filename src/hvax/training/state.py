@@ -11,15 +11,17 @@ import numpy as np
 import optax
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree
 
-from hvax.checks import check_key, check_kind, real_array
-from hvax.models.hvae import HVAE, plain_vae
-from hvax.objectives import each, finite_or_zero_weight, loss, mean_bound, vae_loss
+from hvax.batch import Batch
+from hvax.checks import check_key, check_kind
+from hvax.hamiltonian.phase_space import PhaseSpace
+from hvax.models.latent_model import AbstractLatentModel, Draw
+from hvax.objectives import as_batch, each, finite_or_zero_weight, loss, mean_bound
 from hvax.parameters import trainable
 from hvax.training.flow_start import can_shrink, with_smaller_steps
 
 LossFunction = Callable[..., Any]
-"""loss_function(model, x[, x_out], *, key, **loss_kwargs) -> one number, or (number, dict of
-numbers to report)."""
+"""loss_function(model, batch, *, key, **loss_kwargs) -> one number, or (number, dict of numbers to
+report), of a `Batch`."""
 
 ROUGH = 100.0
 """A trajectory with an energy error above so many nats asks for shorter steps of the flow."""
@@ -66,8 +68,8 @@ def state_before(
 
 def train_step(
     state: TrainState,
-    x: Array | np.ndarray,
-    x_out: Array | np.ndarray | None = None,
+    x: Array | np.ndarray | Batch,
+    target: Array | np.ndarray | None = None,
     *,
     loss_function: LossFunction | None = None,
     loss_kwargs: Mapping[str, Any] | None = None,
@@ -78,15 +80,15 @@ def train_step(
     sizes of a flow are made shorter where trajectories of the batch have energy errors above 100
     nats; where one in ten has, nothing else is moved.
 
-    `loss_function` is `loss` for an HVAE and `vae_loss` for a VAE where it is not given.
+    `loss_function` is `loss` where it is not given.
     Numbers in `loss_kwargs`, alone or in lists, are traced: a new value compiles nothing; integers
     and everything else are static.
     """
-    x, x_out = real_array(x, "x"), None if x_out is None else real_array(x_out, "x_out")
+    batch = as_batch(x, target)
     if loss_function is None:
         loss_function = default_loss(state.model)
     kwargs = traced_numbers(loss_kwargs or {})
-    done = _compiled_update(state, x, x_out, loss_function, kwargs)
+    done = _compiled_update(state, batch, loss_function, kwargs)
     return done.state, done.loss
 
 
@@ -137,8 +139,7 @@ class Update(NamedTuple):
 
 def update(
     state: TrainState,
-    x: Array | np.ndarray,
-    x_out: Array | np.ndarray | None,
+    batch: Batch,
     loss_function: LossFunction,
     loss_kwargs: Mapping[str, Any],
 ) -> Update:
@@ -148,8 +149,7 @@ def update(
 
     def objective(learned: PyTree, key: PRNGKeyArray) -> tuple[Float[Array, ""], dict[str, Array]]:
         model = eqx.combine(learned, held)
-        batch = (x,) if x_out is None else (x, x_out)
-        value = loss_function(model, *batch, key=key, **loss_kwargs)
+        value = loss_function(model, batch, key=key, **loss_kwargs)
         value, report = value if isinstance(value, tuple) else (value, {})
         report = {name: jnp.asarray(number) for name, number in report.items()}
         if taken := report.keys() & HISTORY:
@@ -193,21 +193,17 @@ def _where(condition: Bool[Array, ""], new: PyTree, old: PyTree) -> PyTree:
 _compiled_update = eqx.filter_jit(update)
 
 
-def default_loss(model: PyTree, num_samples: int = 1) -> LossFunction:
-    """The loss of this kind of model, which also reports the ELBO and diverged trajectories, and
-    with several draws an example their bound.
-
-    The KL of the encoder from the prior is taken in closed form where that is known and there is
-    one draw, and else from the draws.
-    """
-    plain_vae(model)
-    return _reporting(_hvae_loss if isinstance(model, HVAE) else _vae_loss, num_samples)
-
-
 @cache
-def _reporting(loss_function: LossFunction, num_samples: int) -> LossFunction:
+def _reporting_loss(num_samples: int) -> LossFunction:
     """One object for one choice: a compiled step is kept for as long as its loss is the same."""
-    return partial(loss_function, kl=None, num_samples=num_samples)
+    return partial(_loss_with_report, num_samples=num_samples)
+
+
+def default_loss(model: PyTree, num_samples: int = 1) -> LossFunction:
+    """`loss`, which also reports the ELBO, diverged trajectories of a flow, and with several draws
+    an example their bound."""
+    check_kind(model, "model", AbstractLatentModel)
+    return _reporting_loss(num_samples)
 
 
 def traced_numbers(kwargs: Mapping[str, Any]) -> dict[str, Any]:
@@ -226,23 +222,25 @@ def traced_numbers(kwargs: Mapping[str, Any]) -> dict[str, Any]:
     return {name: traced(value) for name, value in kwargs.items()}
 
 
-def _hvae_loss(model: HVAE, *args: Any, **kwargs: Any) -> tuple[Array, dict[str, Array]]:
-    value, outputs = loss(model, *args, return_outputs=True, **kwargs)
-    divergent = each(outputs, lambda one: one.phase_space.divergent)
-    rough = each(outputs, lambda one: ~jnp.all(jnp.abs(one.phase_space.energy_errors) <= ROUGH))
-    report = {
-        "divergent": jnp.mean(divergent, dtype=value.dtype),
-        "rough": jnp.mean(rough, dtype=value.dtype),
-    }
-    return value, _bounds(outputs) | report
+def _loss_with_report(
+    model: AbstractLatentModel, batch: Batch, **kwargs: Any
+) -> tuple[Array, dict[str, Array]]:
+    value, draws = loss(model, batch, return_draws=True, **kwargs)
+    return value, _bounds(draws) | _trajectory_report(draws, value.dtype)
 
 
-def _vae_loss(model: PyTree, *args: Any, **kwargs: Any) -> tuple[Array, dict[str, Array]]:
-    value, outputs = vae_loss(model, *args, return_outputs=True, **kwargs)
-    return value, _bounds(outputs)
-
-
-def _bounds(outputs: PyTree) -> dict[str, Float[Array, ""]]:
-    log_w = finite_or_zero_weight(each(outputs, lambda one: one.log_weight))
+def _bounds(draws: Draw) -> dict[str, Float[Array, ""]]:
+    log_w = finite_or_zero_weight(draws.log_weight)
     elbo = {"elbo": jnp.mean(log_w)}
     return elbo if log_w.ndim == 1 else elbo | {"bound": mean_bound(log_w)}
+
+
+def _trajectory_report(draws: Draw, dtype: Any) -> dict[str, Float[Array, ""]]:
+    if not isinstance(draws.trajectory, PhaseSpace):
+        return {}
+    divergent = each(draws, lambda draw: draw.trajectory.divergent)
+    rough = each(draws, lambda draw: ~jnp.all(jnp.abs(draw.trajectory.energy_errors) <= ROUGH))
+    return {
+        "divergent": jnp.mean(divergent, dtype=dtype),
+        "rough": jnp.mean(rough, dtype=dtype),
+    }

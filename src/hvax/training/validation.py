@@ -9,77 +9,84 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, PRNGKeyArray, PyTree
 
+from hvax.batch import Batch
 from hvax.data.batches import padded_batches
-from hvax.data.examples import Examples
-from hvax.models.hvae import guarded_log_weight, has_flow
+from hvax.devices import place, seen_rows_of
+from hvax.hamiltonian.phase_space import PhaseSpace
+from hvax.models.hvae import guarded_log_weight
+from hvax.models.latent_model import AbstractLatentModel, Draw, batch_of_posteriors, map_examples
 from hvax.objectives import finite_or_zero_weight
-from hvax.training.compiled_steps import compiled
+from hvax.training.programs import program
 
 
 class Validation:
-    """The mean log w of a model over held-out examples, with prefactors at one; and with S > 1
-    draws of each, the mean log (1/S) sum_s w_s."""
+    """The mean log w of a model over held-out examples, with every weight of the loss at one; and
+    with S > 1 draws of each, the mean log (1/S) sum_s w_s."""
 
     def __init__(
         self,
-        parts: tuple[Examples, ...],
+        data: Batch,
         *,
         batch_size: int,
         key: PRNGKeyArray,
         num_samples: int = 1,
     ):
-        self._parts = parts
+        self._data = data
         self._num_samples = num_samples
-        self._batch_size = min(batch_size, len(parts[0]))
+        self._batch_size = min(batch_size, len(data.x))
         self._key = key
-        self._compiled: Any = None
+        self._program: Any = None
         self.seconds_compiling = 0.0
 
     def __call__(self, model: PyTree) -> dict[str, float]:
         """validation_elbo in nats, with S > 1 validation_bound, and for a flow the fraction of
         diverged trajectories."""
-        n = len(self._parts[0])
+        n = len(self._data.x)
         totals: dict[str, float] = {}
         for indices, mask in padded_batches(n, self._batch_size):
-            batch = tuple(jnp.asarray(part.seen(indices)) for part in self._parts)
-            arguments = (model, batch, self._key, jnp.asarray(indices, jnp.int32), mask)
-            if self._compiled is None:
+            batch = seen_rows_of(self._data, indices)
+            arguments = (model, batch, self._key, place(indices.astype(np.int32)), mask)
+            if self._program is None:
                 began = time.perf_counter()
-                self._compiled = compiled(_sums, *arguments, self._num_samples)
+                self._program = program(_sum_over_batch, *arguments, self._num_samples)
                 self.seconds_compiling = time.perf_counter() - began
-            sums = self._compiled(*arguments, self._num_samples)
+            sums = self._program(*arguments, self._num_samples)
             for name, value in sums.items():
                 totals[name] = totals.get(name, 0.0) + float(value)
         return {f"validation_{name}": total / n for name, total in totals.items()}
 
 
 def _sum_over_batch(
-    model: PyTree,
-    batch: tuple[Array, ...],
+    model: AbstractLatentModel,
+    batch: Batch,
     key: PRNGKeyArray,
     indices: Array,
     mask: Bool[Array | np.ndarray, " batch"],
     num_samples: int,
 ) -> dict[str, Float[Array, ""]]:
-    def draw(key: PRNGKeyArray, batch: tuple[Array, ...]) -> dict[str, Any]:
-        outputs = model(*batch, key=key, latent=True)
-        log_w, space = outputs.log_weight, getattr(outputs, "phase_space", None)
-        if has_flow(model):  # one trajectory that runs away is not to choose the epoch
-            log_w, _ = guarded_log_weight(model, outputs, batch[-1])
-        report = {"elbo": finite_or_zero_weight(log_w)}
-        if space is not None:
-            report["divergent"] = space.divergent.astype(log_w.dtype)
-        return report
+    given = batch.given()
+    posterior = batch_of_posteriors(model, batch.x, given)
 
-    def one(index: Array, batch: tuple[Array, ...]) -> dict[str, Any]:
+    def one_draw(q: PyTree, target: Array, given: dict[str, Array], key: PRNGKeyArray) -> Any:
+        draw = model.draw(q, target, key=key, **given)
+        # Guarded, since one trajectory that runs away is not to choose the epoch.
+        log_w, _ = guarded_log_weight(model, draw, target, **given)
+        return {"elbo": finite_or_zero_weight(log_w)} | _trajectory_report(draw, log_w.dtype)
+
+    def one(q: PyTree, target: Array, given: dict[str, Array], index: Array) -> dict[str, Array]:
         of_one = jax.random.fold_in(key, index)
         if num_samples == 1:
-            return draw(of_one, batch)
-        drawn = jax.vmap(lambda key: draw(key, batch))(jax.random.split(of_one, num_samples))
+            return one_draw(q, target, given, of_one)
+        keys = jax.random.split(of_one, num_samples)
+        drawn = eqx.filter_vmap(lambda key: one_draw(q, target, given, key))(keys)
         bound = jax.nn.logsumexp(drawn["elbo"]) - jnp.log(num_samples)
         return {name: jnp.mean(values) for name, values in drawn.items()} | {"bound": bound}
 
-    return jax.tree.map(lambda v: jnp.sum(jnp.where(mask, v, 0)), jax.vmap(one)(indices, batch))
+    found = map_examples(one, posterior, batch.scored, given, indices)
+    return jax.tree.map(lambda v: jnp.sum(jnp.where(mask, v, 0)), found)
 
 
-_sums: Any = eqx.filter_jit(_sum_over_batch)
+def _trajectory_report(draw: Draw, dtype: Any) -> dict[str, Array]:
+    if not isinstance(draw.trajectory, PhaseSpace):
+        return {}
+    return {"divergent": draw.trajectory.divergent.astype(dtype)}
