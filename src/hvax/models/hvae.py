@@ -182,10 +182,10 @@ class HVAE(eqx.Module):
     ) -> tuple[PhaseSpace, LogJoint]:
         if self.potential is None:
             # The flow's last evaluation is the model at z_K: the decoder does not run again.
-            phase_space = self.flow(self.vae.potential(x), z, key=key, start=posterior)
-            return phase_space._replace(aux=None), phase_space.aux
-        phase_space = self.flow(self.potential(self.vae, x), z, key=key, start=posterior)
-        return phase_space, self.vae.log_joint(x, phase_space.z_final)
+            result = self.flow(self.vae.potential(x), z, key=key, start=posterior)
+            return result.trajectory, result.aux
+        result = self.flow(self.potential(self.vae, x), z, key=key, start=posterior)
+        return result.trajectory, self.vae.log_joint(x, result.z)
 
 
 PLAIN_SHARE = 1e-8
