@@ -147,12 +147,12 @@ def compare(name: str, options: Any) -> None:
     def loss(model: Any, x: Any, noise: Any, gamma: Any) -> Any:
         posterior = model.vae.posterior(x)
         z = posterior.mean + posterior.sigma * noise
-        space = model.flow.transport(model.vae.potential(x), z=z, gamma=gamma)
-        joint = space.aux
+        moved = model.flow.transport(model.vae.potential(x), z=z, gamma=gamma)
+        joint = moved.aux
         outputs = HVAEOutputs(
             encoder=posterior,
             decoder=joint.output,
-            phase_space=space,
+            phase_space=moved.trajectory,
             log_likelihood=joint.log_likelihood,
             log_prior=joint.log_prior,
             log_posterior=posterior.log_prob(z),

@@ -16,6 +16,8 @@ from hvax.evaluation.latent import encode as encode
 from hvax.evaluation.latent import reconstruct as reconstruct
 from hvax.evaluation.latent import sample as sample
 from hvax.evaluation.result import difference as difference
+from hvax.hamiltonian.abstract_flow import AbstractFlow as AbstractFlow
+from hvax.hamiltonian.abstract_flow import FlowResult as FlowResult
 from hvax.hamiltonian.bridge import AbstractBridge as AbstractBridge
 from hvax.hamiltonian.bridge import FixedBridge as FixedBridge
 from hvax.hamiltonian.bridge import LearnedBridge as LearnedBridge

@@ -57,7 +57,7 @@ def test_the_drawn_path_ends_where_the_flow_ends(model):
     """To rounding: the same operations, compiled apart."""
     potential = (model.potential or type(VAE).potential)(VAE, X)
     xi = None if model.flow.eta is None else jnp.ones((model.flow.num_steps, 2))
-    flow = model.flow.transport(potential, **START, xi=xi, start=VAE.posterior(X))
+    flow = model.flow.transport(potential, **START, xi=xi, start=VAE.posterior(X)).trajectory
     stages = positions(model, X, **START, xi=xi)
     tolerance = 50 * jnp.finfo(X.dtype).eps
     assert stages.z.shape == (model.flow.num_steps + 1, 2)
@@ -85,7 +85,8 @@ def test_log_weights_along_the_path(name):
         z = posterior.mean + posterior.sigma * drawn.start[i, j]
         potential = (model.potential or type(VAE).potential)(VAE, jnp.asarray(x[i]))
         noise_of_one = {name: jnp.asarray(getattr(drawn, name)[i, j]) for name in ("gamma", "xi")}
-        space = model.flow.transport(potential, z=z, **noise_of_one, start=posterior)
+        result = model.flow.transport(potential, z=z, **noise_of_one, start=posterior)
+        space = result.trajectory
         end = VAE.log_joint(jnp.asarray(x[i]), space.z_final)
         kinetic = space.gamma @ space.gamma - space.beta[-1] * (space.rho_final @ space.rho_final)
         wanted = end.log_likelihood + end.log_prior - posterior.log_prob(z) + 0.5 * kinetic

@@ -28,7 +28,7 @@ def outputs(model) -> dict[str, np.ndarray]:
         "potential": vae.potential(x)(z)[0],
     }
     if vae is not model:
-        space = model.flow.transport(vae.potential(x), z=z, gamma=z[::-1])
+        space = model.flow.transport(vae.potential(x), z=z, gamma=z[::-1]).trajectory
         found |= {"z_final": space.z_final, "beta": space.beta}
     return {name: np.asarray(value) for name, value in found.items()}
 

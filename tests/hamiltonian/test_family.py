@@ -39,7 +39,7 @@ class Start:
 
 @eqx.filter_jit
 def transport(flow, z, gamma, xi=None):
-    return flow.transport(potential, z=z, gamma=gamma, xi=xi, start=Start())
+    return flow.transport(potential, z=z, gamma=gamma, xi=xi, start=Start()).trajectory
 
 
 def noise(flow, seed=1):
@@ -188,7 +188,7 @@ def test_the_energy_errors_of_position_verlet(name, x64):
     def errors(size, function=lambda z: potential(z)[0]):
         flow = HamiltonianFlow(3, size, NullTempering(1.0), integrator="position")
         z, gamma, _ = noise(flow)
-        return np.abs(flow.transport(with_aux(function), z=z, gamma=gamma).energy_errors)
+        return np.abs(flow.transport(with_aux(function), z=z, gamma=gamma).trajectory.energy_errors)
 
     coarse, fine = errors(0.02), errors(0.01)
     np.testing.assert_allclose(np.log2(coarse / fine)[:-1], 3, atol=0.3)

@@ -26,8 +26,12 @@ def potential(z):
 
 
 @eqx.filter_jit
-def transport(flow, z, gamma, potential=potential):
+def move(flow, z, gamma, potential=potential):
     return flow.transport(potential, z=z, gamma=gamma)
+
+
+def transport(*args):
+    return move(*args).trajectory
 
 
 # The Jacobian
@@ -42,7 +46,7 @@ def test_log_det_jacobian_is_that_of_autodiff(schedule, num_steps, x64):
     root = jnp.sqrt(flow.tempering.beta(num_steps)[0])
 
     def end(point):
-        phase = flow.transport(potential, z=point[:d], gamma=root * point[d:])
+        phase = flow.transport(potential, z=point[:d], gamma=root * point[d:]).trajectory
         return jnp.concatenate([phase.z_final, phase.rho_final]), phase.log_det_jacobian
 
     point = draw(2 * d, seed=1)
@@ -96,11 +100,12 @@ def test_no_steps_take_no_gradient():
 
     z, gamma = draw(2), draw(2, seed=1)
     flow = HamiltonianFlow(0, 0.1, QuadraticTempering(0.25))
-    phase = flow.transport(lambda z: (flat(z), 2 * z), z=z, gamma=gamma)
+    result = flow.transport(lambda z: (flat(z), 2 * z), z=z, gamma=gamma)
+    phase = result.trajectory
     np.testing.assert_array_equal(phase.z_final, z)
     np.testing.assert_array_equal(phase.rho_init, 2 * gamma)
     np.testing.assert_array_equal(phase.rho_final, phase.rho_init)
-    np.testing.assert_array_equal(phase.aux, 2 * z)
+    np.testing.assert_array_equal(result.aux, 2 * z)
     np.testing.assert_array_equal(phase.beta, [0.25])
     assert phase.energy_errors.shape == (0,) and phase.log_det_jacobian == 0
     assert not phase.divergent
@@ -118,8 +123,8 @@ def compiled_gradient(num_steps, remat):
 
     def end(step_size, z):
         flow = HamiltonianFlow(num_steps, step_size, remat=remat)
-        phase = jax.vmap(lambda z, gamma: flow.transport(wide, z=z, gamma=gamma))(z, gamma)
-        return jnp.sum(phase.z_final**2)
+        end = jax.vmap(lambda z, gamma: flow.transport(wide, z=z, gamma=gamma))(z, gamma)
+        return jnp.sum(end.z**2)
 
     start = jnp.asarray(0.01), draw(50, 3)
     return jax.jit(jax.grad(end, argnums=(0, 1))).lower(*start).compile(), start
@@ -159,7 +164,8 @@ def test_the_flow_is_leapfrog_steps_and_scalings(schedule, d, x64):
     num_steps, step_size = 3, np.array([0.1, 0.2, 0.15])
     flow = HamiltonianFlow(num_steps, step_size[:, None], tempering(schedule, num_steps))
     z, gamma = draw(d, seed=1), draw(d, seed=2)
-    phase = transport(flow, z, gamma)
+    result = move(flow, z, gamma)
+    phase = result.trajectory
 
     beta = np.asarray(flow.tempering.beta(num_steps))
     state = at(z, gamma / np.sqrt(beta[0]))
@@ -177,7 +183,7 @@ def test_the_flow_is_leapfrog_steps_and_scalings(schedule, d, x64):
         (phase.z_final, state.z),
         (phase.rho_final, state.rho),
         (phase.energy_errors, errors),
-        (phase.aux["hidden"], potential(state.z)[1]["hidden"]),
+        (result.aux["hidden"], potential(state.z)[1]["hidden"]),
     ]:
         np.testing.assert_allclose(found, expected, rtol=0, atol=1e-13)
     assert np.all(np.abs(errors) > 1e-6)
@@ -229,13 +235,14 @@ def test_a_plain_potential_and_the_key():
     """A plain z -> U; the momentum is standard normal noise from the key, over sqrt(beta_0)."""
     flow, z = HamiltonianFlow(2, 0.1, QuadraticTempering(0.25)), draw(3)
     plain = flow(lambda z: potential(z)[0], z, key=jax.random.key(1))
-    phase = flow(potential, z, key=jax.random.key(1))
+    result = flow(potential, z, key=jax.random.key(1))
+    phase = result.trajectory
     assert plain.aux is None
-    np.testing.assert_allclose(plain.z_final, phase.z_final, rtol=1e-5)
+    np.testing.assert_allclose(plain.z, result.z, rtol=1e-5)
     np.testing.assert_array_equal(phase.gamma, jax.random.normal(jax.random.key(1), (3,)))
     np.testing.assert_allclose(phase.rho_init, 2 * phase.gamma, rtol=1e-6)
     other = flow(potential, z, key=jax.random.key(2))
-    assert not np.allclose(phase.gamma, other.gamma)
+    assert not np.allclose(phase.gamma, other.trajectory.gamma)
 
 
 @pytest.mark.parametrize("wide", [False, True], ids=["float32", "float64"])
@@ -243,7 +250,7 @@ def test_jit_equals_eager(wide):
     with jax.enable_x64(wide):
         flow = HamiltonianFlow(3, 0.1, QuadraticTempering(Learned(0.3)))
         z, gamma = draw(3), draw(3, seed=1)
-        eager, jitted = flow.transport(potential, z=z, gamma=gamma), transport(flow, z, gamma)
+        eager, jitted = flow.transport(potential, z=z, gamma=gamma), move(flow, z, gamma)
     for a, b in zip(jax.tree.leaves(eager), jax.tree.leaves(jitted), strict=True):
         assert a.dtype == b.dtype == (np.float64 if wide else np.float32)
         # Four evaluations of numbers up to ten: 30 times one rounding.
@@ -300,7 +307,7 @@ def test_the_divergence_threshold(height, expected, sign):
     """A cliff of this many nats, up or down, that the gradient does not see."""
     cliff = with_aux(lambda z: sign * height * (z[0] > 0.05).astype(z.dtype) + 0.0 * jnp.sum(z))
     flow = HamiltonianFlow(1, 0.1, NullTempering(1.0))
-    phase = flow.transport(cliff, z=jnp.zeros(1), gamma=jnp.ones(1))
+    phase = flow.transport(cliff, z=jnp.zeros(1), gamma=jnp.ones(1)).trajectory
     assert bool(phase.divergent) is expected
 
 
@@ -351,15 +358,15 @@ def at_wall(max_force):
 
 def test_no_trajectory_runs_away_within_a_limit_of_the_force():
     """Without it one ends at 9e19; with it no further than K^2 step^2 / 2 times 30."""
-    assert not np.all(np.abs(at_wall(None).z_final) < 1e6)
-    assert np.all(np.abs(at_wall(30.0).z_final) < 36 * 0.16 * 30)
+    assert not np.all(np.abs(at_wall(None).z) < 1e6)
+    assert np.all(np.abs(at_wall(30.0).z) < 36 * 0.16 * 30)
 
 
 def test_a_force_within_its_limit_changes_no_bit():
     ends = [
         HamiltonianFlow(4, 0.2, NullTempering(1.0), max_force=limit)(
             lambda z: 0.5 * z @ z, jnp.ones(3), key=jax.random.key(3)
-        ).z_final
+        ).z
         for limit in (None, 100.0)
     ]
     np.testing.assert_array_equal(*ends)
@@ -374,8 +381,8 @@ def test_a_limited_force_preserves_volume(integrator, x64):
     )
 
     def end(state):
-        space = flow.transport(lambda z: (2.0 * z @ z, None), z=state[:2], gamma=state[2:])
-        return jnp.concatenate([space.z_final, space.rho_final])
+        end = flow.transport(lambda z: (2.0 * z @ z, None), z=state[:2], gamma=state[2:])
+        return jnp.concatenate([end.z, end.trajectory.rho_final])
 
     jacobian = jax.jacfwd(end)(jnp.array([1.0, -0.7, 0.3, 0.2]))
     assert float(jnp.linalg.slogdet(jacobian)[1]) == pytest.approx(0, abs=1e-12)
@@ -384,3 +391,26 @@ def test_a_limited_force_preserves_volume(integrator, x64):
 def test_a_limit_must_be_positive():
     with pytest.raises(ValueError, match="max_force must be finite and > 0, got 0"):
         HamiltonianFlow(2, max_force=0.0)
+
+
+# The result
+
+
+@pytest.mark.parametrize("num_steps", [0, 3])
+def test_log_ratio_is_that_of_the_momenta(num_steps, x64):
+    """log N(rho_K; 0, I / beta_K) - log N(rho_0; 0, I / beta_0) + log |det J|."""
+    flow = HamiltonianFlow(num_steps, 0.2, QuadraticTempering(0.4))
+    result = move(flow, draw(3, seed=1), draw(3, seed=2))
+    path = result.trajectory
+
+    def log_density(rho, beta):
+        return jax.scipy.stats.norm.logpdf(rho, 0, beta**-0.5).sum()
+
+    end, start = (
+        log_density(path.rho_final, path.beta[-1]),
+        log_density(path.rho_init, path.beta[0]),
+    )
+    wanted = end - start + path.log_det_jacobian
+    np.testing.assert_allclose(result.log_ratio, wanted, rtol=0, atol=1e-13)
+    assert (abs(result.log_ratio) > 0.01) == (num_steps > 0)
+    np.testing.assert_array_equal(result.z, path.z_final)

@@ -71,12 +71,12 @@ def outputs(model, noise):
         gamma=noise[D : 2 * D],
         xi=noise[2 * D :].reshape(-1, D),
         start=posterior,
-    )
+    ).trajectory
     joint = model.vae.log_joint(x, phase.z_final)
     return HVAEOutputs(
         encoder=posterior,
         decoder=joint.output,
-        phase_space=phase._replace(aux=None),
+        phase_space=phase,
         log_likelihood=joint.log_likelihood,
         log_prior=joint.log_prior,
         log_posterior=posterior.log_prob(z),

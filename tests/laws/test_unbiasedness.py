@@ -231,8 +231,9 @@ def test_the_test_sees_a_reused_key():
     def reused(noise):
         posterior = model.vae.posterior(setting.x)
         z = posterior.mean + posterior.sigma * noise
-        phase = model.flow.transport(model.vae.potential(setting.x), z=z, gamma=noise)
-        log_p = phase.aux.log_likelihood + phase.aux.log_prior - posterior.log_prob(z)
+        end = model.flow.transport(model.vae.potential(setting.x), z=z, gamma=noise)
+        phase = end.trajectory
+        log_p = end.aux.log_likelihood + end.aux.log_prior - posterior.log_prob(z)
         return log_p + 0.5 * (noise @ noise - phase.rho_final @ phase.rho_final)
 
     log_w = reused(jax.random.normal(jax.random.key(6), (N, 2)))

@@ -12,6 +12,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from hvax.checks import check_callable, check_key, check_kind, count, positive, vector
+from hvax.hamiltonian.abstract_flow import AbstractFlow, FlowResult
 from hvax.hamiltonian.bridge import (
     AbstractBridge,
     Ends,
@@ -55,7 +56,7 @@ class _Transition(NamedTuple):
     b: Float[Array, ""] | None  # the bridging weight, where there is a bridge
 
 
-class HamiltonianFlow(eqx.Module):
+class HamiltonianFlow(AbstractFlow):
     """K transitions on a potential z -> U, or z -> (U, aux).
 
         rho_0 = gamma / sqrt(beta_0),  gamma ~ N(0, I)
@@ -218,8 +219,15 @@ class HamiltonianFlow(eqx.Module):
         *,
         key: PRNGKeyArray,
         start: Any = None,
-    ) -> PhaseSpace:
+    ) -> FlowResult:
         """The flow from z with fresh momenta, on a potential z -> U or z -> (U, aux).
+
+        The result's trajectory is a `PhaseSpace`, and its log_ratio
+
+            |gamma|^2 / 2 - beta_K |rho_K|^2 / 2 + sum_k log N(rho_{k-1}) - log N(rho'_k)
+
+        in nats: the log-density of all that was drawn is subtracted, that of rho_K added; the
+        normalizing constants and log |det J| = (d/2) log(beta_0 / beta_K) cancel exactly.
 
         `start` is q, what z was drawn from: a bridge needs its `log_prob`, and `units="posterior"`
         its `sigma`.
@@ -248,9 +256,9 @@ class HamiltonianFlow(eqx.Module):
         gamma: Float[Array, " d"],
         xi: Float[Array, "K d"] | None = None,
         start: Any = None,
-    ) -> PhaseSpace:
+    ) -> FlowResult:
         """The deterministic flow from (z, gamma / sqrt(beta_0)) with refreshments xi."""
-        return self.stages(potential, z=z, gamma=gamma, xi=xi, start=start)[0]
+        return self._run(potential, z=z, gamma=gamma, xi=xi, start=start)[0]
 
     def stages(
         self,
@@ -261,15 +269,27 @@ class HamiltonianFlow(eqx.Module):
         xi: Float[Array, "K d"] | None = None,
         start: Any = None,
     ) -> tuple[PhaseSpace, Stages]:
-        """`transport`, with where each transition ended."""
+        """The trajectory of `transport`, with where each transition ended."""
+        result, stages = self._run(potential, z=z, gamma=gamma, xi=xi, start=start)
+        return result.trajectory, stages
+
+    def _run(
+        self,
+        potential: Potential,
+        *,
+        z: Float[Array, " d"],
+        gamma: Float[Array, " d"],
+        xi: Float[Array, "K d"] | None,
+        start: Any,
+    ) -> tuple[FlowResult, Stages]:
         z, gamma = vector(z, "z"), vector(gamma, "gamma")
         xi = self._refreshments(xi, z)
         beta = self.tempering.beta(self.num_steps).astype(z.dtype)
         rho, zero = gamma / jnp.sqrt(beta[0]), jnp.zeros((), z.dtype)
         if self.num_steps == 0:
             _, aux = potential(z)
-            space = PhaseSpace(z, rho, z, rho, gamma, beta, zero, beta[:0], aux)
-            return space, Stages(z[None][:0], rho[None][:0], beta[:0])
+            space = PhaseSpace(z, rho, z, rho, gamma, beta, zero, beta[:0])
+            return _result(space, aux), Stages(z[None][:0], rho[None][:0], beta[:0])
 
         b = None if self.bridge is None else self.bridge.weights(self.num_steps).astype(z.dtype)
         evaluate, limit = self._evaluate(potential, start), self._force_limit(z, start)
@@ -291,8 +311,8 @@ class HamiltonianFlow(eqx.Module):
         end, (stages, errors) = jax.lax.scan(transition, state, transitions, unroll=unroll)
         aux, errors = self._end(potential, start, b, end, errors.reshape(-1))
         total = jnp.sum(stages.log_refreshment)
-        space = PhaseSpace(z, rho, end.z, end.rho, gamma, beta, total, errors, aux)
-        return space, stages
+        space = PhaseSpace(z, rho, end.z, end.rho, gamma, beta, total, errors)
+        return _result(space, aux), stages
 
     def _evaluate(self, potential: Potential, start: Any) -> Callable:
         """z -> what a step needs there: U and its gradient, or those of both ends of the bridge."""
@@ -391,6 +411,10 @@ class HamiltonianFlow(eqx.Module):
                 f"shape {z.shape}, got {got}."
             )
         return sigma.astype(z.dtype)
+
+
+def _result(space: PhaseSpace, aux: PyTree) -> FlowResult:
+    return FlowResult(space.z_final, space.log_ratio, aux, space)
 
 
 def _annealed(num_steps: int) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from typing import NamedTuple
 
 import jax.numpy as jnp
-from jaxtyping import Array, Float, PyTree
+from jaxtyping import Array, Float
 
 DIVERGENT = 1000.0
 """A trajectory whose energy error exceeds this many nats in one step has diverged."""
@@ -20,7 +20,13 @@ class PhaseSpace(NamedTuple):
     beta: Float[Array, " stages"]
     log_refreshment: Float[Array, ""]  # sum_k log N(rho_{k-1}) - log N(rho'_k); 0 at eta = 1
     energy_errors: Float[Array, " steps"]  # H after minus H before each leapfrog step, nats
-    aux: PyTree  # what the potential yielded at z_final
+
+    @property
+    def log_ratio(self) -> Float[Array, ""]:
+        """|gamma|^2 / 2 - beta_K |rho_K|^2 / 2 + log_refreshment, in nats: what the momenta add to
+        the log-weight, without the normalizing constants, which cancel exactly."""
+        final = -(0.5 * self.beta[-1] * (self.rho_final @ self.rho_final))
+        return final - (-0.5 * (self.gamma @ self.gamma) - self.log_refreshment)
 
     @property
     def log_det_jacobian(self) -> Float[Array, ""]:

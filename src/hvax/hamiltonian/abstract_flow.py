@@ -1,0 +1,40 @@
+"""The contract of a flow: what moves a draw behind the encoder, and what its weight gains by it."""
+
+from abc import abstractmethod
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import equinox as eqx
+from jaxtyping import Array, Float, PRNGKeyArray, PyTree
+
+
+class FlowResult(NamedTuple):
+    """Where a flow ended, and what its way there adds to the log-weight.
+
+    With U(z) = -log p(x, z) and z_0 ~ q(. | x),
+
+        log w = log p(x, z) - log q(z_0 | x) + log_ratio,  E[exp(log w)] = p(x)
+    """
+
+    z: Float[Array, " d"]  # where the flow ended
+    log_ratio: Float[Array, ""]  # nats
+    aux: PyTree  # what the potential yielded at z; None where it yields nothing
+    trajectory: PyTree  # what the flow did, for reports
+
+
+class AbstractFlow(eqx.Module):
+    """A random map z_0 -> z_K that follows a potential, with a log-weight that stays unbiased."""
+
+    @abstractmethod
+    def __call__(
+        self,
+        potential: Callable[[Float[Array, " d"]], Any],
+        z: Float[Array, " d"],
+        *,
+        key: PRNGKeyArray,
+        start: Any = None,
+    ) -> FlowResult:
+        """The flow from z on a potential z -> U or z -> (U, aux), U in nats.
+
+        `start` is q, what z was drawn from; a flow that needs nothing of it takes None.
+        """
