@@ -22,7 +22,7 @@ from nets import NETS, bits, build, from_torch
 import hvax
 from hvax.data.batches import epoch_batches
 from hvax.data.examples import Examples
-from hvax.models.hvae import HVAEOutputs
+from hvax.models.hvae import Draw
 from hvax.training.compiled_steps import CompiledSteps
 from hvax.training.feed import ResidentFeed
 from hvax.training.state import default_loss
@@ -149,7 +149,7 @@ def compare(name: str, options: Any) -> None:
         z = posterior.mean + posterior.sigma * noise
         moved = model.flow.transport(model.vae.potential(x), z=z, gamma=gamma)
         joint = moved.aux
-        outputs = HVAEOutputs(
+        outputs = Draw(
             encoder=posterior,
             decoder=joint.output,
             phase_space=moved.trajectory,

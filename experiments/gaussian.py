@@ -233,7 +233,7 @@ def their_planar_loss(
     network: Any = model.decoder.network
     mean, variance = x[0]
     spread = (variance + (mean - network.delta) ** 2) * jnp.exp(-2 * network.log_sigma)
-    return hvax.vae_loss(model, x, key=key) + 0.5 * num_points * jnp.sum(spread)
+    return hvax.loss(model, x, key=key) + 0.5 * num_points * jnp.sum(spread)
 
 
 def train(method: str, d: int, bar: tqdm) -> dict[str, Any]:

@@ -36,11 +36,10 @@ def signal_to_noise(
     model: hvax.VAE | hvax.HVAE, x: np.ndarray, repetitions: int, **options: Any
 ) -> dict[str, float]:
     """|E g| / sqrt(tr cov g) of the encoder, the decoder and the flow."""
-    loss = hvax.loss if isinstance(model, hvax.HVAE) else hvax.vae_loss
 
     @eqx.filter_jit
     def add(sums: Any, model: Any, key: jax.Array) -> Any:
-        gradient = eqx.filter_grad(lambda model: loss(model, x, key=key, **options))(model)
+        gradient = eqx.filter_grad(lambda model: hvax.loss(model, x, key=key, **options))(model)
         gradient = eqx.filter(gradient, eqx.is_inexact_array)
         first, second = sums
         return (

@@ -4,7 +4,8 @@ import jax
 import numpy as np
 import pytest
 
-from hvax.data.examples import Examples, as_pair, with_origin
+from hvax.batch import Batch
+from hvax.data.examples import Examples, as_data, with_origin
 from hvax.precision import in_two, origin_of_rows, unresolved
 
 DRAW = np.random.default_rng(0)
@@ -61,22 +62,22 @@ def test_an_origin_is_a_sum_of_two_float32_numbers_near_the_mean():
 
 def test_the_origin_is_taken_off_before_float32_rounds():
     x = 1.7e9 + np.arange(12.0).reshape(6, 2)
-    (part,) = as_pair(x, "data", check=lambda x: None, origin=np.array([1.7e9, 1.7e9]))
+    part = as_data(x, "data", check=lambda x: None, origin=np.array([1.7e9, 1.7e9])).x
     np.testing.assert_array_equal(part.seen(slice(None)), np.arange(12.0).reshape(6, 2))
     np.testing.assert_array_equal(part[:], x)
     # Stored in other units: a model divides what it is given by the scale.
     of_ints = Examples((10 * x).astype(np.int64), scale=10.0)
-    (part,) = with_origin((of_ints,), np.array([1.7e9, 1.7e9]))
+    part = with_origin(Batch(of_ints), np.array([1.7e9, 1.7e9])).x
     np.testing.assert_array_equal(part.seen(slice(1, 3)), np.arange(12.0).reshape(6, 2)[1:3])
     np.testing.assert_array_equal(part.rows(slice(1, 2)), [[20.0, 30.0]])
     np.testing.assert_array_equal(part.spaced(2), [[0.0, 1.0], [10.0, 11.0]])
-    assert with_origin((of_ints,), np.zeros(3))[0].origin is None
+    assert with_origin(Batch(of_ints), np.zeros(3)).x.origin is None
 
 
 def test_nanoseconds_of_64_bit_integers_are_taken_less_the_origin():
     """As they stand they do not fit into 32 bits, and are refused."""
     x = (1_700_000_000 * 10**9 + np.arange(20) * 10**9).reshape(10, 2)
     with pytest.raises(ValueError, match="32 bits"):
-        as_pair(x, "data", check=lambda x: None)
-    (part,) = as_pair(x, "data", check=lambda x: None, origin=np.full(2, 1.7e18))
+        as_data(x, "data", check=lambda x: None)
+    part = as_data(x, "data", check=lambda x: None, origin=np.full(2, 1.7e18)).x
     np.testing.assert_allclose(part.seen(slice(None)), 1e9 * np.arange(20.0).reshape(10, 2))

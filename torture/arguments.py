@@ -174,7 +174,7 @@ def cases() -> list[Case]:
     value_and_grad = hvax.ReverseMode().value_and_grad(lambda z: (0.5 * z @ z, None))
     state = hvax.phase_state(value_and_grad, z=jnp.asarray(z), rho=jnp.ones(2))
     outputs = hvae(jnp.asarray(x[0]), key=key, latent=True)
-    two = {"x": batches(x), "x_out": [v for v in batches(x) if v[0] != "None"], "key": KEYS}
+    two = {"x": batches(x), "target": [v for v in batches(x) if v[0] != "None"], "key": KEYS}
     one = {
         "x": [*arrays(x[0]), ("a batch", Wrong(x)), ("too short", Wrong(x[0, :3])),
               ("a number", Wrong(1.0))],
@@ -193,7 +193,7 @@ def cases() -> list[Case]:
                  {"kl": CHOICES[:1] + CHOICES[2:], "num_samples": COUNTS, "estimator": CHOICES,
                   "logp_prefactor": THREE, "logq_prefactor": THREE,
                   "reg_function": CALLABLES, "reg_strength": NUMBERS}),
-                (hvax.vae_loss, vae, {"reg_function": _regularization},
+                (hvax.loss, vae, {"reg_function": _regularization},
                  {"kl": CHOICES[:1] + CHOICES[2:], "num_samples": COUNTS, "estimator": CHOICES,
                   "kl_weight": NUMBERS, "reg_function": CALLABLES,
                   "reg_strength": NUMBERS}),

@@ -4,6 +4,7 @@ The names below are the library; each is explained where it is defined. `hvax.da
 files, and the program `hvax` trains from the command line.
 """
 
+from hvax.batch import Batch as Batch
 from hvax.data.examples import Examples as Examples
 from hvax.evaluation.ais import AIS as AIS
 from hvax.evaluation.ais import annealed_importance_sampling as annealed_importance_sampling
@@ -47,14 +48,15 @@ from hvax.hamiltonian.tempering import temperature_tempering as temperature_temp
 from hvax.models.convolution import conv as conv
 from hvax.models.decoder import Decoder as Decoder
 from hvax.models.gaussian import DiagonalGaussian as DiagonalGaussian
+from hvax.models.hamiltonian_terms import log_p_bar as log_p_bar
+from hvax.models.hamiltonian_terms import log_q_bar as log_q_bar
 from hvax.models.heads import DispersedCounts as DispersedCounts
 from hvax.models.heads import JointGaussian as JointGaussian
 from hvax.models.heads import SigmaHead as SigmaHead
 from hvax.models.heads import SplitGaussian as SplitGaussian
 from hvax.models.hvae import HVAE as HVAE
-from hvax.models.hvae import HVAEOutputs as HVAEOutputs
-from hvax.models.hvae import log_p_bar as log_p_bar
-from hvax.models.hvae import log_q_bar as log_q_bar
+from hvax.models.latent_model import AbstractLatentModel as AbstractLatentModel
+from hvax.models.latent_model import Draw as Draw
 from hvax.models.likelihood import AbstractLikelihood as AbstractLikelihood
 from hvax.models.likelihood import Bernoulli as Bernoulli
 from hvax.models.likelihood import Categorical as Categorical
@@ -74,12 +76,10 @@ from hvax.models.prior import StandardNormal as StandardNormal
 from hvax.models.smoothed import SmoothedPotential as SmoothedPotential
 from hvax.models.standardize import standardized as standardized
 from hvax.models.vae import VAE as VAE
-from hvax.models.vae import VAEOutputs as VAEOutputs
 from hvax.objectives import elbo as elbo
 from hvax.objectives import hamiltonian_elbo as hamiltonian_elbo
 from hvax.objectives import importance_weighted_bound as importance_weighted_bound
 from hvax.objectives import loss as loss
-from hvax.objectives import vae_loss as vae_loss
 from hvax.parameters import Fixed as Fixed
 from hvax.parameters import Learned as Learned
 from hvax.parameters import trainable as trainable

@@ -8,6 +8,7 @@ nothing of it flows back in a gradient; where all draws of an example failed the
 """
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, Literal
 
 import equinox as eqx
@@ -44,8 +45,9 @@ def elbo(
 
     `kl="analytic"` takes the KL of the encoder from the prior in closed form, which is known for a
     diagonal Gaussian and a standard normal prior: the same expectation with less noise (see
-    `loss`). "sampled" takes it from the draw. None is the first wherever that is known. With `return_draws=True` also the batch's `Draw`.
-    A draw whose log w is not finite makes it -inf. Caterini et al. (2018), equation 9.
+    `loss`). "sampled" takes it from the draw. None is the first wherever that is known. With
+    `return_draws=True` also the batch's `Draw`. A draw whose log w is not finite makes it -inf.
+    Caterini et al. (2018), equation 9.
     """
     draws = draw_batch(model, x, target, key=key)
     value = mean_bound(_log_weights(draws, _is_analytic(kl, model, draws, "standard")))
@@ -108,8 +110,8 @@ def loss(
       -KL(q || p), known in closed form for a diagonal Gaussian and a standard normal prior. The
       expectation stays, and its gradient has less noise. "sampled" leaves log w as it is. None is
       the first wherever that is known, for one sample and the standard estimator.
-    - `kl_weight`: what all terms of log w but log p(target | z) are multiplied with (beta in Higgins
-      et al., "beta-VAE", 2017), in the loss alone and never in an evaluation.
+    - `kl_weight`: what all terms of log w but log p(target | z) are multiplied with (beta in
+      Higgins et al., "beta-VAE", 2017), in the loss alone and never in an evaluation.
     - `logp_prefactor`, `logq_prefactor`: for an HVAE with a `HamiltonianFlow`: three factors each,
       of [log p(x | z_K), log p(z_K), log N(rho_K)] and of [log q(z_0 | x), log N(rho_0),
       -(d/2) log(beta_0 / beta_K)]; in the loss alone, never in the flow's potential.
@@ -157,9 +159,7 @@ def as_batch(x: Any, target: Any = None) -> Batch:
     else:
         batch = Batch(x, target)
     arrays = {
-        name: real_array(part, name)
-        for name, part in batch._asdict().items()
-        if part is not None
+        name: real_array(part, name) for name, part in batch._asdict().items() if part is not None
     }
     first = arrays["x"]
     if first.ndim == 0 or len(first) == 0:
@@ -226,9 +226,9 @@ def mean_bound(
 
 def each(draws: Draw, function: Callable[[Draw], Array]) -> Shaped[Array, "*samples batch"]:
     """A function of one draw, of every draw."""
-    if draws.log_weight.ndim == 0:
-        return function(draws)
-    return map_examples(lambda draw: each(draw, function), draws)
+    for _ in range(draws.log_weight.ndim):
+        function = partial(map_examples, function)
+    return function(draws)
 
 
 def _log_weights(
@@ -246,13 +246,18 @@ def _log_weights(
         return log_w - each(draws, lambda draw: _noise(draw, a[1], b[0])) if analytic else log_w
     log_w = draws.log_weight
     if analytic and draws.trajectory is None:  # without a flow nothing of the noise is left
-        rest = -each(draws, lambda draw: draw.posterior.kl_from_standard_normal())
+        rest = -each(draws, _kl)
         log_w = draws.log_likelihood + rest
     elif analytic:
         log_w = log_w - each(draws, lambda draw: _noise(draw, 1.0, 1.0))
     if kl_weight is None:
         return log_w
     return draws.log_likelihood + kl_weight * (log_w - draws.log_likelihood)
+
+
+def _kl(draw: Draw) -> Float[Array, ""]:
+    q: Any = draw.posterior
+    return q.kl_from_standard_normal()
 
 
 def _weight(kl_weight: ArrayLike) -> Array | None:
@@ -262,9 +267,7 @@ def _weight(kl_weight: ArrayLike) -> Array | None:
     return real_number(kl_weight, "kl_weight")
 
 
-def _noise(
-    draw: Draw, prior_weight: ArrayLike, posterior_weight: ArrayLike
-) -> Float[Array, ""]:
+def _noise(draw: Draw, prior_weight: ArrayLike, posterior_weight: ArrayLike) -> Float[Array, ""]:
     """prior_weight log p(z_0) - posterior_weight log q(z_0 | x), minus its mean under q."""
     q: Any = draw.posterior
     prior_noise = -0.5 * jnp.sum(draw.z_init**2 - q.mean**2 - q.sigma**2)
@@ -319,9 +322,7 @@ def _check_alone(reg_function: Callable[..., Array] | None, **weights: Any) -> N
         raise ValueError("estimator='dreg' is for the bound alone: leave out reg_function.")
 
 
-def _prefactors(
-    logp: Prefactor | None, logq: Prefactor | None
-) -> tuple[Array, Array] | None:
+def _prefactors(logp: Prefactor | None, logq: Prefactor | None) -> tuple[Array, Array] | None:
     if logp is None and logq is None:
         return None
     return _three(ONES if logp is None else logp, "logp"), _three(
@@ -334,4 +335,3 @@ def _three(prefactor: Prefactor, name: str) -> Float[Array, " 3"]:
     if values.shape != (3,):
         raise ValueError(f"{name}_prefactor must be three numbers, got shape {values.shape}.")
     return values
-

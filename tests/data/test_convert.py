@@ -40,7 +40,7 @@ def vae():
         lambda x: hvax.decode(vae(), x[:, :2], progress=False),
         lambda x: hvax.prepare(vae(), x),
         lambda x: hvax.annealed_importance_sampling(vae(), x, key=jax.random.key(0)),
-        lambda x: hvax.vae_loss(vae(), x, key=jax.random.key(0)),
+        lambda x: hvax.loss(vae(), x, key=jax.random.key(0)),
         lambda x: Source("mine", x, None, 1.0),
         lambda x: real_array(x, "x"),
         lambda x: vector(x[2], "x"),
@@ -137,7 +137,7 @@ def test_arrays_of_jax_and_lists_are_data():
 
 
 def test_labels_as_data_are_told_apart():
-    """(x, y) means (x_in, x_out): what is scored is the second."""
+    """(x, y) means (x_in, target): what is scored is the second."""
     with pytest.raises(ValueError, match="looks like labels"):
         hvax.fit(vae(), (X, np.arange(4)), epochs=1, progress=False)
     with pytest.raises(ValueError, match="looks like labels"):

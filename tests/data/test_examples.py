@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from hvax.data.examples import Examples, as_examples, as_pair
+from hvax.batch import Batch
+from hvax.data.examples import Examples, as_data, as_examples
 from hvax.models.likelihood import Bernoulli, LearnedGaussian
 
 STORED = np.arange(24, dtype=np.uint8).reshape(6, 2, 2)
@@ -81,27 +82,35 @@ def test_what_is_no_array_of_examples_is_refused(data, error, message):
         as_examples(data)
 
 
-def test_a_pair_is_x_in_and_x_out():
-    (x,) = as_pair(STORED, "data", check=accept)
-    assert x.stored is STORED
-    x_in, x_out = as_pair((STORED, Examples(STORED[:, 0])), "data", check=accept)
-    assert x_in.x_shape == (2, 2) and x_out.x_shape == (2,)
+def test_a_pair_is_x_and_its_target():
+    data = as_data(STORED, "data", check=accept)
+    assert data.x.stored is STORED and data.parts() == [data.x] and data.scored is data.x
+    data = as_data((STORED, Examples(STORED[:, 0])), "data", check=accept)
+    assert data.x.x_shape == (2, 2) and data.scored.x_shape == (2,)
+
+
+def test_a_batch_has_a_condition_and_a_mask():
+    given = Batch(STORED, condition=np.arange(6), mask=STORED > 3)
+    data = as_data(given, "data", check=accept)
+    assert len(data.condition) == len(data.mask) == 6 and data.target is None
+    with pytest.raises(ValueError, match="as many condition as x, got 5 and 6"):
+        as_data(given._replace(condition=np.arange(5)), "data", check=accept)
 
 
 def test_a_pair_has_two_parts_of_one_length():
-    with pytest.raises(ValueError, match=r"pair \(x_in, x_out\), got 3 parts"):
-        as_pair((STORED, STORED, STORED), "data", check=accept)
-    with pytest.raises(ValueError, match="as many x_in as x_out, got 6 and 2"):
-        as_pair((STORED, STORED[:2]), "data", check=accept)
+    with pytest.raises(ValueError, match=r"pair \(x, target\) or a Batch, got 3 parts"):
+        as_data((STORED, STORED, STORED), "data", check=accept)
+    with pytest.raises(ValueError, match="as many target as x, got 2 and 6"):
+        as_data((STORED, STORED[:2]), "data", check=accept)
 
 
 def test_what_is_scored_is_checked_as_the_model_sees_it():
     check = Bernoulli().check
     with pytest.raises(ValueError, match=r"Bernoulli needs data in \[0, 1\]"):
-        as_pair(STORED, "data", check=check)
-    as_pair(Examples(STORED, scale=23.0), "data", check=check)  # scaled it lies in [0, 1]
-    as_pair(Examples(STORED, np.array([0]), scale=3.0), "data", check=check)  # this row alone
-    as_pair((STORED, Examples(STORED, scale=23.0)), "data", check=check)  # x_in is not scored
+        as_data(STORED, "data", check=check)
+    as_data(Examples(STORED, scale=23.0), "data", check=check)  # scaled it lies in [0, 1]
+    as_data(Examples(STORED, np.array([0]), scale=3.0), "data", check=check)  # this row alone
+    as_data((STORED, Examples(STORED, scale=23.0)), "data", check=check)  # x is not scored
 
 
 def test_all_rows_are_checked():
@@ -109,9 +118,9 @@ def test_all_rows_are_checked():
     x = np.zeros((5000, 1), np.float32)
     x[4999] = np.nan
     with pytest.raises(ValueError, match="a Gaussian needs data finite"):
-        as_pair(Examples(x), "data", check=LearnedGaussian().check)
+        as_data(Examples(x), "data", check=LearnedGaussian().check)
 
 
 def test_no_examples_are_refused():
     with pytest.raises(ValueError, match="at least one example"):
-        as_pair(Examples(STORED[:0]), "data", check=accept)
+        as_data(Examples(STORED[:0]), "data", check=accept)

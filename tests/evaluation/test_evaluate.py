@@ -59,7 +59,7 @@ def score(model, data, num_samples, seed=0):
     return evaluate(model, data, key=jax.random.key(seed), num_samples=num_samples, progress=False)
 
 
-def by_hand(model, x, num_samples, *x_out, seed=0):
+def by_hand(model, x, num_samples, *target, seed=0):
     """What the model gives at every point and draw, with draw s of point i from the key
     fold_in(fold_in(key, i), s)."""
 
@@ -73,7 +73,7 @@ def by_hand(model, x, num_samples, *x_out, seed=0):
         over_samples = jax.vmap(one, in_axes=(None, 0, *(None for _ in x)))
         return jax.vmap(over_samples, in_axes=(0, None, *(0 for _ in x)))(indices, samples, *x)
 
-    outputs, log_w = all_draws(jnp.arange(len(x)), jnp.arange(num_samples), jnp.asarray(x), *x_out)
+    outputs, log_w = all_draws(jnp.arange(len(x)), jnp.arange(num_samples), jnp.asarray(x), *target)
     return outputs, np.asarray(log_w, np.float64)
 
 
@@ -140,7 +140,7 @@ def test_elbo_is_the_closed_forms_and_below_log_p(scores, hand):
 def test_every_number_is_that_of_the_draws(scores, hand):
     outputs, log_w = hand
     log_p = logsumexp(log_w, axis=1) - np.log(S)
-    space, posterior = outputs.phase_space, outputs.encoder
+    space, posterior = outputs.trajectory, outputs.posterior
     moved = np.asarray((space.z_final - space.z_init) / posterior.sigma, np.float64)
     mean, sigma = (np.asarray(a, np.float64)[:, 0] for a in (posterior.mean, posterior.sigma))
     energy = np.abs(np.asarray(space.energy_errors, np.float64)).max(axis=-1)
@@ -152,7 +152,7 @@ def test_every_number_is_that_of_the_draws(scores, hand):
         "distance": np.sqrt((moved**2).mean(axis=-1)).mean(),
         "kl": np.mean(np.sum(0.5 * (mean**2 + sigma**2 - 1) - np.log(sigma), axis=1)),
         "reconstruction_nll": -np.mean(np.asarray(outputs.log_likelihood, np.float64)),
-        "reconstruction_rmse": np.sqrt(np.mean((np.asarray(outputs.decoder) - X[:, None]) ** 2)),
+        "reconstruction_rmse": np.sqrt(np.mean((np.asarray(outputs.output) - X[:, None]) ** 2)),
         "energy_error": np.median(np.median(energy, axis=1)),
         "ess_median": np.median(np.exp(2 * (log_p + np.log(S)) - logsumexp(2 * log_w, axis=1))),
     }
@@ -208,9 +208,9 @@ def test_a_flow_of_no_steps_is_the_plain_vae():
 
 
 def test_pairs_are_scored_at_x_out():
-    x_out = X[::-1].copy()
-    _, log_w = by_hand(PLAIN, X, 20, jnp.asarray(x_out))
-    paired = score(PLAIN, (X, x_out), 20)
+    target = X[::-1].copy()
+    _, log_w = by_hand(PLAIN, X, 20, jnp.asarray(target))
+    paired = score(PLAIN, (X, target), 20)
     assert paired.elbo == pytest.approx(log_w.mean(), rel=TOLERANCE)
     assert abs(paired.elbo - score(PLAIN, X, 20).elbo) > 0.5
 
@@ -246,7 +246,7 @@ class Broken(AbstractLikelihood):
 def test_a_draw_that_is_not_finite_is_counted_and_has_no_weight():
     network = PLAIN.decoder.network
     outputs, log_w = by_hand(VAE(PLAIN.encoder, Decoder(network, FixedGaussian())), X, 20)
-    first = np.asarray(outputs.decoder)[..., 0]
+    first = np.asarray(outputs.output)[..., 0]
     limit = np.median(first)
     log_w = np.where(first > limit, -np.inf, log_w)
     some = np.any(first <= limit, axis=1)
@@ -280,7 +280,7 @@ def test_at_least_one_sample(num_samples):
     [
         (np.full((4, 3), 1.5), ValueError, r"Bernoulli needs data in \[0, 1\]"),
         (np.full((4, 3), np.nan), ValueError, "expected data to be finite"),
-        ((X, X[:2]), ValueError, "as many x_in as x_out"),
+        ((X, X[:2]), ValueError, "as many target as x"),
         (np.array([["a"]]), TypeError, "booleans, integers or floats"),
     ],
 )

@@ -19,7 +19,7 @@ from hvax.evaluation.evaluate import difference
 from hvax.evaluation.table import as_table
 from hvax.exceptions import FailedDraws
 from hvax.models.hvae import guarded_log_weight
-from hvax.objectives import forward
+from hvax.objectives import draw_batch
 from models_for_tests import Affine, linear_gaussian
 
 OUTLIERS = [7, 40]
@@ -255,10 +255,10 @@ def test_a_draw_is_never_far_below_the_plain_one_that_it_began_as(no_pilot):
     vae, x = linear_gaussian(), np.random.default_rng(0).normal(size=(40, 3))
     for flow, some in ((0.05, False), (1.0, True)):
         model = hvax.HVAE(vae, hvax.HamiltonianFlow(6, flow, hvax.NullTempering(1.0)))
-        outputs = forward(model, jnp.asarray(x), key=jax.random.key(1))
+        outputs = draw_batch(model, jnp.asarray(x), key=jax.random.key(1))
         guarded, ran_away = jax.vmap(partial(guarded_log_weight, model))(outputs, jnp.asarray(x))
         own = jax.vmap(lambda one: one.log_weight)(outputs)
-        z = outputs.phase_space.z_init
+        z = outputs.trajectory.z_init
         joint = jax.vmap(vae.log_joint)(jnp.asarray(x), z)
         plain = joint.log_likelihood + joint.log_prior - outputs.log_posterior
         by_hand = jnp.log((1 - 1e-8) * jnp.exp(own - plain) + 1e-8) + plain
@@ -274,7 +274,7 @@ def test_a_draw_is_never_far_below_the_plain_one_that_it_began_as(no_pilot):
 def test_a_draw_that_failed_keeps_its_log_weight():
     vae, x = counts()
     model, far = flowing(vae), jnp.asarray(x[OUTLIERS])
-    outputs = forward(model, far, key=jax.random.key(2))
+    outputs = draw_batch(model, far, key=jax.random.key(2))
     guarded, ran_away = jax.vmap(partial(guarded_log_weight, model))(outputs, far)
     own = jax.vmap(lambda one: one.log_weight)(outputs)
     failed = ~np.isfinite(own)

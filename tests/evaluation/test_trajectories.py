@@ -55,7 +55,7 @@ MODELS = (
 @pytest.mark.parametrize("model", MODELS.values(), ids=MODELS.keys())
 def test_the_drawn_path_ends_where_the_flow_ends(model):
     """To rounding: the same operations, compiled apart."""
-    potential = (model.potential or type(VAE).potential)(VAE, X)
+    potential = (model.potential_for_flow or type(VAE).potential)(VAE, X)
     xi = None if model.flow.eta is None else jnp.ones((model.flow.num_steps, 2))
     flow = model.flow.transport(potential, **START, xi=xi, start=VAE.posterior(X)).trajectory
     stages = positions(model, X, **START, xi=xi)
@@ -83,7 +83,7 @@ def test_log_weights_along_the_path(name):
     for i, j in ((0, 0), (1, 57), (2, 99)):
         posterior = VAE.posterior(jnp.asarray(x[i]))
         z = posterior.mean + posterior.sigma * drawn.start[i, j]
-        potential = (model.potential or type(VAE).potential)(VAE, jnp.asarray(x[i]))
+        potential = (model.potential_for_flow or type(VAE).potential)(VAE, jnp.asarray(x[i]))
         noise_of_one = {name: jnp.asarray(getattr(drawn, name)[i, j]) for name in ("gamma", "xi")}
         result = model.flow.transport(potential, z=z, **noise_of_one, start=posterior)
         space = result.trajectory

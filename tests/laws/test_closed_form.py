@@ -20,7 +20,8 @@ from hvax.hamiltonian.gradient import with_aux
 from hvax.hamiltonian.step_size import AffineStepSize
 from hvax.hamiltonian.tempering import CustomTempering, FreeTempering
 from hvax.models.decoder import Decoder
-from hvax.models.hvae import HVAE, HVAEOutputs
+from hvax.models.hvae import HVAE
+from hvax.models.latent_model import Draw
 from hvax.models.likelihood import FixedGaussian
 from hvax.models.vae import VAE
 from hvax.parameters import Learned
@@ -64,22 +65,26 @@ def outputs(model, noise):
     x = jnp.asarray(X, noise.dtype)
     posterior = model.vae.posterior(x)
     z = posterior.mean + posterior.sigma * noise[:D]
-    potential = model.vae.potential(x) if model.potential is None else model.potential(model.vae, x)
-    phase = model.flow.transport(
+    own = model.potential_for_flow
+    potential = model.potential(x) if own is None else own(model.vae, x)
+    end = model.flow.transport(
         potential,
         z=z,
         gamma=noise[D : 2 * D],
         xi=noise[2 * D :].reshape(-1, D),
         start=posterior,
-    ).trajectory
-    joint = model.vae.log_joint(x, phase.z_final)
-    return HVAEOutputs(
-        encoder=posterior,
-        decoder=joint.output,
-        phase_space=phase,
+    )
+    joint, log_posterior = model.log_joint(x, end.z), posterior.log_prob(z)
+    return Draw(
+        posterior=posterior,
+        output=joint.output,
+        z_init=z,
+        z=end.z,
+        log_weight=joint.log_likelihood + joint.log_prior - log_posterior + end.log_ratio,
         log_likelihood=joint.log_likelihood,
         log_prior=joint.log_prior,
-        log_posterior=posterior.log_prob(z),
+        log_posterior=log_posterior,
+        trajectory=end.trajectory,
     )
 
 
@@ -279,7 +284,7 @@ def test_the_models_own_draw_is_this_one(num_steps, x64):
     model = hvae("quadratic", "reverse", "()", num_steps)
     draw = eqx.filter_jit(lambda model, x: model(x, key=jax.random.key(0), latent=True))
     drawn = draw(model, jnp.asarray(X))
-    posterior, phase = drawn.encoder, drawn.phase_space
+    posterior, phase = drawn.posterior, drawn.trajectory
     noise = jnp.concatenate([(phase.z_init - posterior.mean) / posterior.sigma, phase.gamma])
     ours = eqx.filter_jit(outputs)(model, noise)
     for a, b in zip(jax.tree.leaves(drawn), jax.tree.leaves(ours), strict=True):

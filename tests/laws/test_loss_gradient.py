@@ -28,7 +28,7 @@ from hvax.models.likelihood import (
 )
 from hvax.models.network import MLP, mlp
 from hvax.models.vae import VAE
-from hvax.objectives import elbo, hamiltonian_elbo, importance_weighted_bound, loss, vae_loss
+from hvax.objectives import elbo, hamiltonian_elbo, importance_weighted_bound, loss
 from hvax.parameters import Learned, trainable
 from models_for_tests import FAMILY, QUICK_COMPILE, SCHEDULES, Stopped, family, tempering
 
@@ -124,7 +124,7 @@ def test_loss(name, schedule, shape, x64):
             loss,
             logp_prefactor=(0.9, 1.2, 0.7),
             logq_prefactor=(1.1, 0.6, 1.3),
-            reg_function=lambda outputs, power: jnp.mean(outputs.encoder.mean**power),
+            reg_function=lambda outputs, power: jnp.mean(outputs.posterior.mean**power),
             reg_kwargs={"power": 2},
             reg_strength=3.0,
             kl="analytic",
@@ -138,7 +138,7 @@ def test_the_other_objectives_of_an_hvae(objective, x64):
 
 @pytest.mark.parametrize(
     "objective",
-    [partial(elbo, kl="analytic"), partial(vae_loss, kl="sampled", kl_weight=0.7)],
+    [partial(elbo, kl="analytic"), partial(loss, kl="sampled", kl_weight=0.7)],
     ids=["elbo", "loss"],
 )
 def test_the_objectives_of_a_vae(objective, x64):
@@ -156,7 +156,7 @@ def test_every_member_of_the_family(name, x64):
 def test_losses_of_several_draws(model, num_samples, x64):
     plain = vae("bernoulli")
     if model == "vae":
-        assert agree(partial(vae_loss, num_samples=num_samples, kl="sampled"), plain, BITS)
+        assert agree(partial(loss, num_samples=num_samples, kl="sampled"), plain, BITS)
     else:
         flowed = HVAE(plain, family("uha", K))
         assert agree(partial(loss, num_samples=num_samples), flowed, BITS)

@@ -32,9 +32,9 @@ N = 100_000
 
 
 @eqx.filter_jit
-def log_weights(model, x, x_out=None, *, key):
+def log_weights(model, x, target=None, *, key):
     """N draws of log w."""
-    return jax.vmap(lambda key: model.log_weight(x, x_out, key=key))(jax.random.split(key, N))
+    return jax.vmap(lambda key: model.log_weight(x, target, key=key))(jax.random.split(key, N))
 
 
 @eqx.filter_jit
@@ -134,7 +134,7 @@ def test_unbiased_whatever_potential_the_flow_follows(schedule):
 
 
 def test_unbiased_for_x_out_where_the_encoder_sees_x_in():
-    """A bound on log p(x_out), whatever the shape of x_in."""
+    """A bound on log p(target), whatever the shape of x_in."""
     setting, x_in = Setting("quadratic", 3, 0.5), jnp.linspace(-1.0, 2.0, 5)
     assert setting.efficiency > 0.5 and closed_form.movement(setting.case) > 0.3
     log_w = log_weights(setting.model(x_in), x_in, setting.x, key=jax.random.key(3))
@@ -178,7 +178,7 @@ def test_unbiased_with_a_nonlinear_decoder(flow):
     model = HVAE(VAE(encoder, Decoder(curved, Bernoulli())), flow)
     log_w, outputs = draws(model, jnp.asarray(bits, float), key=jax.random.key(4))
     deviation, efficiency = standard_errors(log_w, np.log(p))
-    z_0, z_K = (np.asarray(z) for z in (outputs.phase_space.z_init, outputs.phase_space.z_final))
+    z_0, z_K = (np.asarray(z) for z in (outputs.trajectory.z_init, outputs.trajectory.z_final))
     assert efficiency > 0.5 and np.sqrt(np.mean((z_K - z_0) ** 2)) > 0.3 * sd
     assert deviation < 4.5
 
@@ -192,7 +192,7 @@ def no_jacobian(outputs):
 
 def cold_start(outputs):
     """rho_0 scored under N(0, I) although it was drawn from N(0, I / beta_0)."""
-    rho = outputs.phase_space.rho_init
+    rho = outputs.trajectory.rho_init
     normal = -0.5 * rho @ rho - rho.size * 0.5 * jnp.log(2 * jnp.pi)
     q = outputs.log_q_terms
     return jnp.sum(outputs.log_p_terms) - (q[0] + normal + q[2])
@@ -200,7 +200,7 @@ def cold_start(outputs):
 
 def log_beta_0(outputs):
     """(d/2) log beta_0 added, as if the null schedule ended at one."""
-    return outputs.log_weight + jnp.log(outputs.phase_space.beta[0])  # d = 2
+    return outputs.log_weight + jnp.log(outputs.trajectory.beta[0])  # d = 2
 
 
 @pytest.mark.parametrize(

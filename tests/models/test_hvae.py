@@ -7,12 +7,14 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from hvax.evaluation.latent import reconstruct
 from hvax.hamiltonian.flow import HamiltonianFlow
 from hvax.hamiltonian.tempering import NullTempering, QuadraticTempering
 from hvax.models.decoder import Decoder
 from hvax.models.gaussian import DiagonalGaussian
+from hvax.models.hamiltonian_terms import log_p_bar, log_p_terms, log_q_bar, log_q_terms
 from hvax.models.heads import SplitGaussian
-from hvax.models.hvae import HVAE, log_p_bar, log_q_bar, reconstruct_one
+from hvax.models.hvae import HVAE
 from hvax.models.likelihood import AbstractLikelihood
 from hvax.models.network import MLP, mlp
 from hvax.models.vae import VAE
@@ -27,28 +29,28 @@ FLOWS = {
 }
 
 
-def vae(x_shape=(3,), latent_size=2, *, x_out_shape=None, **options) -> VAE:
-    """A small VAE; with `x_out_shape` its decoder is over data of that shape."""
+def vae(x_shape=(3,), latent_size=2, *, target_shape=None, **options) -> VAE:
+    """A small VAE; with `target_shape` its decoder is over data of that shape."""
     encoder, decoder = mlp(x_shape, latent_size, hidden=(4,), key=jax.random.key(0), **options)
-    if x_out_shape is not None:
-        _, decoder = mlp(x_out_shape, latent_size, hidden=(4,), key=jax.random.key(1), **options)
+    if target_shape is not None:
+        _, decoder = mlp(target_shape, latent_size, hidden=(4,), key=jax.random.key(1), **options)
     return VAE(encoder, decoder)
 
 
 @eqx.filter_jit
-def outputs(model, x, x_out=None, key=None):
+def outputs(model, x, target=None, key=None):
     key = jax.random.key(7) if key is None else key
-    return model(jnp.asarray(x), x_out, key=key, latent=True)
+    return model(jnp.asarray(x), target, key=key, latent=True)
 
 
 @pytest.mark.parametrize("flow", FLOWS)
 def test_outputs_are_what_their_names_say(flow):
     model = HVAE(vae(), FLOWS[flow]())
     out = outputs(model, X)
-    path, q = out.phase_space, out.encoder
+    path, q = out.trajectory, out.posterior
     beta_0, beta_K = (np.asarray(beta) for beta in (path.beta[0], path.beta[-1]))
     terms = [
-        stats.bernoulli.logpmf(X, 1 / (1 + np.exp(-out.decoder))).sum(),
+        stats.bernoulli.logpmf(X, 1 / (1 + np.exp(-out.output))).sum(),
         stats.norm.logpdf(path.z_final).sum(),
         stats.norm.logpdf(path.rho_final, 0, beta_K**-0.5).sum(),
         stats.norm.logpdf(path.z_init, q.mean, q.sigma).sum(),
@@ -57,9 +59,9 @@ def test_outputs_are_what_their_names_say(flow):
     ]
     for number, exact in [
         (q.mean, model.vae.posterior(jnp.asarray(X)).mean),
-        (out.decoder, model.vae.decoder(path.z_final)),
-        (out.log_p_terms, terms[:3]),
-        (out.log_q_terms, terms[3:]),
+        (out.output, model.vae.decoder(path.z_final)),
+        (log_p_terms(out), terms[:3]),
+        (log_q_terms(out), terms[3:]),
         (log_p_bar(out), sum(terms[:3])),
         (log_q_bar(out), sum(terms[3:])),
         (out.log_weight, sum(terms[:3]) - sum(terms[3:])),
@@ -93,7 +95,7 @@ def test_the_ways_to_call_share_their_draw():
     output = model(x, key=jax.random.key(7))
     log_weight = model.log_weight(x, key=jax.random.key(7))
     drawn = model.draw(model.vae.posterior(x), x, key=jax.random.key(7))
-    np.testing.assert_allclose(output, out.decoder, rtol=0, atol=1e-14)
+    np.testing.assert_allclose(output, out.output, rtol=0, atol=1e-14)
     np.testing.assert_allclose([log_weight, drawn.log_weight], out.log_weight, rtol=0, atol=1e-13)
 
 
@@ -122,62 +124,64 @@ class Logistic(AbstractLikelihood):
 def test_a_users_likelihood():
     model = HVAE(vae(likelihood=Logistic()))
     out = outputs(model, X)
-    exact = model.vae.decoder.log_likelihood(jnp.asarray(X), out.decoder)
+    exact = model.vae.decoder.log_likelihood(jnp.asarray(X), out.output)
     np.testing.assert_allclose(out.log_likelihood, exact, rtol=1e-5)
 
 
 def test_shapes():
     model, x = HVAE(vae((2, 3), 4), HamiltonianFlow()), jnp.zeros((2, 3), jnp.uint8)
     out = jax.eval_shape(lambda: outputs(model, x))
-    path = out.phase_space
+    path = out.trajectory
     positions = [path.z_init, path.z_final, path.rho_init, path.rho_final, path.gamma]
     assert {position.shape for position in positions} == {(4,)}
     assert (path.beta.shape, path.energy_errors.shape) == ((4,), (3,))
-    assert out.decoder.shape == (2, 3) and out.encoder.mean.shape == (4,)
+    assert out.output.shape == (2, 3) and out.posterior.mean.shape == (4,)
     assert out.log_likelihood.shape == ()
 
 
-# x_in and x_out
+# x and target
 
 
-def test_the_encoder_sees_x_and_the_flow_x_out():
-    model, x_out = HVAE(vae(x_out_shape=(2, 2))), jnp.ones((2, 2))
-    out = outputs(model, X, x_out)
-    np.testing.assert_array_equal(out.encoder.mean, outputs(vae(), X).encoder.mean)
+def test_the_encoder_sees_x_and_the_flow_the_target():
+    model, target = HVAE(vae(target_shape=(2, 2))), jnp.ones((2, 2))
+    out = outputs(model, X, target)
+    np.testing.assert_array_equal(out.posterior.mean, outputs(vae(), X).posterior.mean)
     # The flow's own evaluation of U at z_K yields this number.
-    exact = stats.bernoulli.logpmf(1, 1 / (1 + np.exp(-np.asarray(out.decoder)))).sum()
+    exact = stats.bernoulli.logpmf(1, 1 / (1 + np.exp(-np.asarray(out.output)))).sum()
     np.testing.assert_allclose(out.log_likelihood, exact, rtol=1e-13)
 
 
 @pytest.mark.parametrize("latent", [False, True])
-def test_a_denoiser_without_x_out_is_sent_to_the_plain_vae(latent):
-    model, x = HVAE(vae(x_out_shape=(2, 2))), jnp.asarray(X)
-    with pytest.raises(ValueError, match=r"give x_out, .*model\.vae\(x, key=key\)"):
-        model(x, key=jax.random.key(0), latent=latent)
-    assert model.vae(x, key=jax.random.key(0)).shape == (2, 2)
-    assert reconstruct_one(model.vae, x, key=jax.random.key(0)).shape == (2, 2)
+def test_without_a_target_of_the_right_shape(latent):
+    """The flow needs a target; a plain VAE decodes without one."""
+    model, x = HVAE(vae(target_shape=(2, 2))), jnp.asarray(X)
+    for each in (model, model.vae):
+        with pytest.raises(ValueError, match=r"give it, or decode without a score, model\.dec"):
+            each(x, key=jax.random.key(0), latent=latent)
+    assert model.decoder(model.posterior(x).mean).shape == (2, 2)
+    assert reconstruct(model.vae, x[None], progress=False).shape == (1, 2, 2)
 
 
-def test_an_x_out_of_the_wrong_shape_is_refused():
+def test_a_target_of_the_wrong_shape_is_refused():
     with pytest.raises(ValueError, match=r"x must have shape \(3,\), got \(4,\)") as it:
         HVAE(vae())(jnp.asarray(X), jnp.zeros(4), key=jax.random.key(0))
-    assert "give x_out" not in str(it.value)
+    assert "give it" not in str(it.value)
 
 
 def test_reconstruct_gives_pixels():
     model, x = HVAE(vae(), FLOWS["no steps"]()), jnp.asarray(X)
-    exact = jax.nn.sigmoid(outputs(model, X).decoder)
-    pixels = reconstruct_one(model, x, key=jax.random.key(7))
+    key = jax.random.fold_in(jax.random.key(7), 0)  # of the first example
+    exact = jax.nn.sigmoid(outputs(model, X, key=key).output)
+    pixels = reconstruct(model, x[None], key=jax.random.key(7), progress=False)[0]
     np.testing.assert_allclose(pixels, exact, rtol=0, atol=1e-14)
 
 
-def test_reconstruct_hands_x_out_to_the_flow():
-    def denoised(x, x_out=None):
-        return reconstruct_one(HVAE(vae(x_out_shape=(2, 2))), x, x_out, key=jax.random.key(0))
-
-    assert jax.eval_shape(denoised, jnp.zeros(3), jnp.zeros((2, 2))).shape == (2, 2)
-    with pytest.raises(ValueError, match="give x_out"):
-        jax.eval_shape(denoised, jnp.zeros(3))
+def test_reconstruct_hands_the_target_to_the_flow():
+    model = HVAE(vae(target_shape=(2, 2)))
+    pair = np.zeros((1, 3)), np.zeros((1, 2, 2))
+    assert reconstruct(model, pair, progress=False).shape == (1, 2, 2)
+    with pytest.raises(ValueError, match=r"x must have shape \(2, 2\)"):
+        reconstruct(model, np.zeros((1, 3)), progress=False)
 
 
 # A batch where one example belongs
@@ -219,11 +223,11 @@ def test_the_flow_follows_a_users_potential_and_the_weight_scores_the_model():
     flow = HamiltonianFlow(2, 0.2)
     model = HVAE(vae(), flow, bowl)
     out = outputs(model, X)
-    start = {"z": out.phase_space.z_init, "gamma": out.phase_space.gamma}
+    start = {"z": out.trajectory.z_init, "gamma": out.trajectory.gamma}
     z_final = flow.transport(bowl(None, None), **start).z
-    np.testing.assert_allclose(out.phase_space.z_final, z_final, rtol=0, atol=1e-14)
-    joint = model.vae.log_joint(jnp.asarray(X), out.phase_space.z_final)
-    np.testing.assert_allclose(out.decoder, joint.output, rtol=0, atol=1e-14)
+    np.testing.assert_allclose(out.trajectory.z_final, z_final, rtol=0, atol=1e-14)
+    joint = model.vae.log_joint(jnp.asarray(X), out.trajectory.z_final)
+    np.testing.assert_allclose(out.output, joint.output, rtol=0, atol=1e-14)
     np.testing.assert_allclose(out.log_likelihood, joint.log_likelihood, rtol=0, atol=1e-14)
     np.testing.assert_allclose(out.log_prior, joint.log_prior, rtol=0, atol=1e-14)
 

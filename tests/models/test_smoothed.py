@@ -46,7 +46,7 @@ def scaled(model, factor):
     flow = hvax.HamiltonianFlow.uha(
         3, step_size=factor * 0.6, units="latent", bridge=[0.3, 0.6, 0.9], eta=0.7
     )
-    return hvax.HVAE(model.vae, flow, model.potential)
+    return hvax.HVAE(model.vae, flow, model.potential_for_flow)
 
 
 # The bias
@@ -109,7 +109,7 @@ def test_it_is_saved_with_the_model(tmp_path):
     model = hvax.HVAE(vae(), hvax.HamiltonianFlow.uha(2), hvax.SmoothedPotential(7.1))
     hvax.save(model, tmp_path)
     found = hvax.load(tmp_path)
-    assert found.potential.sharpness == 7.1
+    assert found.potential_for_flow.sharpness == 7.1
     first, second = (one.log_weight(bits(), key=jax.random.key(1)) for one in (found, model))
     assert first == second
 
@@ -240,8 +240,7 @@ def test_the_data_of_the_warning_are_those_of_training():
     x, y = np.full((4, 7), 255, np.uint8), np.stack([BITS] * 4)
 
     def transform(batch, *, key):
-        seen, target = batch
-        return seen[:, :3], target
+        return batch._replace(x=batch.x[:, :3])
 
     data = (hvax.data.Examples(x, None, 255.0), y)
     with pytest.warns(KinkedDecoder):

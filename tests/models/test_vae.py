@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from hvax.evaluation.latent import reconstruct
 from hvax.models.decoder import Decoder
 from hvax.models.gaussian import DiagonalGaussian
 from hvax.models.heads import JointGaussian, SplitGaussian
-from hvax.models.hvae import reconstruct_one
 from hvax.models.likelihood import AbstractLikelihood, Bernoulli, Categorical, FixedGaussian
 from hvax.models.network import mlp
 from hvax.models.prior import AbstractPrior
@@ -21,18 +21,18 @@ pytestmark = pytest.mark.usefixtures("x64")
 X = np.array([1.0, 0.0, 1.0])
 
 
-def vae(x_shape=(3,), latent_size=2, *, x_out_shape=None, prior=None, **options) -> VAE:
-    """A small VAE; with `x_out_shape` its decoder is over data of that shape."""
+def vae(x_shape=(3,), latent_size=2, *, target_shape=None, prior=None, **options) -> VAE:
+    """A small VAE; with `target_shape` its decoder is over data of that shape."""
     encoder, decoder = mlp(x_shape, latent_size, hidden=(4,), key=jax.random.key(0), **options)
-    if x_out_shape is not None:
-        _, decoder = mlp(x_out_shape, latent_size, hidden=(4,), key=jax.random.key(1), **options)
+    if target_shape is not None:
+        _, decoder = mlp(target_shape, latent_size, hidden=(4,), key=jax.random.key(1), **options)
     return VAE(encoder, decoder, prior)
 
 
 @eqx.filter_jit
-def outputs(model, x, x_out=None, key=None):
+def outputs(model, x, target=None, key=None):
     key = jax.random.key(7) if key is None else key
-    return model(jnp.asarray(x), x_out, key=key, latent=True)
+    return model(jnp.asarray(x), target, key=key, latent=True)
 
 
 class Wide(AbstractPrior):
@@ -65,11 +65,14 @@ def test_outputs_are_what_their_names_say():
     model = vae()
     out = outputs(model, X)
     for number, exact in [
-        (out.encoder.mean, model.posterior(jnp.asarray(X)).mean),
-        (out.decoder, model.decoder(out.z)),
-        (out.log_likelihood, stats.bernoulli.logpmf(X, 1 / (1 + np.exp(-out.decoder))).sum()),
+        (out.posterior.mean, model.posterior(jnp.asarray(X)).mean),
+        (out.output, model.decoder(out.z)),
+        (out.log_likelihood, stats.bernoulli.logpmf(X, 1 / (1 + np.exp(-out.output))).sum()),
         (out.log_prior, stats.norm.logpdf(out.z).sum()),
-        (out.log_posterior, stats.norm.logpdf(out.z, out.encoder.mean, out.encoder.sigma).sum()),
+        (
+            out.log_posterior,
+            stats.norm.logpdf(out.z, out.posterior.mean, out.posterior.sigma).sum(),
+        ),
         (out.log_weight, out.log_likelihood + out.log_prior - out.log_posterior),
         (model.log_weight(jnp.asarray(X), key=jax.random.key(7)), out.log_weight),
     ]:
@@ -89,7 +92,7 @@ def test_the_ways_to_call_share_their_draw():
     out = outputs(model, X)
     output = model(x, key=jax.random.key(7))
     drawn = model.draw(model.posterior(x), x, key=jax.random.key(7))
-    np.testing.assert_allclose(output, out.decoder, rtol=0, atol=1e-14)
+    np.testing.assert_allclose(output, out.output, rtol=0, atol=1e-14)
     np.testing.assert_allclose(drawn.log_weight, out.log_weight, rtol=0, atol=1e-13)
 
 
@@ -105,12 +108,12 @@ def test_the_ways_to_call_share_their_draw():
 )
 def test_shapes_of_data(x_shape, likelihood, x):
     out = jax.eval_shape(lambda: outputs(vae(x_shape, likelihood=likelihood), x))
-    assert out.z.shape == out.encoder.mean.shape == (2,) and out.log_likelihood.shape == ()
+    assert out.z.shape == out.posterior.mean.shape == (2,) and out.log_likelihood.shape == ()
 
 
 def test_a_users_likelihood():
     out = outputs(vae(likelihood=Laplace()), X)
-    exact = stats.laplace.logpdf(X, np.asarray(out.decoder, np.float64)).sum()
+    exact = stats.laplace.logpdf(X, np.asarray(out.output, np.float64)).sum()
     np.testing.assert_allclose(out.log_likelihood, exact, rtol=1e-6)
 
 
@@ -121,30 +124,30 @@ def test_a_users_prior_scores_z():
     np.testing.assert_allclose(theirs.log_prior, exact, rtol=1e-6)
 
 
-# x_in and x_out
+# x and target
 
 
 @pytest.mark.parametrize("shape", [(3,), (2, 2)])
-def test_the_encoder_sees_x_and_the_likelihood_x_out(shape):
-    model, x_out = vae(x_out_shape=shape), jnp.ones(shape)
-    out = outputs(model, X, x_out)
+def test_the_encoder_sees_x_and_the_likelihood_the_target(shape):
+    model, target = vae(target_shape=shape), jnp.ones(shape)
+    out = outputs(model, X, target)
     np.testing.assert_array_equal(out.z, outputs(vae(), X).z)
-    exact = stats.bernoulli.logpmf(1, 1 / (1 + np.exp(-np.asarray(out.decoder, np.float64)))).sum()
+    exact = stats.bernoulli.logpmf(1, 1 / (1 + np.exp(-np.asarray(out.output, np.float64)))).sum()
     np.testing.assert_allclose(out.log_likelihood, exact, rtol=1e-6)
 
 
-def test_a_denoisers_forward_pass_needs_no_x_out():
-    model = vae(x_out_shape=(2, 2))
-    assert model(jnp.asarray(X), key=jax.random.key(0)).shape == (2, 2)
-    assert reconstruct_one(model, jnp.asarray(X), key=jax.random.key(0)).shape == (2, 2)
+def test_a_reconstruction_needs_no_target():
+    model = vae(target_shape=(2, 2))
+    assert reconstruct(model, np.asarray(X)[None], progress=False).shape == (1, 2, 2)
     with pytest.raises(ValueError, match=r"x must have shape \(2, 2\), got \(3,\)"):
         outputs(model, X)
 
 
 def test_reconstruct_gives_pixels():
     model, x = vae(), jnp.asarray(X)
-    pixels = reconstruct_one(model, x, key=jax.random.key(7))
-    np.testing.assert_array_equal(pixels, jax.nn.sigmoid(model(x, key=jax.random.key(7))))
+    pixels = reconstruct(model, x[None], key=jax.random.key(7), progress=False)[0]
+    output = model(x, key=jax.random.fold_in(jax.random.key(7), 0))
+    np.testing.assert_allclose(pixels, jax.nn.sigmoid(output), rtol=0, atol=1e-6)
 
 
 def test_nan_in_gives_nan_out():

@@ -1,6 +1,7 @@
 """The training loop: what it repeats bit for bit, what it keeps, when it ends, what it refuses."""
 
 import signal
+from functools import partial
 
 import equinox as eqx
 import jax
@@ -9,14 +10,16 @@ import numpy as np
 import optax
 import pytest
 
+from hvax.batch import Batch
 from hvax.data.examples import Examples
 from hvax.models.decoder import Decoder
 from hvax.models.heads import SigmaHead
 from hvax.models.likelihood import Bernoulli, LearnedGaussian, Poisson
 from hvax.models.network import mlp
 from hvax.models.vae import VAE
-from hvax.training import feed, loop
+from hvax.training import feed, loop, programs
 from hvax.training.fit import check_data, fit
+from hvax.training.programs import clear_programs
 from hvax.training.validation import Validation
 from models_for_tests import linear_gaussian, moving
 
@@ -31,8 +34,9 @@ def train(model=MODEL, data=X, **options):
     return fit(model, data, **(defaults | options))
 
 
-def distance(model, x, x_out=None, *, key, weight=1.0):
+def distance(model, batch, *, key, weight=1.0):
     """A loss that compiles at once: the squared distance of the bias from x, with noise."""
+    x = batch.x
     noise = 0.1 * jax.random.normal(key, x.shape)
     return weight * jnp.mean((x + noise - model.decoder.network.bias[None]) ** 2)
 
@@ -40,8 +44,9 @@ def distance(model, x, x_out=None, *, key, weight=1.0):
 def reporting(report):
     """`distance`, with what `report` makes of the batch beside it."""
 
-    def loss_function(model, x, x_out=None, *, key):
-        return distance(model, x, key=key), report(x, x_out)
+    def loss_function(model, batch, *, key):
+        x, target = batch.x, batch.target
+        return distance(model, batch, key=key), report(x, target)
 
     return loss_function
 
@@ -83,7 +88,7 @@ def test_streamed_data_give_the_resident_run_bit_for_bit(run, reference, monkeyp
     mapped = np.load(tmp_path / "x.npy", mmap_mode="r")
     monkeypatch.setattr(feed, "RESIDENT_BYTES", 0)
     monkeypatch.setattr(feed, "_STREAMED_BYTES", 3 * 5 * 12)
-    assert isinstance(feed.feed((Examples(mapped),), 5), feed.StreamedFeed)
+    assert isinstance(feed.feed(Batch(Examples(mapped)), 5), feed.StreamedFeed)
     assert numbers(run(mapped)) == reference
 
 
@@ -106,12 +111,13 @@ def test_one_program_serves_every_step(compilations, monkeypatch):
     """Whatever the number of epochs and the pieces of the data."""
     monkeypatch.setattr(feed, "RESIDENT_BYTES", 0)
     monkeypatch.setattr(feed, "_STREAMED_BYTES", 3 * 5 * 12)
+    clear_programs()
     fitted = train(loss_function=distance, epochs=3)
-    assert compilations("_steps") == 1 and int(fitted.state.step) == 12
+    assert compilations("_Steps") == 1 and int(fitted.state.step) == 12
     assert fitted.seconds_compiling > 0 and fitted.seconds_training > 0
 
 
-def test_later_epochs_trace_nothing():
+def test_later_epochs_and_the_next_fit_trace_nothing(compilations):
     traces = []
 
     def counted(*args, **kwargs):
@@ -120,8 +126,19 @@ def test_later_epochs_trace_nothing():
 
     train(loss_function=counted, epochs=1)
     once = len(traces)
-    train(loss_function=counted, epochs=4)
-    assert len(traces) == 2 * once
+    fitted = train(loss_function=counted, epochs=4)
+    assert len(traces) == once and compilations("_Steps") == 1
+    assert int(fitted.state.step) == 16
+
+
+def test_few_programs_are_kept(monkeypatch):
+    """Each maps memory, and a sweep over losses would make hundreds."""
+    clear_programs()
+    monkeypatch.setattr(programs, "MOST", 2)
+    for i in range(4):
+        train(loss_function=partial(distance, weight=1.0 + i), epochs=1)
+    assert len(programs._programs) == 2
+    clear_programs()
 
 
 def test_the_caller_keeps_the_model():
@@ -187,7 +204,7 @@ def test_the_best_model_is_that_of_the_best_validation_elbo():
     assert [row["validation_elbo"] for row in fitted.history] == elbos
     # It is the ELBO of Validation, with a key of the seed's own.
     key = jax.random.fold_in(jax.random.key(0), 1)
-    again = Validation((Examples(X),), batch_size=256, key=key)(fitted.model)
+    again = Validation(Batch(Examples(X)), batch_size=256, key=key)(fitted.model)
     assert again["validation_elbo"] == elbos[1]
 
 
@@ -275,9 +292,10 @@ def test_ctrl_c_within_an_epoch_ends_it_after_the_steps_in_hand(monkeypatch):
             pressed.append(True)
             signal.raise_signal(signal.SIGINT)
 
-    def loss_function(model, x, x_out=None, *, key):
+    def loss_function(model, batch, *, key):
+        x = batch.x
         jax.debug.callback(press, x)
-        return distance(model, x, key=key)
+        return distance(model, batch, key=key)
 
     fitted = train(loss_function=loss_function, validation=X)
     assert fitted.ended == "interrupted" and int(fitted.state.step) == 1
@@ -290,7 +308,7 @@ def test_ctrl_c_within_an_epoch_ends_it_after_the_steps_in_hand(monkeypatch):
 
 
 def test_loss_kwargs_are_a_schedule_of_the_step():
-    def loss_function(model, x, x_out=None, *, key, w, fixed=(0.0, 3.0)):
+    def loss_function(model, batch, *, key, w, fixed=(0.0, 3.0)):
         return w + fixed[1] + 0 * jnp.sum(model.decoder.network.bias)
 
     fitted = train(loss_function=loss_function, loss_kwargs=lambda step: {"w": step * 1.0})
@@ -302,9 +320,10 @@ def test_an_example_comes_at_most_once_in_an_epoch():
     """23 examples in 4 batches of 5: three are left out, and not the same ones."""
     seen = []
 
-    def loss_function(model, x, x_out=None, *, key):
+    def loss_function(model, batch, *, key):
+        x = batch.x
         jax.debug.callback(lambda ids: seen.append(np.asarray(ids)), x[:, 0])
-        return distance(model, x, key=key)
+        return distance(model, batch, key=key)
 
     ids = np.repeat(np.arange(23, dtype=np.float32)[:, None], 3, axis=1)
     train(data=ids, loss_function=loss_function)
@@ -318,10 +337,10 @@ def test_transform_is_drawn_afresh_at_each_step():
     """Gray levels to bits: 15 pixels at 1/2, so that two equal draws have probability 2^-15."""
     gray = np.full((5, 3), 128, np.uint8)
 
-    def bits(x, *, key):
-        return jax.random.bernoulli(key, x).astype(jnp.float32)
+    def bits(batch, *, key):
+        return batch._replace(x=jax.random.bernoulli(key, batch.x).astype(jnp.float32))
 
-    def report(x, x_out):
+    def report(x, target):
         return {"code": jnp.sum(x * 2.0 ** jnp.arange(15).reshape(5, 3)), "odd": jnp.sum(x % 1)}
 
     options = dict(loss_function=reporting(report), transform=bits, epochs=6)
@@ -334,10 +353,9 @@ def test_transform_is_drawn_afresh_at_each_step():
 
 def test_transform_sees_pairs_and_not_the_validation():
     def swap(batch, *, key):
-        x_in, x_out = batch
-        return x_out, x_in
+        return Batch(batch.target, batch.x)
 
-    difference = reporting(lambda x, x_out: {"d": jnp.mean(x - x_out)})
+    difference = reporting(lambda x, target: {"d": jnp.mean(x - target)})
     pair = (X, X + 1)
     plain, swapped = (
         train(
@@ -356,20 +374,21 @@ def test_transform_sees_pairs_and_not_the_validation():
 
 
 def test_pairs_stay_together_whatever_their_shapes():
-    x_in, x_out = np.arange(23.0, dtype=np.float32)[:, None], X.copy()
-    x_out[:, 1] = np.arange(23)
+    x_in, target = np.arange(23.0, dtype=np.float32)[:, None], X.copy()
+    target[:, 1] = np.arange(23)
 
-    def loss_function(model, x, x_out, *, key):
-        apart = jnp.max(jnp.abs(x[:, 0] - x_out[:, 1]))
-        return distance(model, x_out, key=key), {"apart": apart}
+    def loss_function(model, batch, *, key):
+        x, target = batch.x, batch.target
+        apart = jnp.max(jnp.abs(x[:, 0] - target[:, 1]))
+        return distance(model, Batch(target), key=key), {"apart": apart}
 
-    fitted = train(data=(x_in, x_out), loss_function=loss_function)
+    fitted = train(data=(x_in, target), loss_function=loss_function)
     assert [row["apart"] for row in fitted.history] == [0, 0]
 
 
 def test_stored_integers_are_scaled_on_the_device():
     stored = np.random.default_rng(0).integers(0, 256, (23, 3)).astype(np.uint8)
-    mean = reporting(lambda x, x_out: {"mean": jnp.mean(x), "square": jnp.mean(x**2)})
+    mean = reporting(lambda x, target: {"mean": jnp.mean(x), "square": jnp.mean(x**2)})
     scaled = train(data=Examples(stored, scale=255.0), loss_function=mean)
     plain = train(data=(stored / 255.0).astype(np.float32), loss_function=mean)
     for one, two in zip(scaled.history, plain.history, strict=True):
@@ -393,9 +412,9 @@ def test_stored_integers_are_scaled_on_the_device():
         ({"validation": np.full((9, 3), np.inf)}, ValueError, "expected validation to be finite"),
         ({"data": Examples(np.full((9, 3), np.nan))}, ValueError, "Gaussian needs data finite"),
         ({"data": np.zeros((0, 3))}, ValueError, "at least one example"),
-        ({"data": (X, X, X)}, ValueError, r"data must be an array or a pair .* got 3 parts"),
-        ({"data": (X, X[:4])}, ValueError, "data must pair as many x_in as x_out, got 23 and 4"),
-        ({"validation": (X, X[:4])}, ValueError, "validation must pair as many"),
+        ({"data": (X, X, X)}, ValueError, r"data must be an array, a pair .* got 3 parts"),
+        ({"data": (X, X[:4])}, ValueError, "data must have as many target as x, got 4 and 23"),
+        ({"validation": (X, X[:4])}, ValueError, "validation must have as many"),
         ({"data": np.array([["a"]])}, TypeError, "booleans, integers or floats"),
         ({"data": np.array([[1j]])}, TypeError, "complex128"),
         ({"data": np.array([[None]])}, TypeError, "object"),
@@ -421,12 +440,12 @@ def test_data_outside_the_support_are_refused(likelihood, x, message):
         with pytest.raises(ValueError, match=message):
             check_data(model, data, validation)
     parts, held_out = check_data(model, (x, good), good)
-    assert len(parts) == 2 and len(held_out) == 1
+    assert len(parts.parts()) == 2 and len(held_out.parts()) == 1
 
 
 def test_a_loss_function_returns_one_number():
     with pytest.raises(ValueError, match="loss_function must return one number"):
-        train(loss_function=lambda model, x, x_out=None, *, key: jnp.zeros(2))
+        train(loss_function=lambda model, batch, *, key: jnp.zeros(2))
 
 
 def test_validation_data_of_another_shape_are_refused_before_training():
@@ -449,14 +468,14 @@ def test_data_beyond_the_range_of_the_computation_are_refused():
 
 
 def test_a_report_may_hold_python_numbers():
-    fitted = train(loss_function=reporting(lambda x, x_out: {"rows": x.shape[0]}), epochs=1)
+    fitted = train(loss_function=reporting(lambda x, target: {"rows": x.shape[0]}), epochs=1)
     assert fitted.history[0]["rows"] == 5
 
 
 @pytest.mark.parametrize("name", ["epoch", "step", "seconds", "loss"])
 def test_a_report_may_not_hide_what_the_history_says(name):
     with pytest.raises(ValueError, match=f"loss_function must not report {name}"):
-        train(loss_function=reporting(lambda x, x_out: {name: jnp.mean(x)}))
+        train(loss_function=reporting(lambda x, target: {name: jnp.mean(x)}))
 
 
 def test_a_feature_that_does_not_vary_is_held_by_the_floor_on_sigma():

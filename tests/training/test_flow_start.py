@@ -33,8 +33,8 @@ def step_size(model):
 
 
 def errors(model):
-    outputs = hvax.objectives.forward(model, jnp.asarray(X), key=jax.random.key(5))
-    return np.asarray(jnp.max(jnp.abs(outputs.phase_space.energy_errors), axis=1))
+    outputs = hvax.objectives.draw_batch(model, jnp.asarray(X), key=jax.random.key(5))
+    return np.asarray(jnp.max(jnp.abs(outputs.trajectory.energy_errors), axis=1))
 
 
 def test_steps_start_where_trajectories_are_stable():

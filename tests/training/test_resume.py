@@ -45,8 +45,9 @@ def nothing_happens_within_a_step():
     WITHIN.at = None
 
 
-def distance(model, x, x_out=None, *, key, step, away_at=10**6):
+def distance(model, batch, *, key, step, away_at=10**6):
     """The squared distance of the bias from x, with noise; from `away_at` on the other way."""
+    x = batch.x
     jax.debug.callback(WITHIN, step)
     noise = 0.1 * jax.random.uniform(key, x.shape)
     value = jnp.mean((x + noise - model.decoder.network.bias[None]) ** 2)

@@ -14,7 +14,7 @@ from hvax.data.batches import epoch_batches
 from hvax.exceptions import DivergentTrajectories, SkippedUpdate
 from hvax.hamiltonian.flow import HamiltonianFlow
 from hvax.models.hvae import HVAE
-from hvax.objectives import forward, hamiltonian_elbo
+from hvax.objectives import draw_batch, hamiltonian_elbo
 from hvax.structure import load
 from hvax.training import feed, loop
 from hvax.training.fit import fit
@@ -27,9 +27,10 @@ MODEL = linear_gaussian()
 MOMENTUM = optax.sgd(0.05, momentum=0.9)
 
 
-def distance(model, x, x_out=None, *, key, kind=0):
+def distance(model, batch, *, key, kind=0):
     """The squared distance of the bias from x, with noise; 1: NaN, 2: inf, 3: -inf, 4: finite with
     a gradient of NaN in one number."""
+    x = batch.x
     bias = model.decoder.network.bias
     noise = 0.1 * jax.random.uniform(key, x.shape)
     value = jnp.mean((x + noise - bias[None]) ** 2)
@@ -228,8 +229,11 @@ def test_the_gradient_of_u_is_that_of_the_potential(tmp_path):
     """At both ends of the trajectories of a batch, the largest."""
     model = moving(MODEL)
 
-    def odd(model, x, x_out=None, *, key):
-        return jnp.where(jnp.any(x[:, 0] < 1e9), jnp.nan, 0.0) + distance(model.vae, x, key=key)[0]
+    def odd(model, batch, *, key):
+        x = batch.x
+        return (
+            jnp.where(jnp.any(x[:, 0] < 1e9), jnp.nan, 0.0) + distance(model.vae, batch, key=key)[0]
+        )
 
     options = {"model": model, "loss_function": odd, "loss_kwargs": None, "epochs": 1}
     given(lambda: train(folder=tmp_path, **options))
@@ -238,7 +242,7 @@ def test_the_gradient_of_u_is_that_of_the_potential(tmp_path):
 
     @jax.jit
     def sizes(x):
-        space = forward(model, x, key=key).phase_space
+        space = draw_batch(model, x, key=key).trajectory
         gradient = jax.vmap(lambda x, z: jax.grad(model.vae.potential(x), has_aux=True)(z)[0])
         return [
             jnp.max(jnp.linalg.norm(gradient(x, z), axis=-1)) for z in (space.z_init, space.z_final)
@@ -404,8 +408,8 @@ def test_few_are_not():
 def test_the_limit_is_a_hundredth_of_an_epochs(fraction, warned):
     """By a loss that reports so."""
 
-    def loss_function(model, x, x_out=None, *, key, share):
-        return distance(model, x, key=key)[0], {"divergent": share}
+    def loss_function(model, batch, *, key, share):
+        return distance(model, batch, key=key)[0], {"divergent": share}
 
     options = {"loss_function": loss_function, "loss_kwargs": lambda step: {"share": 0.0 + share}}
     share = fraction

@@ -7,10 +7,11 @@ import numpy as np
 import optax
 import pytest
 
+from hvax.batch import Batch
 from hvax.hamiltonian.flow import HamiltonianFlow
 from hvax.hamiltonian.tempering import QuadraticTempering
 from hvax.models.hvae import HVAE
-from hvax.objectives import hamiltonian_elbo, loss, vae_loss
+from hvax.objectives import hamiltonian_elbo, loss
 from hvax.parameters import Fixed, trainable
 from hvax.training.state import default_loss, train_state, train_step
 from models_for_tests import in_bits, linear_gaussian, moving
@@ -26,7 +27,7 @@ def start(model, optimizer=OPTIMISER, seed=4):
 
 def own_loss(model):
     """The plain loss of this kind of model: one object, unlike the default loss."""
-    return loss if isinstance(model, HVAE) else vae_loss
+    return loss
 
 
 def steps(state, n):
@@ -60,7 +61,7 @@ def test_the_gradient_is_the_losses_and_the_optimizer_follows_it():
     model, rate = linear_gaussian(), 0.1
     state, _ = steps(start(model, optax.sgd(rate)), 1)
     key = jax.random.fold_in(jax.random.key(4), 0)
-    gradient = eqx.filter_jit(eqx.filter_grad(lambda m: vae_loss(m, X, key=key)))(model)
+    gradient = eqx.filter_jit(eqx.filter_grad(lambda m: loss(m, X, key=key)))(model)
     expected = jax.tree.map(lambda p, g: p - rate * g, model, gradient)
     for new, wanted in zip(jax.tree.leaves(state.model), jax.tree.leaves(expected), strict=True):
         np.testing.assert_allclose(new, wanted, rtol=1e-5, atol=1e-6)
@@ -121,7 +122,8 @@ class Counter:
     def __init__(self):
         self.traces = 0
 
-    def __call__(self, model, x, x_out=None, *, key, weight=1.0, weights=(0.0, 0.0), power=2):
+    def __call__(self, model, batch, *, key, weight=1.0, weights=(0.0, 0.0), power=2):
+        x = batch.x
         self.traces += 1
         error = jnp.mean(jnp.abs(x - model.decoder.network.bias[None]) ** power)
         return weight * error + jnp.sum(jnp.asarray(weights)) * jnp.sum(weights)
@@ -151,12 +153,12 @@ def test_nested_numbers_and_the_losses_own_options_are_traced():
     """A regularization's strength and prefactors, as the HVAE's loss takes them."""
     traces = []
 
-    def own(model, x, x_out=None, **kwargs):
+    def own(model, batch, **kwargs):
         traces.append(kwargs["reg_kwargs"])
-        return loss(model, x, x_out, **kwargs)
+        return loss(model, batch, **kwargs)
 
     def push(outputs, scale):
-        return scale * jnp.mean(outputs.phase_space.z_final)
+        return scale * jnp.mean(outputs.trajectory.z_final)
 
     state = start(moving(linear_gaussian()))
     values = []
@@ -173,7 +175,8 @@ def test_nested_numbers_and_the_losses_own_options_are_traced():
 
 
 def test_a_loss_function_may_report_beside_its_number():
-    def reporting(model, x, x_out=None, *, key):
+    def reporting(model, batch, *, key):
+        x = batch.x
         return jnp.mean(model.decoder.network.bias**2), {"mean": jnp.mean(x)}
 
     state, value = train_step(start(linear_gaussian()), X, loss_function=reporting)
@@ -183,17 +186,18 @@ def test_a_loss_function_may_report_beside_its_number():
 
 
 def test_a_loss_function_sees_x_out():
-    def difference(model, x, x_out=None, *, key):
-        return jnp.mean(x_out - x) + 0 * jnp.sum(model.decoder.network.bias)
+    def difference(model, batch, *, key):
+        x, target = batch.x, batch.target
+        return jnp.mean(target - x) + 0 * jnp.sum(model.decoder.network.bias)
 
-    for x_out in (X + 2.0, np.asarray(X) + 2.0):
-        _, value = train_step(start(linear_gaussian()), X, x_out, loss_function=difference)
+    for target in (X + 2.0, np.asarray(X) + 2.0):
+        _, value = train_step(start(linear_gaussian()), X, target, loss_function=difference)
         assert float(value) == pytest.approx(2.0, rel=1e-6)
 
 
 @pytest.mark.parametrize("shape", [(2,), (1,), (6, 3)])
 def test_a_loss_function_returns_one_number(shape):
-    def wrong(model, x, x_out=None, *, key):
+    def wrong(model, batch, *, key):
         return jnp.zeros(shape)
 
     with pytest.raises(ValueError, match="loss_function must return one number"):
@@ -203,7 +207,7 @@ def test_a_loss_function_returns_one_number(shape):
 def test_the_default_losses_are_the_models_own_with_the_kl_in_closed_form():
     @eqx.filter_jit
     def numbers(model):
-        default = default_loss(model)(model, X, key=jax.random.key(0))
+        default = default_loss(model)(model, Batch(X), key=jax.random.key(0))
         expected = own_loss(model)(model, X, key=jax.random.key(0), kl="analytic")
         return default, expected, hamiltonian_elbo(model, X, key=jax.random.key(0))
 

@@ -73,9 +73,9 @@ def test_several_draws_have_a_bound_of_their_own():
 
 
 def test_pairs_are_scored_at_x_out():
-    model, x_out = linear_gaussian(), X[::-1].copy()
-    value = validate(model, X, x_out)["validation_elbo"]
-    assert value == pytest.approx(by_hand(model, X, x_out), rel=TOLERANCE)
+    model, target = linear_gaussian(), X[::-1].copy()
+    value = validate(model, X, target)["validation_elbo"]
+    assert value == pytest.approx(by_hand(model, X, target), rel=TOLERANCE)
     assert value != validate(model, X)["validation_elbo"]
 
 

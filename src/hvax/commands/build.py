@@ -11,9 +11,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jaxtyping import Array, PRNGKeyArray
+from jaxtyping import PRNGKeyArray
 from numpy.typing import NDArray
 
+from hvax.batch import Batch
 from hvax.commands.reading import read, read_alike, read_own, rows_of
 from hvax.config import FlowOptions, Train
 from hvax.data.binarize import binarize_once
@@ -71,7 +72,7 @@ class Parts(NamedTuple):
     validation: Examples
     test: Examples
     test_labels: NDArray[Any] | None
-    transform: Callable[..., Array] | None  # of training batches
+    transform: Callable[..., Batch] | None  # of training batches
     likelihood: AbstractLikelihood
     scale: float  # of stored numbers, which other data of the same kind have too
     feature_names: tuple[str, ...] | None  # of a table with a header
@@ -410,5 +411,5 @@ def _binarized(examples: Examples, part: str) -> Examples:
     return binarize_once(examples, part)
 
 
-def _bits(x: Array, *, key: PRNGKeyArray) -> Array:
-    return jax.random.bernoulli(key, x).astype(jnp.float32)
+def _bits(batch: Batch, *, key: PRNGKeyArray) -> Batch:
+    return batch._replace(x=jax.random.bernoulli(key, batch.x).astype(jnp.float32))

@@ -21,7 +21,7 @@ from hvax.evaluation.evaluate import Evaluation, difference, evaluate
 from hvax.evaluation.table import gray_warning, note, untrusted_advice
 from hvax.files import write_atomically
 from hvax.parameters import trainable
-from hvax.seen import checked_pair
+from hvax.seen import checked_data
 
 _DENSITIES = {"gaussian", "fixed-gaussian"}
 _SCORES = (
@@ -57,7 +57,7 @@ def compare_runs(config: Compare) -> int:
     chosen = subsample(Examples(np.arange(len(data))), config.points)[:]
     x = data if len(chosen) == len(data) else subsample(data, config.points)
     for run in runs:
-        checked_pair(run.model, x, "data")
+        checked_data(run.model, x, "data")
     scored: list[Scored] = []
     for run in runs:
         jax.config.update("jax_enable_x64", run.config.train.x64)

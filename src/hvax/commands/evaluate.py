@@ -28,7 +28,7 @@ from hvax.evaluation.advice import duration
 from hvax.evaluation.ais import AIS, annealed_importance_sampling, simulate, transitions
 from hvax.evaluation.evaluate import evaluate
 from hvax.evaluation.table import as_json, as_table, note
-from hvax.seen import checked_pair
+from hvax.seen import checked_data
 
 FINISHED = "ais"
 """In a run directory, the finished batches of annealed importance sampling."""
@@ -152,7 +152,7 @@ def _sweeps(run: Run, data: NDArray[Any], latent_size: int, key: PRNGKeyArray) -
         ("simulated", Examples(made), latents),
     ]
     try:
-        checked_pair(run.model, made, "simulated data")
+        checked_data(run.model, made, "simulated data")
     except ValueError as error:
         print(f"\nno AIS on simulated data, since what the model draws are no data: {error}")
         del kinds[1]

@@ -99,7 +99,9 @@ def annealed_importance_sampling(
     vae = without_flow(model)
     parts = seen_by(model, data)
     if len(parts.parts()) > 1:
-        raise ValueError("AIS takes one array of data, the x that is scored, and nothing beside it.")
+        raise ValueError(
+            "AIS takes one array of data, the x that is scored, and nothing beside it."
+        )
     examples = parts.x
     n = len(examples)
     latents = None if posterior_draws is None else np.asarray(posterior_draws)
@@ -193,6 +195,7 @@ def simulate(
 ) -> tuple[Array | NDArray[Any], Array]:
     """Data points from the model itself, each with the z it came from: an exact posterior draw.
     Where the model has an origin, they are NumPy's float64."""
+
     def one(key: PRNGKeyArray) -> tuple[Array, Array]:
         z_key, x_key = jax.random.split(key)
         z = model.prior.sample(latent_size, key=z_key)

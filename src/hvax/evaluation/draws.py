@@ -130,8 +130,8 @@ def _in_pieces(
         pieces.append(jax.device_get(_draw(model, *some, jnp.arange(s, s + width))))
         if done is not None:
             done(min(width, samples.stop - s))
-    whole = (np.concatenate(arrays, axis=1) for arrays in zip(*pieces, strict=True))
-    return PerDraw(*(column[:, : len(samples)] for column in whole))
+    whole = {name: np.concatenate([piece[name] for piece in pieces], axis=1) for name in pieces[0]}
+    return PerDraw(**{name: column[:, : len(samples)] for name, column in whole.items()})
 
 
 def _where(plain: NDArray[np.bool_], of_vae: PerDraw, of_flow: PerDraw) -> PerDraw:
@@ -156,7 +156,7 @@ def _kl(
     if isinstance(posterior, DiagonalGaussian) and isinstance(model.prior, StandardNormal):
         kl = jax.vmap(lambda q: q.kl_from_standard_normal())(posterior)
         return np.asarray(kl, np.float64)[mask]
-    return np.mean(drawn, axis=1, dtype=np.float64)
+    return np.asarray(drawn, np.float64).mean(axis=1)
 
 
 @eqx.filter_jit
@@ -167,8 +167,10 @@ def _draw(
     key: PRNGKeyArray,
     indices: Int[Array, " points"],
     samples: Int[Array, " width"],
-) -> PerDraw:
-    def numbers(draw: Draw, target: Array, given: dict[str, Array]) -> PerDraw:
+) -> dict[str, Array]:
+    """The numbers of `PerDraw` by name."""
+
+    def numbers(draw: Draw, target: Array, given: dict[str, Array]) -> dict[str, Array]:
         mean = model.decoder.likelihood.mean(draw.output)
         # Integer classes are not comparable with class probabilities: no square error.
         error = jnp.asarray(jnp.nan)
@@ -179,7 +181,7 @@ def _draw(
         if isinstance(draw.trajectory, PhaseSpace):
             energy = jnp.max(jnp.abs(draw.trajectory.energy_errors), initial=0.0)
             divergent = draw.trajectory.divergent
-        return PerDraw(
+        return dict(
             log_weight=log_w,
             ran_away=ran_away,
             log_likelihood=draw.log_likelihood,

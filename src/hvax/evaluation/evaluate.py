@@ -144,7 +144,12 @@ class _Collected:
         )  # fmt: skip
 
     def evaluation(
-        self, model: AbstractLatentModel, num_samples: int, *, gray: bool, seconds_per_gradient: float
+        self,
+        model: AbstractLatentModel,
+        num_samples: int,
+        *,
+        gray: bool,
+        seconds_per_gradient: float,
     ) -> Evaluation:
         weights = WeightStatistics(*(np.concatenate(a) for a in zip(*self._weights, strict=True)))
         mean, kl = (np.concatenate(a) for a in zip(*self._posterior, strict=True))

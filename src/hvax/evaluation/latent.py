@@ -13,11 +13,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
-from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
+from jaxtyping import Array, Float, Int, PRNGKeyArray
 from numpy.typing import NDArray
 
-from hvax.checks import count, real_array
 from hvax.batch import Batch
+from hvax.checks import count, real_array
 from hvax.data.examples import Examples
 from hvax.evaluation.batching import BATCH, checked_parts, failed_points, in_batches, or_first_key
 from hvax.evaluation.draws import each_draw
@@ -56,9 +56,10 @@ def encode(
     posterior take `z`, weighted by softmax(log_weight) over S. Draw s of point i uses
     fold_in(fold_in(key, i), s), as `evaluate` does.
 
-    `data` are (n, *x_shape), or a pair (x, target) of which the encoder sees the first, or a `Batch`. Raises
-    `ValueError` for data of another shape or outside the likelihood's support, and for num_samples
-    < 1. Warns (`FailedDraws`) where z is not finite; `mean` and `sigma` are usable there too.
+    `data` are (n, *x_shape), or a pair (x, target) of which the encoder sees the first, or a
+    `Batch`. Raises `ValueError` for data of another shape or outside the likelihood's support, and
+    for num_samples < 1. Warns (`FailedDraws`) where z is not finite; `mean` and `sigma` are usable
+    there too.
 
         features = hvax.encode(model, x).mean
     """
@@ -89,8 +90,8 @@ def reconstruct(
     Means in the data's units: probabilities of bits, rates of counts; class probabilities, in a
     last axis, of integer classes. Point i uses fold_in(key, i).
 
-    `data` are (n, *x_shape), or a pair (x, target) of which the encoder sees the first, or a `Batch`
-    (a flow needs the target). Raises as `encode` does, and warns (`FailedDraws`) where
+    `data` are (n, *x_shape), or a pair (x, target) of which the encoder sees the first, or a
+    `Batch` (a flow needs the target). Raises as `encode` does, and warns (`FailedDraws`) where
     the result is not finite.
 
         error = np.mean((hvax.reconstruct(model, x) - x) ** 2)

@@ -97,7 +97,8 @@ def positions(
     xi: Float[Array, "refreshments d"] | None = None,
 ) -> Positions:
     """The stages of the flow for x from z_0 = z and rho_0 = gamma / sqrt(beta_0)."""
-    potential = with_aux((model.potential or VAE.potential)(model.vae, x))
+    own = model.potential_for_flow
+    potential = with_aux(model.potential(x) if own is None else own(model.vae, x))
     space, later = model.flow.stages(
         potential, z=z, gamma=gamma, xi=xi, start=model.vae.posterior(x)
     )

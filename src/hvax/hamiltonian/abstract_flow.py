@@ -25,6 +25,10 @@ class FlowResult(NamedTuple):
 class AbstractFlow(eqx.Module):
     """A random map z_0 -> z_K that follows a potential, with a log-weight that stays unbiased."""
 
+    num_gradients: eqx.AbstractVar[int]
+    """About how many gradients of the potential a call takes, by which training and evaluation are
+    planned; 0 for a flow that moves nothing."""
+
     @abstractmethod
     def __call__(
         self,

@@ -199,6 +199,11 @@ class HamiltonianFlow(AbstractFlow):
         """
         return cls(num_steps, **_annealed(num_steps) | {"eta": 0.0} | options)
 
+    @property  # type: ignore[misc]
+    def num_gradients(self) -> int:  # type: ignore[override]
+        """K L; by velocity Verlet one more."""
+        return self.num_steps * self.leapfrog_steps
+
     @property
     def step_sizes(self) -> Float[Array, "..."]:
         """The step sizes in `units` and in unit mass; `()`, `(d,)`, `(K, 1)` or `(K, d)`."""

@@ -1,6 +1,7 @@
 """The decoder: a network z -> output, and the likelihood that the output parameterizes."""
 
 from collections.abc import Callable
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -12,19 +13,20 @@ from hvax.models.likelihood import AbstractLikelihood, Data, ShapeMismatch, chec
 
 
 class Decoder(eqx.Module):
-    """p(x | z) = likelihood(network(z)); the network is any callable of one latent vector."""
+    """p(x | z) = likelihood(network(z)); the network is any callable of one latent vector, and is
+    called as network(z, condition) where there is a condition."""
 
-    network: Callable[[Float[Array, " d"]], PyTree]
+    network: Callable[..., PyTree]
     likelihood: AbstractLikelihood
 
     def __check_init__(self) -> None:
         check_callable(self.network, "network")
         check_kind(self.likelihood, "likelihood", AbstractLikelihood)
 
-    def __call__(self, z: Float[Array, " d"]) -> PyTree:
+    def __call__(self, z: Float[Array, " d"], condition: Any = None) -> PyTree:
         """The likelihood's parameters at z."""
         try:
-            return self.network(z)
+            return self.network(z) if condition is None else self.network(z, condition)
         except ShapeMismatch as error:
             raise ValueError(f"z does not suit the decoder: {error}") from error
         except (TypeError, RuntimeError) as error:

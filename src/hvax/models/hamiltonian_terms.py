@@ -40,9 +40,7 @@ def log_q_bar(draw: Draw) -> Float[Array, ""]:
     return jnp.sum(log_q_terms(draw))
 
 
-def weighted(
-    draw: Draw, logp_prefactor: Prefactor, logq_prefactor: Prefactor
-) -> Float[Array, ""]:
+def weighted(draw: Draw, logp_prefactor: Prefactor, logq_prefactor: Prefactor) -> Float[Array, ""]:
     """sum logp_prefactor * log_p_terms - sum logq_prefactor * log_q_terms; log w at ones.
 
     The normalizing constants of the six terms are gathered first, so that at ones they vanish

@@ -64,12 +64,12 @@ class HVAE(AbstractLatentModel):
         """The VAE's."""
         return self.vae.encoder
 
-    @property
+    @property  # type: ignore[misc]
     def decoder(self) -> Decoder:  # type: ignore[override]
         """The VAE's."""
         return self.vae.decoder
 
-    @property
+    @property  # type: ignore[misc]
     def prior(self) -> AbstractPrior:  # type: ignore[override]
         """The VAE's."""
         return self.vae.prior
@@ -126,6 +126,12 @@ class HVAE(AbstractLatentModel):
 def without_flow(model: AbstractLatentModel) -> AbstractLatentModel:
     """The VAE inside an HVAE, which draws from the posterior alone; another model as it is."""
     return model.vae if isinstance(model, HVAE) else model
+
+
+def plain_vae(model: AbstractLatentModel) -> VAE:
+    """The VAE inside a model, or the model itself."""
+    check_kind(model, "model", VAE, HVAE)
+    return without_flow(model)  # type: ignore[return-value]
 
 
 def has_flow(model: AbstractLatentModel) -> bool:

@@ -104,7 +104,7 @@ class AbstractLatentModel(eqx.Module):
 
     def log_joint(self, x: Data, z: Float[Array, " d"], condition: Any = None) -> LogJoint:
         """log p(x | z) and log p(z) in nats, with the decoder's output."""
-        output = self.decoder(z) if condition is None else self.decoder(z, condition)
+        output = self.decoder(z, condition)
         return LogJoint(output, self.decoder.log_likelihood(x, output), self.prior.log_prob(z))
 
     def potential(self, x: Data, condition: Any = None) -> Potential:

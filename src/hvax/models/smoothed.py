@@ -43,8 +43,8 @@ class SmoothedPotential(eqx.Module):
             raise ValueError(f"sharpness must be finite and > 0, got {sharpness!r}.")
         self.sharpness = float(sharpness)
 
-    def __call__(self, vae: VAE, x: Data) -> Potential:
-        own = vae.potential(x)
+    def __call__(self, vae: VAE, x: Data, condition: Any = None) -> Potential:
+        own = vae.potential(x, condition)
 
         def potential(z: Float[Array, " d"]) -> PyTree:
             traced, shape = jax.make_jaxpr(own, return_shape=True)(z)

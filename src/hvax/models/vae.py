@@ -118,5 +118,3 @@ def _accepts(encoder: Callable, x: Array) -> bool:
     except Exception:
         return False
     return True
-
-

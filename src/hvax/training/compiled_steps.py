@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree
 
 from hvax.batch import Batch
-from hvax.training.programs import is_compiled, program
+from hvax.training.programs import is_compiled, output_shapes, program
 from hvax.training.state import LossFunction, TrainState, Update, traced_numbers, update
 
 LossKwargs = Mapping[str, Any] | Callable[[Int[Array, ""]], Mapping[str, Any]]
@@ -97,7 +97,7 @@ class CompiledSteps:
     def _look_at(self, chunk: Chunk, state: TrainState) -> None:
         """What a step reports, told from shapes alone."""
         if not self._report:
-            step = eqx.filter_eval_shape(self._steps.step, (chunk, self._kwargs), state, chunk.start)
+            step = output_shapes(self._steps.step, (chunk, self._kwargs), state, chunk.start)
             self._report = {"loss": step.loss, **step.report}
 
     def _progress(self, state: TrainState, sums: Mapping[str, float]) -> Progress:

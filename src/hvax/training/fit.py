@@ -71,7 +71,8 @@ def fit(
     **Arguments:**
 
     - `data`, `validation`: arrays with the batch axis first, pairs (x, target) of them, or a
-      `Batch` of arrays or `Examples`. Data too large for the device stay on the host (memory-mapped, say).
+      `Batch` of arrays or `Examples`. Data too large for the device stay on the host
+      (memory-mapped, say).
     - `optimizer`: any of optax's; by default
       `scale_flow_updates(clip_by_running_norm(optax.adam(1e-3)))`.
     - `epochs`, `batch_size`: by default what suits the number of examples: about 20,000 updates.

@@ -14,6 +14,7 @@ from jaxtyping import Array, Float, PyTree
 from hvax.checks import check_kind
 from hvax.models.hvae import HVAE
 
+
 @cache
 def default_optimizer() -> optax.GradientTransformation:
     """What `fit` takes: Adam at 1e-3, with the two below. One object, so that compiled steps of one

@@ -14,8 +14,8 @@ from jaxtyping import Array, PRNGKeyArray, PyTree
 from hvax.batch import Batch
 from hvax.data.batches import epoch_batches
 from hvax.data.digest import digest_of_rows, digest_of_some_rows
-from hvax.exceptions import KinkedDecoder, warn
 from hvax.devices import rows_of
+from hvax.exceptions import KinkedDecoder, warn
 from hvax.files import held
 from hvax.hamiltonian.gradient import FiniteDifference
 from hvax.models.hvae import HVAE, has_flow

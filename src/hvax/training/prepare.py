@@ -228,5 +228,5 @@ def _bound(vae: VAE, batch: Batch, key: PRNGKeyArray) -> float:
     return float(jnp.mean(finite_or_zero_weight(_log_weights(vae, batch, key))))
 
 
-def _with_vae(model: Model, vae: VAE) -> Model:
+def _with_vae(model: VAE | HVAE, vae: VAE) -> Any:
     return eqx.tree_at(lambda m: m.vae, model, vae) if isinstance(model, HVAE) else vae

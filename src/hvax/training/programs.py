@@ -28,9 +28,10 @@ _SETTINGS = (
 )
 
 _programs: OrderedDict[Hashable, Callable] = OrderedDict()
+_shapes: OrderedDict[Hashable, PyTree] = OrderedDict()
 
 
-def program(function: Callable, *arguments: PyTree, donate: str = "none") -> Callable:
+def program(function: Any, *arguments: PyTree, donate: str = "none") -> Callable:
     """`function`, compiled for such arguments, or as it was compiled before.
 
     Functions are the same where they are equal and hash equally. `donate` is that of
@@ -43,15 +44,27 @@ def program(function: Callable, *arguments: PyTree, donate: str = "none") -> Cal
     key = _key(function, arguments, donate)
     if key is None:
         return jitted.lower(*arguments).compile()
-    if key not in _programs:
-        _programs[key] = jitted.lower(*arguments).compile()
-        while len(_programs) > MOST:
-            _programs.popitem(last=False)
-    _programs.move_to_end(key)
-    return _programs[key]
+    return _kept(_programs, key, lambda: jitted.lower(*arguments).compile())
 
 
-def is_compiled(function: Callable, *arguments: PyTree, donate: str = "none") -> bool:
+def output_shapes(function: Any, *arguments: PyTree) -> PyTree:
+    """What `function` gives for such arguments, in shapes and dtypes; traced once."""
+    key = _key(function, arguments, "shapes")
+    if key is None:
+        return eqx.filter_eval_shape(function, *arguments)
+    return _kept(_shapes, key, lambda: eqx.filter_eval_shape(function, *arguments))
+
+
+def _kept(known: OrderedDict[Hashable, Any], key: Hashable, make: Callable[[], Any]) -> Any:
+    if key not in known:
+        known[key] = make()
+        while len(known) > MOST:
+            known.popitem(last=False)
+    known.move_to_end(key)
+    return known[key]
+
+
+def is_compiled(function: Any, *arguments: PyTree, donate: str = "none") -> bool:
     """Whether `program` of these would compile nothing."""
     return _key(function, arguments, donate) in _programs
 
@@ -59,22 +72,24 @@ def is_compiled(function: Callable, *arguments: PyTree, donate: str = "none") ->
 def clear_programs() -> None:
     """Lets go of all programs that are kept."""
     _programs.clear()
+    _shapes.clear()
 
 
-def _fresh(function: Callable) -> Callable:
+def _fresh(function: Any) -> Callable:
     """A function of its own, so that JAX's caches, which are per function, go with the program."""
 
     def fresh(*arguments: PyTree) -> PyTree:
         return function(*arguments)
 
+    fresh.__name__ = getattr(function, "__name__", type(function).__name__)
     return fresh
 
 
-def _key(function: Callable, arguments: PyTree, donate: str) -> Hashable | None:
+def _key(function: Any, arguments: PyTree, donate: str) -> Hashable | None:
     """None where something static cannot be compared, such as a NumPy array in a module."""
     leaves, structure = jax.tree.flatten(arguments)
     described = tuple(_description(leaf) for leaf in leaves)
-    settings = tuple(str(jax.config.read(name)) for name in _SETTINGS)
+    settings = tuple(str(getattr(jax.config, name)) for name in _SETTINGS)
     key = (function, structure, described, donate, settings)
     try:
         hash(key)

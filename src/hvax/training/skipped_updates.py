@@ -4,14 +4,13 @@ from collections.abc import Mapping
 from typing import Any
 
 import equinox as eqx
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
-from hvax.hamiltonian.gradient import ReverseMode
 from hvax.batch import Batch
 from hvax.hamiltonian.flow import HamiltonianFlow
+from hvax.hamiltonian.gradient import ReverseMode
 from hvax.hamiltonian.phase_space import PhaseSpace
 from hvax.models.hvae import HVAE, has_flow
 from hvax.models.latent_model import AbstractLatentModel, map_examples
