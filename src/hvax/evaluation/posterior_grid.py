@@ -15,7 +15,6 @@ from jaxtyping import Array, Float
 from numpy.typing import NDArray
 
 from hvax.models.vae import VAE
-from hvax.report.density import Density
 
 _CELLS = 120  # along each axis
 _ZOOMS = 3  # times the box closes in on the posterior
@@ -23,6 +22,14 @@ _KEPT = 14.0  # nats below the maximum that a box still holds
 _NOWHERE = -1e12  # nats: in place of what is not finite, far out where a decoder overflows
 _BLOCK = 1024  # points of the grid that are decoded at once
 _NODES = 24  # of Gauss-Hermite quadrature, along each axis
+
+
+class Density(NamedTuple):
+    """A log density on a grid over two axes, in nats, up to a constant."""
+
+    first: NDArray[np.float64]
+    second: NDArray[np.float64]
+    log_density: Float[np.ndarray, "second first"]
 
 
 class Gaussian(NamedTuple):

@@ -9,8 +9,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Ellipse
 
-from hvax.evaluation.posterior_grid import Gaussian
-from hvax.report.density import Density, mass_levels
+from hvax.evaluation.posterior_grid import Density, Gaussian
+from hvax.report.density import mass_levels
 from hvax.report.figure import BLUE, GREY, ORANGE, Picture, dots, styled
 
 MASSES = (0.5, 0.8, 0.95)

@@ -6,12 +6,12 @@ import numpy as np
 from jaxtyping import PRNGKeyArray
 from numpy.typing import NDArray
 
-from hvax.evaluation.posterior_grid import Gaussian, most_tied, plane
+from hvax.evaluation.posterior_grid import Density, Gaussian, most_tied, plane
 from hvax.evaluation.trajectories import Paths, noise, paths
 from hvax.models.hvae import plain_vae
 from hvax.models.origin import to_model
 from hvax.report import draw, images
-from hvax.report.density import Density, box, smoothed
+from hvax.report.density import box, smoothed
 from hvax.report.figure import Picture
 from hvax.report.names import short
 from hvax.report.numbers import number
