@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from hvax.report.figure import KINDS, SHADES, new_figure, styled
-from hvax.report.kinds import coloring, legend
+from hvax.report.figures.label_colors import coloring, legend
+from hvax.report.figures.style import KINDS, SHADES, new_figure, styled
 from hvax.report.names import check_names, feature_name, lines, numbered, short
 
 

@@ -1,60 +1,89 @@
 """The section on single posteriors: what is true, what the encoder draws, what the flow makes."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import PRNGKeyArray
 from numpy.typing import NDArray
 
-from hvax.evaluation.posterior_grid import Density, Gaussian, most_tied, plane
+from hvax.evaluation.posterior_grid import Gaussian, most_tied, plane
 from hvax.evaluation.trajectories import Paths, noise, paths
 from hvax.models.hvae import plain_vae
 from hvax.models.origin import to_model
-from hvax.report import draw, images
+from hvax.report import images
+from hvax.report.chosen import one_of_each
 from hvax.report.density import box, smoothed
-from hvax.report.figure import Picture
+from hvax.report.figures.posterior import MASSES, posterior
+from hvax.report.inputs import ReportInputs
+from hvax.report.model_view import has_flow
 from hvax.report.names import short
 from hvax.report.numbers import number
-from hvax.report.page import Html, Section, element, figure, image, joined
+from hvax.report.parts import Image, Picture
 from hvax.report.posterior_draws import posterior_draws
-from hvax.report.posterior_pictures import MASSES, posterior
-from hvax.report.report import Report, has_flow
 
 _SCENES, _TRAJECTORIES, _DRAWN = 3, 5, 256
 _MOVES = 0.2  # acceptance below which chains have hardly moved
 
 
-def posterior_section(report: Report, *, key: PRNGKeyArray) -> Section | None:
+class Mark(NamedTuple):
+    """What a color stands for in the pictures; `kind` is the CSS class of its name."""
+
+    color: str
+    kind: str
+    swatch: str
+    words: str
+
+
+class Scene(NamedTuple):
+    """The picture of one posterior, with its input where that is an image."""
+
+    picture: Picture
+    thumbnail: Image | None
+
+
+@dataclass(frozen=True)
+class Posteriors:
+    """The section: what the marks mean, and a few scenes."""
+
+    marks: Sequence[Mark]
+    note: str
+    scenes: Sequence[Scene]
+
+
+def posteriors(report: ReportInputs, *, key: PRNGKeyArray) -> Posteriors | None:
     """A few points' true posteriors with the draws of encoder and flow; None for one latent
     dimension, or where nothing is finite."""
-    d = report.evaluation["latent_size"]
-    if d < 2:
+    if report.latent_size < 2:
         return None
     draw_key, chain_key = jax.random.split(key)
-    index = draw.one_of_each(report.labels, len(report.test), _SCENES)
-    x = report.test[index]
-    found = paths(report.model, x, noise(report.model, len(x), _DRAWN, d, key=draw_key))
-    sound = [
-        i
-        for i in range(len(x))
-        if np.all(np.isfinite(found.z[i])) and np.any(np.isfinite(found.log_weight[i]))
-    ]
-    if not sound:
+    rows = one_of_each(report.labels, len(report.test), _SCENES)
+    x = report.test[rows]
+    found = paths(
+        report.model, x, noise(report.model, len(x), _DRAWN, report.latent_size, key=draw_key)
+    )
+    finite = np.all(np.isfinite(found.z), axis=(1, 2, 3))
+    finite &= np.any(np.isfinite(found.log_weight), axis=(1, 2))
+    if not finite.any():
         return None
-    index, x = index[sound], x[sound]
-    found = Paths(*(array[sound] for array in found))
-    scenes = _exact(report, found, x, index) if d == 2 else _drawn(
-        report, found, x, index, key=chain_key
-    )  # fmt: skip
-    figures = [
-        figure(scene, _thumbnail(report, one, int(number)))
-        for scene, one, number in zip(scenes, x, index, strict=True)
+    rows, x, found = rows[finite], x[finite], Paths(*(array[finite] for array in found))
+    if report.latent_size == 2:
+        pictures = _exact(report, found, x, rows)
+    else:
+        pictures = _drawn(report, found, x, rows, key=chain_key)
+    scenes = [
+        Scene(picture, _thumbnail(report, one, int(row)))
+        for picture, one, row in zip(pictures, x, rows, strict=True)
     ]
-    body = element("div", joined(figures), "pictures three")
-    return Section("posteriors", "Posteriors", joined([_key(report), body]))
+    return Posteriors(_marks(report), _note(report), scenes)
 
 
-def _exact(report: Report, found: Paths, x: NDArray, index: NDArray[np.int64]) -> list[Picture]:
+def _exact(
+    report: ReportInputs, found: Paths, x: NDArray, rows: NDArray[np.int64]
+) -> list[Picture]:
     """In two dimensions: by quadrature over a grid."""
     scenes = []
     for i, one in enumerate(x):
@@ -69,7 +98,7 @@ def _exact(report: Report, found: Paths, x: NDArray, index: NDArray[np.int64]) -
         if has_flow(report.model) and np.all(np.isfinite(gap)):
             error = float(gap.std(ddof=1) / np.sqrt(gap.size))
             said += f", with the flow by {number(float(gap.mean()))} ± {number(error)}"
-        caption = f"{_named(report, int(index[i]))}: {said}."
+        caption = f"{_named(report, int(rows[i]))}: {said}."
         scenes.append(
             posterior(scene.density, encoder, found.z[i], (0, 1), caption, num_paths=_TRAJECTORIES)
         )
@@ -77,7 +106,7 @@ def _exact(report: Report, found: Paths, x: NDArray, index: NDArray[np.int64]) -
 
 
 def _drawn(
-    report: Report, found: Paths, x: NDArray, index: NDArray[np.int64], *, key: PRNGKeyArray
+    report: ReportInputs, found: Paths, x: NDArray, rows: NDArray[np.int64], *, key: PRNGKeyArray
 ) -> list[Picture]:
     """In more dimensions: the marginal over the two that x ties most closely, from draws of the
     whole posterior."""
@@ -98,10 +127,10 @@ def _drawn(
         shown = np.array(axes)
         stages = found.z[i][..., shown]
         clouds = truth.z[i][:, shown], stages[:, 0], stages[:, -1]
-        density: Density = smoothed(clouds[0], *box(*clouds))
+        density = smoothed(clouds[0], *box(*clouds))
         encoder = Gaussian(found.mean[i, shown], found.sigma[i, shown])
         caption = (
-            f"{_named(report, int(index[i]))}: latent {axes[0]} and {axes[1]}, the two that x ties "
+            f"{_named(report, int(rows[i]))}: latent {axes[0]} and {axes[1]}, the two that x ties "
             f"most closely.{_gained(found.log_weight[i])}"
         )
         if truth.acceptance[i] < _MOVES:
@@ -121,44 +150,47 @@ def _gained(log_weight: NDArray) -> str:
     return f" The flow {verb} this point’s bound by {number(mean)} ± {number(error)} nats."
 
 
-def _key(report: Report) -> Html:
-    """What the marks of the posterior pictures are."""
-    d, flowed = report.evaluation["latent_size"], has_flow(report.model)
+def _marks(report: ReportInputs) -> list[Mark]:
+    """What the colors of the pictures stand for."""
+    d, flowed = report.latent_size, has_flow(report.model)
     held = ", ".join(f"{mass:.0%}" for mass in MASSES[:-1]) + f" and {MASSES[-1]:.0%}"
     truth = "the true posterior p(z | x)"
     if d > 2:
         truth += f", as it looks over two of the {d} dimensions when all others vary too"
-    said = [
-        f'<span class="swatch truth"></span> <strong>Gray</strong>: {truth}; the shades hold '
-        f"{held} of it.",
-        '<span class="swatch encoder"></span> <strong class="baseline">Orange</strong>: '
-        f"{_DRAWN} draws of the encoder, z₀, and the ellipse that should hold 90% of them."
-        if flowed
-        else '<span class="swatch encoder"></span> <strong class="baseline">Orange</strong>: '
-        f"{_DRAWN} draws of the encoder, and the ellipse that should hold 90% of them.",
+    encoder = f"{_DRAWN} draws of the encoder{', z₀' if flowed else ''}"
+    marks = [
+        Mark("Gray", "", "truth", f"{truth}; the shades hold {held} of it."),
+        Mark(
+            "Orange",
+            "baseline",
+            "encoder",
+            f"{encoder}, and the ellipse that should hold 90% of them.",
+        ),
     ]
     if flowed:
         ways = f"; lines: the ways of {_TRAJECTORIES} of them" if d == 2 else ""
-        said.append(
-            '<span class="swatch flow"></span> <strong class="model">Blue</strong>: the same draws '
-            f"after the flow, z_K{ways}."
-        )
-    last = "The better the dots fill the gray, the closer is the bound."
-    if d > 2:
-        last += " The gray regions are smoothed draws of Hamiltonian Monte Carlo."
-    said.append(last)
-    return element("ul", joined(element("li", Html(words)) for words in said), "key")
+        marks.append(Mark("Blue", "model", "flow", f"the same draws after the flow, z_K{ways}."))
+    return marks
 
 
-def _named(report: Report, row: int) -> str:
-    label = "" if report.labels is None else f" ({short(str(report.labels[row]))})"
-    return f"Test point {row}{label}"
+def _note(report: ReportInputs) -> str:
+    """How to read the pictures."""
+    note = "The better the dots fill the gray, the closer is the bound."
+    if report.latent_size > 2:
+        note += " The gray regions are smoothed draws of Hamiltonian Monte Carlo."
+    return note
 
 
-def _thumbnail(report: Report, x: NDArray, row: int) -> Html | None:
-    if not images.is_image(report.test.x_shape) or report.feature_names is not None:
+def _named(report: ReportInputs, row: int) -> str:
+    label = report.label(row)
+    return f"Test point {row}" + ("" if label is None else f" ({short(label)})")
+
+
+def _thumbnail(report: ReportInputs, x: NDArray, row: int) -> Image | None:
+    if not report.shown_as_images:
         return None
     low, high = images.levels(x)
     pixels = images.as_pixels(x[None], low=low, high=high, x_shape=report.test.x_shape)[0]
-    label = "" if report.labels is None else f", labeled “{report.labels[row]}”"
-    return image(pixels, f"Test point {row}{label}: the input of this posterior.")
+    label = report.label(row)
+    labeled = "" if label is None else f", labeled “{label}”"
+    return Image(pixels, f"Test point {row}{labeled}: the input of this posterior.")

@@ -11,7 +11,9 @@ from matplotlib.patches import Ellipse
 
 from hvax.evaluation.posterior_grid import Density, Gaussian
 from hvax.report.density import mass_levels
-from hvax.report.figure import BLUE, GREY, ORANGE, Picture, dots, styled
+from hvax.report.figures.axes import dots
+from hvax.report.figures.style import BLUE, GREY, ORANGE, styled
+from hvax.report.parts import Picture
 
 MASSES = (0.5, 0.8, 0.95)
 _ELLIPSE = 2 * np.sqrt(-2 * np.log(1 - 0.9))  # width in sigmas of what holds 90% of a 2-D Gaussian
