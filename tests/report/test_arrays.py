@@ -70,10 +70,10 @@ def test_shapes_of_what_a_model_yields():
     test = Examples(np.random.default_rng(0).normal(size=(9, 3)).astype(np.float32))
     index = np.array([0, 4, 8])
     for model in (vae, moving(vae)):
-        back = reconstructed(model, test, index, 2, key=jax.random.key(0))
+        back = reconstructed(model, test, index, key=jax.random.key(0))
         assert back.x.shape == back.mean.shape == (3, 3)
         np.testing.assert_array_equal(back.x, test[index])
-        points = embedded(model, test, index, 2, key=jax.random.key(0))
+        points = embedded(model, test, index, key=jax.random.key(0))
         assert points.mean.shape == points.z.shape == (3, 2)
         expected = [vae.posterior(jax.numpy.asarray(x)).mean for x in test[index]]
         np.testing.assert_allclose(points.mean, np.stack(expected), rtol=1e-5)

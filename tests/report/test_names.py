@@ -30,7 +30,7 @@ def test_names_must_fit_the_data():
     check_names(["a", "b", "c"], (3,))
     check_names(["a", "b"], (100, 2))
     check_names(["a", "b"], (2, 100))
-    with pytest.raises(ValueError, match=r"feature_names must be one per feature, 3 .* got 2"):
+    with pytest.raises(ValueError, match=r"`feature_names` must be one per feature, 3 .* got 2"):
         check_names(["a", "b"], (3,))
 
 

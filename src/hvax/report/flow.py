@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from jaxtyping import PRNGKeyArray
 
-from hvax.evaluation.trajectories import noise, paths
+from hvax.evaluation.trajectories import paths
 from hvax.report.chosen import spaced
 from hvax.report.figures.bound_by_step import bound_by_step
 from hvax.report.figures.bridge import bridge
@@ -33,7 +33,7 @@ def flow(report: ReportInputs, *, key: PRNGKeyArray) -> Flow | None:
     if found is None:
         return None
     x = report.test[spaced(len(report.test), _POINTS)]
-    drawn = paths(report.model, x, noise(report.model, len(x), _DRAWS, report.latent_size, key=key))
+    drawn = paths(report.model, x, _DRAWS, key=key)
     errors = drawn.energy_errors.reshape(-1, drawn.energy_errors.shape[-1])
     pictures = [
         bound_by_step(drawn.log_weight),

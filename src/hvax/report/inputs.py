@@ -61,11 +61,7 @@ class ReportInputs:
     data: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if self.labels is not None and len(self.labels) != len(self.test):
-            raise ValueError(
-                f"`labels` must be one per test example, got {len(self.labels)} labels for "
-                f"{len(self.test)} examples."
-            )
+        check_labels(self.labels, len(self.test))
         check_names(self.feature_names, self.test.x_shape)
         for name, numbers in (("evaluation", self.evaluation), ("baseline", self.baseline)):
             missing = sorted(REQUIRED - numbers.keys()) if numbers is not None else []
@@ -93,3 +89,12 @@ class ReportInputs:
     def label(self, row: int | np.integer[Any]) -> str | None:
         """The label of an example in words; None where there are none."""
         return None if self.labels is None else str(self.labels[row])
+
+
+def check_labels(labels: np.ndarray | None, count: int) -> None:
+    """Raises `ValueError` unless there is a label for each of so many examples, or none at all."""
+    if labels is not None and labels.shape != (count,):
+        raise ValueError(
+            f"`labels` must be one per test example, got {len(labels) if labels.ndim else 1} "
+            f"labels, shape {labels.shape}, for {count} examples. Give labels of shape ({count},)."
+        )

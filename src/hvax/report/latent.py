@@ -5,7 +5,7 @@ from jaxtyping import PRNGKeyArray
 from numpy.typing import NDArray
 
 from hvax.data.examples import Examples
-from hvax.evaluation.trajectories import noise, paths
+from hvax.evaluation.trajectories import paths
 from hvax.report.chosen import spaced
 from hvax.report.figures.latent_map import latent_map
 from hvax.report.inputs import ReportInputs
@@ -21,7 +21,7 @@ def latent(report: ReportInputs, *, key: PRNGKeyArray) -> Picture | None:
     if report.latent_size < 2 or len(report.test) < 3:
         return None
     rows = spaced(len(report.test), _MAPPED)
-    points = embedded(report.model, report.test, rows, report.latent_size, key=key)
+    points = embedded(report.model, report.test, rows, key=key)
     finite = np.all(np.isfinite(points.mean), axis=1) & np.all(np.isfinite(points.z), axis=1)
     if finite.sum() < 3:
         return None
@@ -31,9 +31,9 @@ def latent(report: ReportInputs, *, key: PRNGKeyArray) -> Picture | None:
 
 
 def embedded(
-    model: Model, test: Examples, rows: NDArray[np.int64], latent_size: int, *, key: PRNGKeyArray
+    model: Model, test: Examples, rows: NDArray[np.int64], *, key: PRNGKeyArray
 ) -> Embedded:
     """Some test points in the latent space."""
     x = test[rows]
-    found = paths(model, x, noise(model, len(x), 1, latent_size, key=key))
+    found = paths(model, x, 1, key=key)
     return Embedded(found.mean, found.z[:, 0, -1])

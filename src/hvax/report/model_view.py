@@ -5,15 +5,21 @@ Pictures of draws come from `hvax.evaluation.trajectories`, numbers from `hvax.e
 
 from typing import Any, NamedTuple
 
+import equinox as eqx
 import jax
+import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Array, Float
 from numpy.typing import NDArray
 
 from hvax.hamiltonian.flow import HamiltonianFlow
+from hvax.hamiltonian.gradient import Potential
 from hvax.hamiltonian.integrator import PositionVerlet
+from hvax.models.gaussian import DiagonalGaussian
 from hvax.models.hvae import HVAE, plain_vae
 from hvax.models.likelihood import AbstractLikelihood, Bernoulli, Categorical
+from hvax.models.origin import to_model
+from hvax.models.posterior import Posterior
 from hvax.models.prior import StandardNormal
 from hvax.models.standardize import StandardizedLikelihood
 from hvax.models.vae import VAE
@@ -55,6 +61,23 @@ def makes_curves(model: Model) -> bool:
 def has_standard_normal_prior(model: Model) -> bool:
     """Whether p(z) = N(0, I)."""
     return isinstance(plain_vae(model).prior, StandardNormal)
+
+
+def posterior_of(model: Model, x: Array) -> Posterior:
+    """q(z_0 | x), of one x as the model takes it."""
+    return plain_vae(model).posterior(x)
+
+
+def has_gaussian_posterior(model: Model, x: NDArray[Any]) -> bool:
+    """Whether q(z_0 | x) is a diagonal Gaussian for examples such as x; nothing is computed."""
+    one = jnp.asarray(to_model(model, x[:1]))[0]
+    found = eqx.filter_eval_shape(posterior_of, model, one)
+    return isinstance(found, DiagonalGaussian)
+
+
+def potential_of(model: Model, x: Array) -> Potential:
+    """z -> -log p(x | z) - log p(z), in nats, of one x as the model takes it; with an aux."""
+    return plain_vae(model).potential(x)
 
 
 def name_of(model: Model) -> str:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from hvax.data.examples import Examples
 from hvax.evaluation.latent import decode
-from hvax.evaluation.trajectories import noise, paths
+from hvax.evaluation.trajectories import paths
 from hvax.report import images
 from hvax.report.chosen import spaced
 from hvax.report.features import by_rank, correlations
@@ -54,9 +54,7 @@ def reconstructions(report: ReportInputs, *, key: PRNGKeyArray) -> Reconstructio
     own."""
     in_pairs = report.shown_as_images or num_classes(report.model) is not None
     rows = spaced(len(report.test), _PAIRS if in_pairs else _POINTS)
-    found, lost = _finite(
-        reconstructed(report.model, report.test, rows, report.latent_size, key=key)
-    )
+    found, lost = _finite(reconstructed(report.model, report.test, rows, key=key))
     if len(found.rows) == 0:
         return Reconstructions(warning="This model’s reconstructions are not finite.")
     how = "at one z after the flow." if has_flow(report.model) else "at one z."
@@ -74,15 +72,15 @@ def reconstructions(report: ReportInputs, *, key: PRNGKeyArray) -> Reconstructio
 
 
 def reconstructed(
-    model: Model, test: Examples, rows: NDArray[np.int64], latent_size: int, *, key: PRNGKeyArray
+    model: Model, test: Examples, rows: NDArray[np.int64], *, key: PRNGKeyArray
 ) -> Reconstructed:
     """Some test points and their reconstructions.
 
     Vectors of classes are one-hot; images of classes show the most probable one.
     """
-    noise_key, decoder_key = jax.random.split(key)
+    draw_key, decoder_key = jax.random.split(key)
     x = test[rows]
-    z = paths(model, x, noise(model, len(x), 1, latent_size, key=noise_key)).z[:, 0, -1]
+    z = paths(model, x, 1, key=draw_key).z[:, 0, -1]
     mean = decode(model, z, key=decoder_key, progress=False)
     classes = num_classes(model)
     if classes is not None:

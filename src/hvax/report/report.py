@@ -6,15 +6,16 @@ from typing import Any
 
 import jax
 import numpy as np
-from jax.typing import ArrayLike
 from jaxtyping import PRNGKeyArray
 
 from hvax.data.examples import as_examples
+from hvax.evaluation.batching import or_first_key
 from hvax.evaluation.evaluate import evaluate
 from hvax.evaluation.result import Evaluation, difference
 from hvax.files import write_atomically
-from hvax.report.inputs import ReportInputs
+from hvax.report.inputs import ReportInputs, check_labels
 from hvax.report.model_view import Model
+from hvax.report.names import check_names
 
 
 def write_report(
@@ -23,7 +24,7 @@ def write_report(
     path: str | Path,
     *,
     title: str | None = None,
-    labels: ArrayLike | Sequence[str] | None = None,
+    labels: Any = None,
     feature_names: Sequence[str] | None = None,
     evaluation: Evaluation | Mapping[str, Any] | None = None,
     history: Sequence[Mapping[str, Any]] = (),
@@ -47,7 +48,8 @@ def write_report(
       array, a DataFrame or `Examples`. Pairs (x_in, x_out) have no page.
     - `path`: the file to write; one that is there is replaced, whole or not at all.
     - `title`: the page's title; by default the file's name without its ending.
-    - `labels`: one for each example, numbers or strings, which color the map of the latent space.
+    - `labels`: one for each example, numbers or strings: an array, a list or a Series. They color
+      the map of the latent space.
     - `feature_names`: one for each number of an example, or for each channel of series; by default
       the columns of a DataFrame, or none.
     - `evaluation`: `hvax.evaluate(...)` of the model on these data, or its `to_dict()`; where None,
@@ -60,13 +62,17 @@ def write_report(
     Raises `ValueError` for data that do not suit the model, labels or names that do not fit the
     data, and an evaluation that lacks numbers; `OSError` where the file cannot be written.
     """
-    key = jax.random.key(0) if key is None else key
+    key = or_first_key(key)
     if isinstance(data, tuple):
         raise ValueError(
             "`data` must be one array of examples, got a pair. Give the examples that the model "
             "reads and scores; a page of pairs (x_in, x_out) cannot be written."
         )
     test = as_examples(data)
+    known_labels = None if labels is None else np.asarray(labels)
+    names = feature_names if feature_names is not None else test.names
+    check_labels(known_labels, len(test))  # before the work
+    check_names(names, test.x_shape)
     score_key, page_key = jax.random.split(key)
     if evaluation is None:
         evaluation = evaluate(
@@ -75,14 +81,13 @@ def write_report(
     apart = None
     if isinstance(evaluation, Evaluation) and isinstance(baseline, Evaluation):
         apart = difference(evaluation, baseline)
-    names = feature_names if feature_names is not None else test.names
     inputs = ReportInputs(
         model=model,
         test=test,
         evaluation=_numbers(evaluation),
         title=Path(path).stem if title is None else title,
         history=history,
-        labels=None if labels is None else np.asarray(labels),
+        labels=known_labels,
         feature_names=names,
         baseline=None if baseline is None else _numbers(baseline),
         baseline_history=baseline_history,
