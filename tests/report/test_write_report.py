@@ -90,3 +90,8 @@ def test_what_does_not_fit_is_refused(data, more, message, tmp_path):
     with pytest.raises(ValueError, match=message):
         write_report(linear_gaussian(), data, tmp_path / "report.html", **more)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_missing_folder_is_told_before_the_work(tmp_path):
+    with pytest.raises(FileNotFoundError, match="`path` must be in a folder that exists"):
+        write_report(linear_gaussian(), X, tmp_path / "nowhere" / "report.html")

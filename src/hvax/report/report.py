@@ -60,13 +60,18 @@ def write_report(
     - `key`: of the draws, `jax.random.key(0)` where None; with the same key the file is the same.
 
     Raises `ValueError` for data that do not suit the model, labels or names that do not fit the
-    data, and an evaluation that lacks numbers; `OSError` where the file cannot be written.
+    data, and an evaluation that lacks numbers; `OSError` where the folder is missing or the file cannot be
+    written.
     """
     key = or_first_key(key)
     if isinstance(data, tuple):
         raise ValueError(
             "`data` must be one array of examples, got a pair. Give the examples that the model "
             "reads and scores; a page of pairs (x_in, x_out) cannot be written."
+        )
+    if not Path(path).parent.is_dir():
+        raise FileNotFoundError(
+            f"`path` must be in a folder that exists, got {path}. Create {Path(path).parent} first."
         )
     test = as_examples(data)
     known_labels = None if labels is None else np.asarray(labels)
