@@ -1,6 +1,7 @@
 """Small runs of every kind to report on, and what holds of every page that is written."""
 
 import base64
+import dataclasses
 import functools
 import io
 import re
@@ -33,7 +34,7 @@ from hvax.models.network import mlp
 from hvax.models.standardize import standardized
 from hvax.models.vae import VAE
 from hvax.parameters import Learned
-from hvax.report.report import Report
+from hvax.report.inputs import ReportInputs
 from hvax.training.fit import fit
 
 VOID = {"meta", "img", "source", "br", "link", "input", "hr", "wbr"}
@@ -55,17 +56,19 @@ NUMBERS = {
 }  # fmt: skip
 
 
-def scored(model, x, **more) -> Report:
+def scored(model, x, **more) -> ReportInputs:
     """A report on a model that nobody trained."""
     vae = plain_vae(model)
     size = vae.posterior(jnp.asarray(x[0])).mean.shape[0]
     flow = {} if model is vae else {"step_size": 0.1, "beta": [0.5, 1.0], "distance": 0.5}
     evaluation = {**NUMBERS, "latent_size": size, **flow}
-    return Report(title="untrained", model=model, test=Examples(x), evaluation=evaluation, **more)
+    return ReportInputs(
+        title="untrained", model=model, test=Examples(x), evaluation=evaluation, **more
+    )
 
 
 @functools.cache
-def tiny_run() -> Report:
+def tiny_run() -> ReportInputs:
     """Two epochs on some digits, a flow in two dimensions and the plain VAE beside it."""
     source = load_source("digits")
     bits = (source.x[:330] > 8).astype(np.float32)
@@ -80,7 +83,7 @@ def tiny_run() -> Report:
         run = {"ended": fitted.ended, "epochs": 2, "best_epoch": fitted.best_epoch,
                "seconds_training": fitted.seconds_training}  # fmt: skip
         fields[name], scored[name] = (fitted, as_json(scores) | run), scores
-    return Report(
+    return ReportInputs(
         title="digits-hvae",
         model=fields["model"][0].model,
         test=Examples(bits[250:]),
@@ -94,7 +97,7 @@ def tiny_run() -> Report:
     )
 
 
-def vectors() -> Report:
+def vectors() -> ReportInputs:
     """Five latent dimensions, twelve kinds of label, a step size per step and dimension."""
     x = np.random.default_rng(0).normal(size=(60, 15)).astype(np.float32)
     x[:, 3] = x[:, 3] > 0
@@ -103,42 +106,44 @@ def vectors() -> Report:
     return scored(HVAE(vae((15,), LearnedGaussian(), 5), flow), x, labels=labels)
 
 
-def counts() -> Report:
+def counts() -> ReportInputs:
     """A plain VAE with one latent dimension."""
     x = np.random.default_rng(1).poisson(3.0, size=(40, 4))
     return scored(vae((4,), Poisson(), 1), x)
 
 
-def long_counts() -> Report:
+def long_counts() -> ReportInputs:
     """Counts as of molecules in cells: mostly few, some in the hundreds."""
     draw = np.random.default_rng(1)
     x = draw.poisson(draw.gamma(0.3, 30.0, size=(40, 4)))
     return scored(vae((4,), NegativeBinomial(), 2), x)
 
 
-def classes() -> Report:
+def classes() -> ReportInputs:
     """Vectors of integer classes, and a flow of no steps."""
     x = np.random.default_rng(2).integers(0, 3, (30, 5))
     return scored(HVAE(vae((5,), Categorical(3), 2), HamiltonianFlow(0)), x)
 
 
-def images_of_classes() -> Report:
+def images_of_classes() -> ReportInputs:
     x = np.eye(3, dtype=np.float32)[np.random.default_rng(2).integers(0, 3, (20, 6, 5))]
     return scored(vae((6, 5, 3), Categorical(3), 3), x)
 
 
-def colors() -> Report:
+def colors() -> ReportInputs:
     """Images with channels last, standardized so that they leave [0, 1]."""
     x = np.random.default_rng(3).normal(size=(20, 6, 5, 3)).astype(np.float32)
     return scored(HVAE(vae((6, 5, 3), FixedGaussian(1.0), 3), HamiltonianFlow(1)), x)
 
 
-def channels_first() -> Report:
+def channels_first() -> ReportInputs:
+    """Three images of gray levels under a Bernoulli, with one channel first."""
     x = np.random.default_rng(3).uniform(size=(3, 1, 6, 5)).astype(np.float32)
-    return scored(vae((1, 6, 5), Bernoulli(), 2), x, labels=np.array([1, 1, 2]))
+    report = scored(vae((1, 6, 5), Bernoulli(), 2), x, labels=np.array([1, 1, 2]))
+    return dataclasses.replace(report, evaluation={**report.evaluation, "gray": True})
 
 
-def table() -> Report:
+def table() -> ReportInputs:
     """Named columns in units from 1e-9 to 1e9, one of them constant, with classes as strings,
     reference models, and a flow that was switched off."""
     rng = np.random.default_rng(4)
@@ -160,7 +165,7 @@ def table() -> Report:
     )
 
 
-def series() -> Report:
+def series() -> ReportInputs:
     """A few series of two named channels, whose labels are numbers."""
     rng = np.random.default_rng(5)
     x = np.cumsum(rng.normal(size=(12, 30, 2)), axis=1).astype(np.float32)
@@ -173,7 +178,7 @@ def series() -> Report:
     )
 
 
-def broken() -> Report:
+def broken() -> ReportInputs:
     """A model that training has ruined, with its numbers as JSON keeps them: null for NaN."""
     x = np.random.default_rng(1).poisson(3.0, size=(40, 4))
     model = HVAE(vae((4,), Poisson(), 2), HamiltonianFlow(2, Learned(0.1, upper=0.5)))
@@ -183,12 +188,12 @@ def broken() -> Report:
     lost = ("elbo", "elbo_se", "nll", "nll_se", "nll_mc_se", "nll_bias", "distance")
     evaluation = {**report.evaluation, **dict.fromkeys(lost), "bounds": {"1": None, "10": None}}
     history = [{"epoch": 1, "elbo": None, "validation_elbo": None}]
-    return Report(
+    return ReportInputs(
         title="broken", model=ruined, test=report.test, evaluation=evaluation, history=history
     )
 
 
-KINDS: dict[str, Callable[[], Report]] = {
+KINDS: dict[str, Callable[[], ReportInputs]] = {
     function.__name__: function
     for function in (
         tiny_run, vectors, counts, long_counts, classes, images_of_classes, colors, channels_first,
@@ -239,6 +244,12 @@ def check_page(text: str) -> Page:
                 assert re.match(r"data:image/|#[a-z]+$", attributes[name]), (tag, name)
     for link in page.all("a"):
         assert link["href"][1:] in ids
+    for tag, attributes in page.tags:
+        aria = {name for name in attributes if name.startswith("aria-")}
+        assert aria <= {"aria-label", "aria-labelledby"}, f"no such attribute: {aria} of {tag}"
+        assert attributes.get("aria-labelledby", ids[0]) in ids
+    for section in page.all("section"):
+        assert section["aria-labelledby"] == f"{section['id']}-title"
     (style,) = page.words["style"]
     assert "url(" not in style and "@import" not in style
     for attributes in page.all("img"):

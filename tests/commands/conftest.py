@@ -51,9 +51,9 @@ def refused(here, capsys, monkeypatch):
     def work(*_, **__):
         pytest.fail("it began to work")
 
-    for name in ("evaluation.evaluate.draws", "evaluation.rows.padded_batches"):
+    for name in ("evaluation.evaluate.draws", "evaluation.batching.padded_batches"):
         monkeypatch.setattr(f"hvax.{name}", work)
-    for name in ("evaluate.annealed_importance_sampling", "report.write_report"):
+    for name in ("evaluate.annealed_importance_sampling", "report.write_page"):
         monkeypatch.setattr(f"hvax.commands.{name}", work)
 
     def run(arguments: str, message: str) -> None:

@@ -11,7 +11,7 @@ import pytest
 import hvax
 from hvax.data import load_source, split
 from hvax.evaluation.latent import Encoding, decode, encode, reconstruct, sample
-from hvax.report.grid import image_grid
+from hvax.report.images import image_grid
 from runs_for_tests import SMALL, bits, digits_test, load_npz, untrained
 
 

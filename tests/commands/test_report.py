@@ -21,7 +21,7 @@ def reports(monkeypatch):
         seen.append(report)
         path.write_text(report.title)
 
-    monkeypatch.setattr("hvax.commands.report.write_report", spy)
+    monkeypatch.setattr("hvax.commands.report.write_page", spy)
     return seen
 
 

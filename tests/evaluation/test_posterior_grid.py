@@ -5,10 +5,11 @@ import numpy as np
 import pytest
 
 from exact_posterior import exact
-from hvax.evaluation.posterior_grid import Gaussian, most_tied, plane
+from hvax.evaluation.posterior_grid import most_tied, plane
 from hvax.models.decoder import Decoder
 from hvax.models.likelihood import FixedGaussian
 from hvax.models.vae import VAE
+from laplace_posterior import LaplaceEncoder
 from models_for_tests import Affine, AffineEncoder, linear_gaussian
 
 X = np.array([0.4, -1.1, 0.7])
@@ -18,9 +19,7 @@ NOTHING = np.zeros((0, 2))
 
 
 def drawn(vae, cover=NOTHING):
-    posterior = vae.posterior(jnp.asarray(X, float))
-    encoder = Gaussian(np.asarray(posterior.mean), np.asarray(posterior.sigma))
-    return plane(vae, jnp.asarray(X, float), encoder, cover=cover)
+    return plane(vae, jnp.asarray(X, float), cover=cover)
 
 
 @pytest.mark.parametrize("scale", [1.0, 0.003])
@@ -75,3 +74,11 @@ def test_a_decoder_that_overflows_far_out_is_drawn_all_the_same():
     found = drawn(VAE(vae.encoder, Decoder(network, FixedGaussian(1.0))))
     assert np.all(np.isfinite(found.density.log_density))
     assert np.isfinite(found.log_p)
+
+
+def test_no_gaussian_gap_of_another_posterior():
+    vae = linear_gaussian()
+    log_p, *_ = exact(vae, X)
+    found = drawn(VAE(LaplaceEncoder(jnp.zeros(2), jnp.ones(2)), vae.decoder))
+    assert found.log_p == pytest.approx(log_p, abs=2e-4, rel=1e-5)
+    assert found.kl is None

@@ -16,7 +16,7 @@ import jax
 import matplotlib.image
 import pytest
 
-from hvax.report.report import write_report
+from hvax.report.report import write_page
 from reports_for_tests import tiny_run
 
 BROWSER = next(
@@ -58,7 +58,7 @@ addEventListener("load", () => {
 @pytest.fixture(scope="module")
 def report(tmp_path_factory):
     path = tmp_path_factory.mktemp("report") / "report.html"
-    write_report(tiny_run(), path, key=jax.random.key(0))
+    write_page(tiny_run(), path, key=jax.random.key(0))
     return path
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from hvax.report.features import by_rank, correlations, gaps
-from hvax.report.series import as_series, chosen_channels, laid_out
+from hvax.report.series import as_series, laid_out
 
 RNG = np.random.default_rng(0)
 CURVES = np.sin(np.linspace(0, 9, 100) + RNG.uniform(0, 6, size=(30, 1)))
@@ -66,8 +66,3 @@ def test_series_of_one_channel():
     units = RNG.normal(size=(30, 40)) * 10.0 ** RNG.integers(-5, 5, 40)
     assert as_series(units) is None, "columns of many units"
     assert as_series(np.zeros((30, 40))) is None
-
-
-def test_few_channels_are_shown():
-    assert chosen_channels(np.zeros((1, 20, 2)), 3).tolist() == [0, 1]
-    assert chosen_channels(np.zeros((1, 20, 9)), 3).tolist() == [0, 4, 8]

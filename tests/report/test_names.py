@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from hvax.report.figure import KINDS, SHADES, new_figure, styled
-from hvax.report.kinds import coloring, legend
+from hvax.report.figures.label_colors import coloring, legend
+from hvax.report.figures.style import KINDS, SHADES, new_figure, styled
 from hvax.report.names import check_names, feature_name, lines, numbered, short
 
 
@@ -30,7 +30,7 @@ def test_names_must_fit_the_data():
     check_names(["a", "b", "c"], (3,))
     check_names(["a", "b"], (100, 2))
     check_names(["a", "b"], (2, 100))
-    with pytest.raises(ValueError, match=r"feature_names must be one per feature, 3 .* got 2"):
+    with pytest.raises(ValueError, match=r"`feature_names` must be one per feature, 3 .* got 2"):
         check_names(["a", "b"], (3,))
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from exact_posterior import exact
-from hvax.evaluation.trajectories import noise, paths
+from hvax.evaluation.trajectories import paths
 from hvax.models.decoder import Decoder
 from hvax.models.likelihood import FixedGaussian
 from hvax.models.vae import VAE
@@ -36,7 +36,7 @@ def test_they_have_the_posterior_mean_and_covariance(d):
     and at a temperature of 1.5."""
     vae, x = badly_encoded(d)
     copies = np.tile(x, (8, 1))
-    drawn = paths(vae, copies, noise(vae, 8, 256, d, key=jax.random.key(0)))
+    drawn = paths(vae, copies, 256, key=jax.random.key(0))
     found = posterior_draws(
         vae, copies, drawn.z[:, :, 0], drawn.log_weight[:, :, 0], key=jax.random.key(1)
     )
@@ -55,7 +55,7 @@ def test_they_have_the_posterior_mean_and_covariance(d):
 def test_every_point_has_its_own_chains():
     vae, x = badly_encoded(3)
     both = np.stack([x, -x])
-    drawn = paths(vae, both, noise(vae, 2, 64, 3, key=jax.random.key(0)))
+    drawn = paths(vae, both, 64, key=jax.random.key(0))
     found = posterior_draws(
         vae, both, drawn.z[:, :, 0], drawn.log_weight[:, :, 0], key=jax.random.key(1)
     )

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from hvax.report.figure import new_figure, styled
-from hvax.report.scale import Scale, limits, scale_for, set_ticks
+from hvax.report.figures.scale import Scale, limits, scale_for, set_ticks
+from hvax.report.figures.style import new_figure, styled
 
 RNG = np.random.default_rng(0)
 NORMAL = RNG.normal(size=500)

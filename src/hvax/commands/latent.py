@@ -24,7 +24,7 @@ from hvax.config import Encode, InsideFile, Reconstruct, Sample
 from hvax.data.binarize import binarize_once
 from hvax.evaluation.interpolate import interpolate
 from hvax.evaluation.latent import decode, encode, reconstruct, sample
-from hvax.report.grid import image_grid, save_grid
+from hvax.report.images import image_grid, save_grid
 
 _SHOWN = 64  # images in a .png
 _FITTED = 20_000  # training points behind a mixture, at most

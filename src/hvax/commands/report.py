@@ -22,7 +22,9 @@ from hvax.commands.directory import (
 from hvax.commands.inputs import new_file, run_data
 from hvax.config import InsideFile, WriteReport
 from hvax.data.examples import Examples
-from hvax.report.report import REQUIRED, Report, write_report
+from hvax.models.hvae import HVAE
+from hvax.report.inputs import REQUIRED, ReportInputs
+from hvax.report.report import write_page
 from hvax.training.folder import MODEL
 
 # Rows of results.json that are no models with a latent, and what the page calls them.
@@ -57,9 +59,10 @@ def report_on(run: Run, test: Examples, labels: NDArray[Any] | None, path: Path)
     beside = trained.get("vae") if run.config.model.model == "hvae" else None
     again, beside_again = (_evaluation(folder) for folder in (run.path, baseline))
     as_trained = again is None and beside_again is None
-    write_report(
-        Report(
+    write_page(
+        ReportInputs(
             title=run.path.resolve().name,
+            name=_name(run),
             model=run.model,
             test=test,
             labels=labels,
@@ -79,6 +82,12 @@ def report_on(run: Run, test: Examples, labels: NDArray[Any] | None, path: Path)
         path,
         key=jax.random.key(0),
     )
+
+
+def _name(run: Run) -> str:
+    """What tables call the model: by its flow, where it has one."""
+    flow = str(run.options.get("flow", {}).get("flow", "hvae"))
+    return flow.upper() if isinstance(run.model, HVAE) else "VAE"
 
 
 def _opened(path: Path) -> Run:

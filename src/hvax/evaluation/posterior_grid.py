@@ -14,8 +14,9 @@ import numpy as np
 from jaxtyping import Array, Float
 from numpy.typing import NDArray
 
+from hvax.models.gaussian import DiagonalGaussian
+from hvax.models.hvae import HVAE, plain_vae
 from hvax.models.vae import VAE
-from hvax.report.density import Density
 
 _CELLS = 120  # along each axis
 _ZOOMS = 3  # times the box closes in on the posterior
@@ -25,29 +26,28 @@ _BLOCK = 1024  # points of the grid that are decoded at once
 _NODES = 24  # of Gauss-Hermite quadrature, along each axis
 
 
-class Gaussian(NamedTuple):
-    """The encoder's, along two latent axes."""
+class Density(NamedTuple):
+    """A log density on a grid over two axes, in nats, up to a constant."""
 
-    mean: Float[np.ndarray, "2"]
-    sigma: Float[np.ndarray, "2"]
+    first: NDArray[np.float64]
+    second: NDArray[np.float64]
+    log_density: Float[np.ndarray, "second first"]
 
 
 class Plane(NamedTuple):
     """log p(x, z) over the two latent axes, with what its integral says of the encoder."""
 
     density: Density  # of z given x, up to p(x): log p(x, z), nats
-    encoder: Gaussian
-    log_p: float  # log p(x)
-    kl: float  # KL(q(z | x) || p(z | x))
+    log_p: float  # log p(x), nats
+    kl: float | None  # KL(q(z | x) || p(z | x)), nats; None where q is not a diagonal Gaussian
 
 
-def plane(vae: VAE, x: Array, encoder: Gaussian, *, cover: Float[np.ndarray, "points 2"]) -> Plane:
-    """The whole latent space, as far as the posterior and `cover` reach."""
-    encoder = Gaussian(*(np.asarray(array, np.float64) for array in encoder))
-    low, high = (
-        np.minimum(-4, encoder.mean - 6 * encoder.sigma),
-        np.maximum(4, encoder.mean + 6 * encoder.sigma),
-    )
+def plane(model: VAE | HVAE, x: Array, *, cover: Float[np.ndarray, "points 2"]) -> Plane:
+    """The whole latent space of a model, as far as the posterior of x and `cover` reach."""
+    vae = plain_vae(model)
+    posterior = vae.posterior(x)
+    mean, sigma = (np.asarray(a, np.float64) for a in (posterior.mean, posterior.sigma))
+    low, high = np.minimum(-4, mean - 6 * sigma), np.maximum(4, mean + 6 * sigma)
     for _ in range(_ZOOMS):
         first, second, log_joint = _grid(vae, x, low, high)
         rows, columns = np.nonzero(log_joint > log_joint.max() - _KEPT)
@@ -57,16 +57,17 @@ def plane(vae: VAE, x: Array, encoder: Gaussian, *, cover: Float[np.ndarray, "po
     first, second, log_joint = _grid(vae, x, low, high)
     cell = math.log((first[1] - first[0]) * (second[1] - second[0]))
     log_p = float(np.logaddexp.reduce(log_joint, axis=None)) + cell
-    kl = log_p - _elbo(vae, x, encoder)
-    near = np.concatenate([encoder.mean + 3 * encoder.sigma * np.array([[-1], [1]]), cover])
+    gaussian = isinstance(posterior, DiagonalGaussian)
+    kl = log_p - _gaussian_elbo(vae, x, mean, sigma) if gaussian else None
+    near = np.concatenate([mean + 3 * sigma * np.array([[-1], [1]]), cover])
     low, high = np.minimum(low, near.min(axis=0)), np.maximum(high, near.max(axis=0))
-    return Plane(_grid(vae, x, low, high), encoder, log_p, kl)
+    return Plane(_grid(vae, x, low, high), log_p, kl)
 
 
-def most_tied(vae: VAE, x: Array) -> tuple[int, int]:
+def most_tied(model: VAE | HVAE, x: Array) -> tuple[int, int]:
     """The two latent axes that x ties most closely: largest |H_ij| / sqrt(H_ii H_jj) of the
     Hessian of U at the encoder's mean."""
-    hessian = np.asarray(_hessian(vae, x), np.float64)
+    hessian = np.asarray(_hessian(plain_vae(model), x), np.float64)
     scale = np.sqrt(np.maximum(np.abs(np.diag(hessian)), 1e-12))
     tied = np.nan_to_num(np.abs(np.triu(hessian / np.outer(scale, scale), k=1)))
     first, second = np.unravel_index(np.argmax(tied), tied.shape)
@@ -81,13 +82,16 @@ def _grid(vae: VAE, x: Array, low: NDArray[np.float64], high: NDArray[np.float64
     return Density(first, second, np.where(np.isfinite(log_joint), log_joint, _NOWHERE))
 
 
-def _elbo(vae: VAE, x: Array, encoder: Gaussian) -> float:
-    """E_q[log p(x, z)] plus the entropy of q, by Gauss-Hermite quadrature over two dimensions."""
+def _gaussian_elbo(
+    vae: VAE, x: Array, mean: NDArray[np.float64], sigma: NDArray[np.float64]
+) -> float:
+    """E_q[log p(x, z)] plus the entropy of q, a diagonal Gaussian over two dimensions, by
+    Gauss-Hermite quadrature."""
     node, weight = np.polynomial.hermite_e.hermegauss(_NODES)
     standard = np.stack(np.meshgrid(node, node), axis=-1).reshape(-1, 2)
-    z = jnp.asarray(encoder.mean + encoder.sigma * standard, float)
+    z = jnp.asarray(mean + sigma * standard, float)
     weights = np.outer(weight, weight).reshape(-1) / (2 * np.pi)
-    entropy = float(np.log(encoder.sigma).sum()) + 1 + math.log(2 * math.pi)
+    entropy = float(np.log(sigma).sum()) + 1 + math.log(2 * math.pi)
     return float(weights @ np.asarray(_log_joint(vae, x, z), np.float64)) + entropy
 
 

@@ -6,7 +6,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Num, PRNGKeyArray, PyTree
+from jaxtyping import Array, Float, Int, Num, PRNGKeyArray, PyTree
 from numpy.typing import NDArray
 
 from hvax.hamiltonian.gradient import with_aux
@@ -44,45 +44,21 @@ class Paths(NamedTuple):
     energy_errors: Float[np.ndarray, "n draws steps"]  # nats
 
 
-class Noise(NamedTuple):
-    """What a model draws: z_0 = mean + sigma * start, rho_0 = gamma / sqrt(beta_0), and what its
-    momenta are refreshed with, in K rows or none."""
+def paths(model: VAE | HVAE, x: Num[NDArray, "n ..."], draws: int, *, key: PRNGKeyArray) -> Paths:
+    """So many draws of a model for each data point, with where the flow went.
 
-    start: Float[np.ndarray, "n draws d"]
-    gamma: Float[np.ndarray, "n draws d"]
-    xi: Float[np.ndarray, "n draws refreshments d"]
-
-
-def noise(
-    model: VAE | HVAE, points: int, draws: int, latent_size: int, *, key: PRNGKeyArray
-) -> Noise:
-    """Independent standard normals; from NumPy, which compiles nothing for a new shape."""
-    normal = np.random.default_rng(np.asarray(jax.random.key_data(key)).ravel()).standard_normal
-    flow = model.flow if isinstance(model, HVAE) else None
-    refreshments = 0 if flow is None or flow.eta is None else flow.num_steps
-    start, gamma = normal((2, points, draws, latent_size))
-    xi = normal((points, draws, refreshments, latent_size))
-    return Noise(start, gamma, xi)
-
-
-def paths(model: VAE | HVAE, x: Num[NDArray, "n ..."], noise: Noise) -> Paths:
-    """The draws of the model for each data point that this noise makes."""
-    points, draws, _ = noise.start.shape
-    count = points * draws
+    Draw j of point i is the model's own with the key fold_in(fold_in(key, i), j): z_0 comes from
+    `posterior.sample_and_log_prob`, whatever the posterior is.
+    """
+    count = len(x) * draws
     rows = np.resize(np.arange(count), -(-count // _ROWS) * _ROWS).reshape(-1, _ROWS)
-    flat = [array.reshape(count, *array.shape[2:]) for array in noise]
-    pieces = [
-        jax.device_get(
-            _paths(
-                model,
-                jnp.asarray(to_model(model, x[some // draws])),
-                *(jnp.asarray(a[some], float) for a in flat),
-            )
-        )
-        for some in rows
-    ]
+    pieces = []
+    for some in rows:
+        point, draw = some // draws, some % draws
+        batch = jnp.asarray(to_model(model, x[point]))
+        pieces.append(jax.device_get(_paths(model, batch, jnp.stack([point, draw], axis=1), key)))
     mean, sigma, *drawn = (
-        np.concatenate(arrays)[:count].reshape(points, draws, *arrays[0].shape[1:])
+        np.concatenate(arrays)[:count].reshape(len(x), draws, *arrays[0].shape[1:])
         for arrays in zip(*pieces, strict=True)
     )
     return Paths(mean[:, 0], sigma[:, 0], *drawn)
@@ -111,22 +87,26 @@ def positions(
 
 
 @eqx.filter_jit
-def _paths(model: PyTree, x: Array, start: Array, gamma: Array, xi: Array) -> tuple[Array, ...]:
+def _paths(
+    model: PyTree, x: Array, number: Int[Array, "rows 2"], key: PRNGKeyArray
+) -> tuple[Array, ...]:
     vae = plain_vae(model)
 
-    def one(x: Array, start: Array, gamma: Array, xi: Array) -> tuple[Array, ...]:
+    def one(x: Array, number: Int[Array, " 2"]) -> tuple[Array, ...]:
+        own_key = jax.random.fold_in(jax.random.fold_in(key, number[0]), number[1])
+        z_key, momentum_key = jax.random.split(own_key)  # as `draw` does
         posterior = vae.posterior(x)
-        start, gamma, xi = (noise.astype(posterior.mean.dtype) for noise in (start, gamma, xi))
-        z = posterior.mean + posterior.sigma * start
+        z, log_q = posterior.sample_and_log_prob(key=z_key)
         if isinstance(model, HVAE):
+            gamma, xi = model.flow.momenta(z, key=momentum_key)
             beta = model.flow.tempering.beta(model.flow.num_steps)
             stages = positions(model, x, z=z, gamma=gamma, xi=xi)
+            kinetic = 0.5 * (gamma @ gamma - beta * jnp.sum(stages.rho**2, axis=1))
         else:
-            beta, nothing = jnp.ones((1,), z.dtype), jnp.zeros((1,), z.dtype)
-            stages = Positions(z[None], gamma[None], nothing, nothing[:0])
+            kinetic = jnp.zeros((1,), z.dtype)
+            stages = Positions(z[None], z[None], kinetic, kinetic[:0])
         log_joint = -jax.vmap(lambda z: vae.potential(x)(z)[0])(stages.z)
-        kinetic = 0.5 * (gamma @ gamma - beta * jnp.sum(stages.rho**2, axis=1))
-        log_weight = log_joint - posterior.log_prob(z) + kinetic + stages.log_refreshment
+        log_weight = log_joint - log_q + kinetic + stages.log_refreshment
         return posterior.mean, posterior.sigma, stages.z, log_weight, stages.energy_errors
 
-    return jax.vmap(one)(x, start, gamma, xi)
+    return jax.vmap(one)(x, number)

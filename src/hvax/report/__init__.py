@@ -1,1 +1,1 @@
-"""A trained model as one HTML file with its numbers and pictures: `hvax.report.report`."""
+"""A trained model as one HTML page: `hvax.report.report.write_report`."""

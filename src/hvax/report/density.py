@@ -1,21 +1,13 @@
 """A density over two dimensions, on a grid: smoothed draws, and the regions that hold its mass."""
 
-from typing import NamedTuple
-
 import numpy as np
 from jaxtyping import Float
 from numpy.typing import NDArray
 
+from hvax.evaluation.posterior_grid import Density
+
 _CELLS = 80  # along each axis
 _BLOCK = 512  # draws that are summed at once
-
-
-class Density(NamedTuple):
-    """log density up to a constant, over two axes."""
-
-    first: NDArray[np.float64]
-    second: NDArray[np.float64]
-    log_density: Float[np.ndarray, "second first"]
 
 
 def smoothed(draws: Float[np.ndarray, "n 2"], low: NDArray, high: NDArray) -> Density:

@@ -7,7 +7,8 @@ import numpy as np
 from jaxtyping import Float, Num
 from numpy.typing import NDArray
 
-from hvax.report.scale import scale_for
+from hvax.report.chosen import spaced
+from hvax.report.figures.scale import scale_for
 
 _QUANTILES = np.linspace(2, 98, 25)
 
@@ -54,7 +55,7 @@ def by_rank(score: Float[np.ndarray, " D"], most: int, *, largest_first: bool) -
     order = np.argsort(-score if largest_first else score, kind="stable")  # NaN come last
     known = int(np.isfinite(score).sum())
     among = known if known >= most else len(score)
-    chosen = order[np.linspace(0, among - 1, most).round().astype(np.int64)]
+    chosen = order[spaced(among, most)]
     return Shown(chosen, score[chosen])
 
 

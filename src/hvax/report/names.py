@@ -47,7 +47,7 @@ def check_names(names: Sequence[str] | None, x_shape: tuple[int, ...]) -> None:
     size = int(np.prod(x_shape))
     if len(names) != size and not (len(x_shape) == 2 and len(names) in x_shape):
         raise ValueError(
-            f"feature_names must be one per feature, {size} for examples of shape {x_shape}, got "
+            f"`feature_names` must be one per feature, {size} for examples of shape {x_shape}, got "
             f"{len(names)} names. Leave them out, or give one for each."
         )
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from hvax.hamiltonian.gradient import ReverseMode
 from hvax.hamiltonian.leapfrog import leapfrog_step, phase_state
 from hvax.models.origin import to_model
-from hvax.models.vae import VAE
+from hvax.report.model_view import Model, posterior_of, potential_of
 
 _CHAINS = 128  # a point
 _ADAPTED, _KEPT = 20, 16  # iterations: while the step size adapts, and those whose states are kept
@@ -32,7 +32,7 @@ class PosteriorDraws(NamedTuple):
 
 
 def posterior_draws(
-    vae: VAE,
+    model: Model,
     x: Num[NDArray, "n ..."],
     z: Float[np.ndarray, "n proposals d"],
     log_weight: Float[np.ndarray, "n proposals"],
@@ -50,7 +50,7 @@ def posterior_draws(
     start = np.stack([resampled(z[i], log_weight[i], _CHAINS, generator) for i in range(len(z))])
     keys = jax.random.split(chain_key, (len(x), _CHAINS))
     states, acceptance = jax.device_get(
-        _chains(vae, jnp.asarray(to_model(vae, x)), jnp.asarray(start, float), keys)
+        _chains(model, jnp.asarray(to_model(model, x)), jnp.asarray(start, float), keys)
     )
     return PosteriorDraws(
         np.asarray(states, np.float64).reshape(len(x), -1, z.shape[-1]), acceptance
@@ -72,11 +72,11 @@ def resampled(
 
 @eqx.filter_jit
 def _chains(
-    vae: VAE, x: Array, start: Float[Array, "n chains d"], keys: Key[Array, "n chains"]
+    model: Model, x: Array, start: Float[Array, "n chains d"], keys: Key[Array, "n chains"]
 ) -> tuple[Float[Array, "n kept chains d"], Float[Array, " n"]]:
     def of_point(x: Array, z: Array, keys: Array) -> tuple[Array, Array]:
-        sigma = vae.posterior(x).sigma
-        evaluate = ReverseMode().value_and_grad(vae.potential(x))
+        sigma = posterior_of(model, x).sigma
+        evaluate = ReverseMode().value_and_grad(potential_of(model, x))
 
         def move(z: Array, step: Array, key: PRNGKeyArray) -> tuple[Array, Array]:
             rho_key, accept_key = jax.random.split(key)

@@ -1,84 +1,122 @@
-"""One self-contained HTML file that says how a run went: numbers, pictures, options."""
+"""A trained model as one HTML file, which holds everything it shows."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 from jaxtyping import PRNGKeyArray
 
-from hvax.data.examples import Examples
+from hvax.data.examples import as_examples
+from hvax.evaluation.batching import or_first_key
+from hvax.evaluation.evaluate import evaluate
+from hvax.evaluation.result import Evaluation, difference
 from hvax.files import write_atomically
-from hvax.models.hvae import HVAE
-from hvax.models.vae import VAE
+from hvax.report.inputs import ReportInputs, check_labels
+from hvax.report.model_view import Model
 from hvax.report.names import check_names
 
-# The numbers of an evaluation that a page cannot do without.
-REQUIRED = frozenset(
-    {
-        "num_points", "num_samples", "elbo", "elbo_se", "bounds", "nll", "nll_se", "nll_mc_se",
-        "ess_median", "ess_5", "untrusted", "trusted", "non_finite", "latent_size", "distance",
-        "energy_error", "divergent", "step_size", "beta",
-    }
-)  # fmt: skip
 
+def write_report(
+    model: Model,
+    data: Any,
+    path: str | Path,
+    *,
+    title: str | None = None,
+    labels: Any = None,
+    feature_names: Sequence[str] | None = None,
+    evaluation: Evaluation | Mapping[str, Any] | None = None,
+    history: Sequence[Mapping[str, Any]] = (),
+    baseline: Evaluation | Mapping[str, Any] | None = None,
+    baseline_history: Sequence[Mapping[str, Any]] = (),
+    num_samples: int = 500,
+    key: PRNGKeyArray | None = None,
+    progress: bool = True,
+) -> None:
+    """Write a page of a model's numbers and pictures on held-out data, as one HTML file.
 
-@dataclass(frozen=True, eq=False)
-class Report:
-    """What a report is made from.
+    A model and an array are enough:
 
-    - `title`: any text, such as the run's name.
-    - `model`: what was trained; `test`: the examples (batch axis first) that the pictures show;
-      `labels`: theirs, numbers or strings, or None; `feature_names`: one for each number of an
-      example (in row-major order), or each channel of series (T, C) or (C, T), or None.
-    - `evaluation`: `hvax.evaluation.table.as_json` of the model on test data; it may have what a
-      run knows besides (`epochs`, `seconds_training`, ...). `history`: one mapping per epoch, the
-      lines of metrics.jsonl. None stands for a number that was not finite.
-    - `baseline`, `baseline_history`: the same of the plain VAE; `difference`:
-      `hvax.evaluation.evaluate.difference` of the two, or None where it is not known.
-    - `references`: the NLL of models without a latent, by name, in nats: of independent features,
-      of a Gaussian with full covariance.
-    - `failed`: what went wrong in training, in words, or None.
-    - `options`: those of the run, nested; `data`: what is known of how the data were prepared.
+        fitted = hvax.fit(model, x_train, validation=x_valid, epochs=50)
+        hvax.write_report(fitted.model, x_test, "report.html", history=fitted.history)
 
-    Raises `ValueError` for labels that are not one per example, and names that do not fit.
+    **Arguments:**
+
+    - `model`: a trained model.
+    - `data`: the examples that are scored and shown, (n, *x_shape) with the batch axis first: an
+      array, a DataFrame or `Examples`. Pairs (x_in, x_out) have no page.
+    - `path`: the file to write; one that is there is replaced, whole or not at all.
+    - `title`: the page's title; by default the file's name without its ending.
+    - `labels`: one for each example, numbers or strings: an array, a list or a Series. They color
+      the map of the latent space.
+    - `feature_names`: one for each number of an example, or for each channel of series; by default
+      the columns of a DataFrame, or none.
+    - `evaluation`: `hvax.evaluate(...)` of the model on these data, or its `to_dict()`; where None,
+      `num_samples` importance samples per example are drawn here, which takes most of the time.
+    - `history`: `Fit.history`, for the learning curves; without it the page has none.
+    - `baseline`, `baseline_history`: the same of a plain VAE to compare with. Two `Evaluation`s of
+      the same examples are compared point by point.
+    - `key`: of the draws, `jax.random.key(0)` where None; with the same key the file is the same.
+
+    Raises `ValueError` for data that do not suit the model, labels or names that do not fit the
+    data, and an evaluation that lacks numbers; `OSError` where the folder is missing or the file cannot be
+    written.
     """
+    key = or_first_key(key)
+    if isinstance(data, tuple):
+        raise ValueError(
+            "`data` must be one array of examples, got a pair. Give the examples that the model "
+            "reads and scores; a page of pairs (x_in, x_out) cannot be written."
+        )
+    if not Path(path).parent.is_dir():
+        raise FileNotFoundError(
+            f"`path` must be in a folder that exists, got {path}. Create {Path(path).parent} first."
+        )
+    test = as_examples(data)
+    known_labels = None if labels is None else np.asarray(labels)
+    names = feature_names if feature_names is not None else test.names
+    check_labels(known_labels, len(test))  # before the work
+    check_names(names, test.x_shape)
+    score_key, page_key = jax.random.split(key)
+    if evaluation is None:
+        evaluation = evaluate(
+            model, test, key=score_key, num_samples=num_samples, progress=progress
+        )
+    apart = None
+    if isinstance(evaluation, Evaluation) and isinstance(baseline, Evaluation):
+        apart = difference(evaluation, baseline)
+    inputs = ReportInputs(
+        model=model,
+        test=test,
+        evaluation=_numbers(evaluation),
+        title=Path(path).stem if title is None else title,
+        history=history,
+        labels=known_labels,
+        feature_names=names,
+        baseline=None if baseline is None else _numbers(baseline),
+        baseline_history=baseline_history,
+        difference=apart,
+    )
+    write_page(inputs, path, key=page_key)
 
-    title: str
-    model: VAE | HVAE
-    test: Examples
-    evaluation: Mapping[str, Any]
-    history: Sequence[Mapping[str, Any]] = ()
-    baseline: Mapping[str, Any] | None = None
-    baseline_history: Sequence[Mapping[str, Any]] = ()
-    difference: Mapping[str, Any] | None = None
-    labels: np.ndarray | None = None
-    feature_names: Sequence[str] | None = None
-    references: Mapping[str, float] = field(default_factory=dict)
-    failed: str | None = None
-    options: Mapping[str, Any] = field(default_factory=dict)
-    data: Mapping[str, Any] = field(default_factory=dict)
 
-    def __post_init__(self) -> None:
-        if self.labels is not None and len(self.labels) != len(self.test):
-            raise ValueError(
-                f"labels must be one per test example, got {len(self.labels)} labels for "
-                f"{len(self.test)} examples."
-            )
-        check_names(self.feature_names, self.test.x_shape)
-
-
-def has_flow(model: VAE | HVAE) -> bool:
-    """Whether a model moves its encoder's draws: a flow of no steps does not."""
-    return isinstance(model, HVAE) and model.flow.num_steps > 0
-
-
-def write_report(report: Report, path: str | Path, *, key: PRNGKeyArray) -> None:
-    """Writes the report to `path`, whole or not at all; a file that is there is replaced.
+def write_page(report: ReportInputs, path: str | Path, *, key: PRNGKeyArray) -> None:
+    """Writes a report to `path`, whole or not at all; a file that is there is replaced.
 
     What is random in the pictures comes from `key`; with the same key the file is the same.
     """
-    from hvax.report.sections import report_html  # loads matplotlib
+    write_atomically(Path(path), page_of(report, key=key).encode(errors="backslashreplace"))
 
-    write_atomically(Path(path), report_html(report, key=key).encode(errors="backslashreplace"))
+
+def page_of(report: ReportInputs, *, key: PRNGKeyArray) -> str:
+    """A report as HTML."""
+    # Matplotlib and jinja2 are loaded where a page is written, not with `import hvax`.
+    from hvax.report.contents import contents
+    from hvax.report.page import render
+
+    return render(contents(report, key=key))
+
+
+def _numbers(evaluation: Evaluation | Mapping[str, Any]) -> Mapping[str, Any]:
+    return evaluation.to_dict() if isinstance(evaluation, Evaluation) else evaluation

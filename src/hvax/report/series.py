@@ -7,11 +7,10 @@ import numpy as np
 from jaxtyping import Num
 from numpy.typing import NDArray
 
-from hvax.models.hvae import plain_vae
-from hvax.models.likelihood import Bernoulli, Categorical
 from hvax.report.images import is_image
+from hvax.report.inputs import ReportInputs
+from hvax.report.model_view import makes_curves
 from hvax.report.names import numbered
-from hvax.report.report import Report
 
 _LEAST = 16  # values of a series
 _CHANNELS = 12  # the most of (C, T), in which channels come first
@@ -24,9 +23,9 @@ def as_series(
     """Series with time on the second axis and channels on the last; None for other data.
 
     Examples (T, C) or (C, T) with 16 values or more are series, unless they are images and have no
-    names. So are examples (T,) whose
-    columns have no names of their own and follow each other: along a row the mean square of
-    x_{t+1} - x_t is well below twice the variance, as it is not for columns in no order.
+    names. So are examples (T,) whose columns have no names of their own and follow each other:
+    along a row the mean square of x_{t+1} - x_t is well below twice the variance, which it is not
+    for columns in no order.
     """
     if x.ndim == 2:
         smooth = x.shape[1] >= _LEAST and numbered(names) and _neighbors_differ(x) < _SMOOTH
@@ -39,12 +38,10 @@ def as_series(
     return x.transpose(0, 2, 1) if first else None
 
 
-def series_of(report: Report, x: NDArray[Any]) -> NDArray[Any] | None:
+def series_of(report: ReportInputs, x: NDArray[Any]) -> NDArray[Any] | None:
     """The data of a report as series; None where they are none, and for bits and classes, which
     make no curves."""
-    if isinstance(plain_vae(report.model).decoder.likelihood, Bernoulli | Categorical):
-        return None
-    return as_series(x, report.feature_names)
+    return as_series(x, report.feature_names) if makes_curves(report.model) else None
 
 
 def laid_out(x: NDArray[Any], series: NDArray[Any]) -> NDArray[Any]:
@@ -54,18 +51,12 @@ def laid_out(x: NDArray[Any], series: NDArray[Any]) -> NDArray[Any]:
     return x if x.shape[1:] == series.shape[1:] else x.transpose(0, 2, 1)
 
 
-def channel_name(report: Report, channel: int) -> str:
+def channel_name(report: ReportInputs, channel: int) -> str:
     """By its name where series of several channels have them; of a single channel nothing."""
     names, shape = report.feature_names, report.test.x_shape
     if len(shape) == 1:
         return ""
     return names[channel] if names is not None and len(names) in shape else f"channel {channel}"
-
-
-def chosen_channels(x: Num[np.ndarray, "n T C"], most: int) -> NDArray[np.int64]:
-    """All channels where there are few, else some evenly spaced."""
-    channels = x.shape[-1]
-    return np.linspace(0, channels - 1, min(channels, most)).round().astype(np.int64)
 
 
 def _neighbors_differ(x: NDArray[Any]) -> float:

@@ -5,8 +5,16 @@ import re
 import numpy as np
 import pytest
 
-from hvax.report import curves, flow_pictures
-from hvax.report.figure import BLUE, INK, PAPER, THEMES, apart, dots, new_figure, styled, svg
+from hvax.report.figures.axes import apart, dots
+from hvax.report.figures.bound_by_step import bound_by_step
+from hvax.report.figures.bounds import bounds as bounds_figure
+from hvax.report.figures.bridge import bridge
+from hvax.report.figures.energy_errors import energy_errors
+from hvax.report.figures.learning_curves import Run, curve, learning_curves
+from hvax.report.figures.schedule import schedule
+from hvax.report.figures.step_sizes import step_sizes
+from hvax.report.figures.style import BLUE, INK, PAPER, THEMES, new_figure, styled
+from hvax.report.figures.svg import svg
 from hvax.report.numbers import known, number
 
 
@@ -93,17 +101,17 @@ def history(*validation):
 
 
 def test_curves_leave_out_what_is_not_finite():
-    found = curves.curve(history(-10.0, None, float("-inf"), -4.0), "validation_elbo")
+    found = curve(history(-10.0, None, float("-inf"), -4.0), "validation_elbo")
     np.testing.assert_array_equal(found.epoch, [1, 3, 4])
     np.testing.assert_array_equal(found.elbo, [-10.0, np.nan, -4.0])
-    assert curves.curve(history(None, float("nan")), "elbo") is None
-    assert curves.curve([], "elbo") is None
+    assert curve(history(None, float("nan")), "elbo") is None
+    assert curve([], "elbo") is None
 
 
 def test_the_early_epochs_are_off_the_axis():
     """A run that starts at -1e6 must not press the rest into a line."""
-    run = curves.Run("VAE", BLUE, history(-1e6, *np.linspace(-200, -100, 40)), {"nll": 99.0})
-    picture = curves.learning_curves([run])
+    run = Run("VAE", BLUE, history(-1e6, *np.linspace(-200, -100, 40)), {"nll": 99.0})
+    picture = learning_curves([run])
     low, high = picture.figure.axes[0].get_ylim()
     assert -260 < low < -180 and -99 < high < -80
     assert "best −100.00 at epoch 41 of 41" in picture.alt
@@ -113,8 +121,8 @@ def test_a_late_collapse_of_the_axis():
     """The first third at -1e9, a fall to it at the end, and a test NLL of 1e9: the axis is that of
     the epochs between."""
     elbo = [*np.full(30, -1e9), *np.linspace(-120, -100, 60), -1e9]
-    run = curves.Run("VAE", BLUE, history(*elbo), {"nll": 1e9})
-    axes = curves.learning_curves([run]).figure.axes[0]
+    run = Run("VAE", BLUE, history(*elbo), {"nll": 1e9})
+    axes = learning_curves([run]).figure.axes[0]
     low, high = axes.get_ylim()
     assert -140 < low < -119 and -100 < high < -95
     (label,) = axes.texts
@@ -122,38 +130,38 @@ def test_a_late_collapse_of_the_axis():
 
 
 def test_a_ruined_run_does_not_hide_the_other():
-    sound = curves.Run("DAIS", BLUE, history(*np.linspace(-200, -100, 40)), {"nll": 99.0})
-    ruined = curves.Run("VAE", BLUE, history(*np.linspace(-2e7, -1e7, 40)), {"nll": 1e7})
-    low, high = curves.learning_curves([sound, ruined]).figure.axes[0].get_ylim()
+    sound = Run("DAIS", BLUE, history(*np.linspace(-200, -100, 40)), {"nll": 99.0})
+    ruined = Run("VAE", BLUE, history(*np.linspace(-2e7, -1e7, 40)), {"nll": 1e7})
+    low, high = learning_curves([sound, ruined]).figure.axes[0].get_ylim()
     assert -300 < low < -180 and -99 < high < -80
 
 
 def test_a_bound_of_few_samples_may_be_off_the_axis():
     bounds = {"1": -1e9, "10": -120.0, "100": -101.0, "500": -100.0}
-    run = curves.Run("VAE", BLUE, [], {"nll": 100.0, "bounds": bounds})
-    low, _ = curves.bounds([run]).figure.axes[0].get_ylim()
+    run = Run("VAE", BLUE, [], {"nll": 100.0, "bounds": bounds})
+    low, _ = bounds_figure([run]).figure.axes[0].get_ylim()
     assert -130 < low < -120
-    usual = curves.Run("VAE", BLUE, [], {"nll": 100.0, "bounds": {**bounds, "1": -140.0}})
-    assert curves.bounds([usual]).figure.axes[0].get_ylim()[0] < -140
+    usual = Run("VAE", BLUE, [], {"nll": 100.0, "bounds": {**bounds, "1": -140.0}})
+    assert bounds_figure([usual]).figure.axes[0].get_ylim()[0] < -140
 
 
 def test_one_epoch_and_none():
-    one = curves.Run("VAE", BLUE, history(-5.0), {"nll": float("nan"), "bounds": {1: -5.0}})
-    svg(curves.learning_curves([one]).figure)
-    assert curves.bounds([one]) is None
-    none = curves.Run("VAE", BLUE, [], {"nll": 3.0, "bounds": {}})
-    assert curves.learning_curves([none]) is None
+    one = Run("VAE", BLUE, history(-5.0), {"nll": float("nan"), "bounds": {1: -5.0}})
+    svg(learning_curves([one]).figure)
+    assert bounds_figure([one]) is None
+    none = Run("VAE", BLUE, [], {"nll": 3.0, "bounds": {}})
+    assert learning_curves([none]) is None
 
 
 def test_a_diverged_trajectory_is_counted():
     errors = np.array([[0.1, 0.2], [np.inf, 0.0], [-0.1, np.nan]])
-    picture = flow_pictures.energy_errors(errors, midway=False)
+    picture = energy_errors(errors, midway=False)
     assert "1 trajectories" in picture.caption and "2 that are not finite" in picture.caption
-    assert flow_pictures.energy_errors(np.full((3, 2), np.nan), midway=True) is None
+    assert energy_errors(np.full((3, 2), np.nan), midway=True) is None
     weights = np.zeros((4, 2, 3))
     weights[0, 0, 1] = -np.inf
     weights[:, :, 2] += np.arange(4.0)[:, None]
-    picture = flow_pictures.bound_by_step(weights)
+    picture = bound_by_step(weights)
     assert "3 test points" in picture.caption and "1 points with non-finite" in picture.caption
     assert "+2.000 ± 0.577" in picture.caption  # of 1, 2, 3
 
@@ -165,16 +173,16 @@ def test_steps_count_from_zero():
         axes = picture.figure.axes[0]
         return axes.get_xlim()
 
-    assert places(flow_pictures.energy_errors(np.ones((4, 3)), midway=False)) == (-0.6, 2.6)
-    assert places(flow_pictures.bridge(np.array([0.2, 0.5, 0.9]), learned=True)) == (-0.6, 2.6)
-    assert places(flow_pictures.step_sizes(np.full(5, 0.1), learned=True)) == (-0.6, 4.6)
-    assert places(flow_pictures.schedule(np.array([0.5, 0.7, 1.0]), learned=True)) == (-0.3, 2.3)
+    assert places(energy_errors(np.ones((4, 3)), midway=False)) == (-0.6, 2.6)
+    assert places(bridge(np.array([0.2, 0.5, 0.9]), learned=True)) == (-0.6, 2.6)
+    assert places(step_sizes(np.full(5, 0.1), learned=True)) == (-0.6, 4.6)
+    assert places(schedule(np.array([0.5, 0.7, 1.0]), learned=True)) == (-0.3, 2.3)
 
 
 def test_energy_errors_of_many_sizes_are_drawn_by_powers_of_ten():
     errors = np.concatenate([np.full((90, 2), 0.01), np.full((10, 2), 900.0)])
-    picture = flow_pictures.energy_errors(errors, midway=False)
+    picture = energy_errors(errors, midway=False)
     assert picture.figure.axes[0].get_yscale() == "symlog"
     svg(picture.figure)
-    even = flow_pictures.energy_errors(np.linspace(-1, 1, 100)[:, None], midway=False)
+    even = energy_errors(np.linspace(-1, 1, 100)[:, None], midway=False)
     assert even.figure.axes[0].get_yscale() == "linear"

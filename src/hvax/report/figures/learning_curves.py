@@ -1,15 +1,16 @@
-"""Pictures of training: the ELBO by epoch, and the bound by number of samples."""
+"""Learning curves: the ELBO by epoch."""
 
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
-from hvax.report.figure import Picture, apart, new_figure, styled
+from hvax.report.figures.axes import fit_y, labels_at_right
+from hvax.report.figures.style import new_figure, styled
 from hvax.report.numbers import number
+from hvax.report.parts import Picture
 
 _EARLY, _FAR = 0.15, 15.0  # see `late`
 
@@ -52,7 +53,7 @@ def learning_curves(runs: Sequence[Run]) -> Picture | None:
     if not shown:
         return None
     values = _together(shown)
-    _fit(axes, np.append(values, _near(values, [value for value, _, _ in ends])))
+    fit_y(axes, np.append(values, _near(values, [value for value, _, _ in ends])))
     labels_at_right(axes, ends)
     axes.set(xlabel="epoch", ylabel="ELBO (nats)")
     axes.grid(axis="y")
@@ -62,44 +63,6 @@ def learning_curves(runs: Sequence[Run]) -> Picture | None:
         "ELBO by epoch: solid on validation data, with a dot at the best epoch, dotted on training "
         "data. Dashed: minus the final NLL, on test data. The axis leaves out what lies far below, "
         "such as the first epochs.",
-    )
-
-
-@styled()
-def bounds(runs: Sequence[Run]) -> Picture | None:
-    """The importance-weighted bound by its number of samples."""
-    figure, axes = new_figure(4.3, 3.1)
-    ends, said, values = [], [], []
-    for run in runs:
-        found = {int(size): float(value) for size, value in run.evaluation["bounds"].items()}
-        found = {size: value for size, value in sorted(found.items()) if math.isfinite(value)}
-        if len(found) < 2:
-            continue
-        sizes, bound = list(found), list(found.values())
-        axes.plot(sizes, bound, "o-", color=run.color, ms=4.5)
-        ends.append((bound[-1], run.name, run.color))
-        values += bound
-        first, last = sizes[0], sizes[-1]
-        said.append(
-            f"{run.name} rises from {number(bound[0])} nats with {first} sample to "
-            f"{number(bound[-1])} with {last}"
-        )
-    if not ends:
-        return None
-    axes.set(xscale="log", xlabel="samples per point", ylabel="bound on log p(x) (nats)")
-    sizes = sorted({int(size) for run in runs for size in run.evaluation["bounds"]})
-    named = [a for a, b in zip(sizes, [*sizes[1:], math.inf], strict=True) if b > 3 * a]
-    axes.set_xticks(sizes, [str(size) if size in named else "" for size in sizes])
-    axes.minorticks_off()
-    axes.grid(axis="y")
-    _fit(axes, _bounded(np.array(values)))
-    labels_at_right(axes, ends)
-    return Picture(
-        figure,
-        "Importance-weighted bound by number of samples: " + "; ".join(said) + ".",
-        "The importance-weighted bound on test data. One sample is the ELBO; with more the bound "
-        "climbs towards log p(x). A curve that still climbs at its end says that the NLL is not "
-        "reached yet.",
     )
 
 
@@ -113,32 +76,6 @@ def curve(history: Sequence[Mapping[str, Any]], name: str) -> Curve | None:
     return None if np.all(np.isnan(value)) else Curve(epoch, value)
 
 
-def labels_at_right(axes: Axes, ends: Sequence[tuple[float, str, str]]) -> None:
-    """Texts in their colors beside the right end of the axes, each near its value, with an arrow
-    where that is beyond the axes."""
-    low, high = axes.get_ylim()
-    ends = [
-        (
-            min(max(value, low), high),
-            f"{text} {'↑' if value > high else '↓'}" if not low <= value <= high else text,
-            color,
-        )
-        for value, text, color in ends
-    ]
-    places = apart([value for value, _, _ in ends], 0.075 * (high - low))
-    for place, (_, text, color) in zip(places, ends, strict=True):
-        axes.annotate(
-            text,
-            (1, place),
-            xycoords=axes.get_yaxis_transform(),
-            xytext=(5, 0),
-            textcoords="offset points",
-            color=color,
-            va="center",
-            fontsize=8.5,
-        )
-
-
 def late(curve: Curve) -> NDArray[np.float64]:
     """The values that an axis has room for: those after the first 15% of the epochs, unless they
     lie 15 times as far below the best as nearly all of the last half does."""
@@ -150,18 +87,6 @@ def late(curve: Curve) -> NDArray[np.float64]:
     best = float(curve.elbo[known].max())
     reach = max(best - float(np.percentile(last, 10)), 1e-3 * abs(best))
     return np.append(after[after >= best - _FAR * reach], best)
-
-
-def _fit(axes: Axes, values: NDArray[np.float64]) -> None:
-    low, high = float(values.min()), float(values.max())
-    margin = 0.07 * max(high - low, 1e-3 * abs(high), 1e-6)
-    axes.set_ylim(low - margin, high + margin)
-
-
-def _bounded(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The bounds, less those that would press all others into a line."""
-    best, typical = float(values.max()), float(np.median(values))
-    return values[values >= best - 50 * max(best - typical, 1e-2 * abs(best), 1.0)]
 
 
 def _together(curves: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:

@@ -5,13 +5,14 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+from matplotlib.cm import ScalarMappable
 from matplotlib.colors import BoundaryNorm, ListedColormap
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from hvax.report.figure import KINDS, MARKERS, SHADES
+from hvax.report.figures.scale import Scale, scale_for, set_ticks
+from hvax.report.figures.style import KINDS, MARKERS, SHADES
 from hvax.report.names import short
-from hvax.report.scale import Scale, scale_for, set_ticks
 
 _MOST = 50  # classes beyond which labels are not colored
 _CHARACTER, _BESIDE = 0.078, 0.42  # inches of a legend's entry: a character, and all else
@@ -78,8 +79,6 @@ def legend(figure: Figure, kinds: Sequence[Kind], width: float) -> float:
 
 def color_bar(figure: Figure, shading: Shading) -> None:
     """A bar of the shades beside the axes, with the numbers that they stand for."""
-    from matplotlib.cm import ScalarMappable
-
     colors = ScalarMappable(
         BoundaryNorm(shading.edges.tolist(), len(SHADES)), ListedColormap(list(SHADES))
     )

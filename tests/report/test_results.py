@@ -4,9 +4,11 @@ import math
 
 import pytest
 
-from hvax.report.headline import against, headline, warnings
-from hvax.report.numbers import Score, known
-from reports_for_tests import NUMBERS, Page
+from hvax.report.headline import headline
+from hvax.report.numbers import known
+from hvax.report.results import against, results, warnings
+from hvax.report.scores import Score
+from reports_for_tests import NUMBERS, channels_first, counts
 
 FLOW = {"beta": [1.0, 1.0], "step_size": 0.1, "latent_size": 2}
 
@@ -15,8 +17,13 @@ def score(name="DAIS", **more):
     return Score(name, "model", known({**NUMBERS, "latent_size": 2, **more}))
 
 
-def words(html):
-    return " ".join(" ".join(Page(str(html)).words.get(tag, [])) for tag in ("td", "th", "small"))
+def words(table):
+    cells = [cell for row in table.rows for cell in (row.name, *row.cells)]
+    return " ".join(word for cell in cells for word in (cell.value, cell.remark))
+
+
+def said(sentence):
+    return "".join(span.words for span in sentence)
 
 
 def test_references_are_lines_of_the_table():
@@ -31,11 +38,11 @@ def test_models_below_a_reference_are_told():
     scores = [score("DAIS", nll=9.0), score("VAE", nll=11.0)]
     assert against(scores, {"independent features": 12.0}) == []
     (one,) = against(scores, {"independent features": 10.0})
-    assert one.startswith("VAE has a higher NLL than the reference “independent features”")
+    assert said(one).startswith("VAE has a higher NLL than the reference “independent features”")
     (both,) = against(scores, {"independent features": 8.0})
-    assert both.startswith("DAIS and VAE have a higher NLL")
+    assert said(both).startswith("DAIS and VAE have a higher NLL")
     (lost,) = against([score("VAE", nll=None)], {"independent features": 8.0})
-    assert lost.startswith("VAE has")
+    assert said(lost).startswith("VAE has")
 
 
 @pytest.mark.parametrize(
@@ -47,22 +54,30 @@ def test_models_below_a_reference_are_told():
     ],
 )
 def test_the_advice_is_that_of_the_evaluation(more, advice):
-    (said,) = warnings([score(**more)])
-    assert "is not to be trusted" in said and advice in said
+    (warning,) = warnings([score(**more)])
+    assert warning[0].strong and "is not to be trusted" in warning[0].words
+    assert advice in said(warning)
 
 
 def test_points_without_the_flow_are_counted():
-    said = warnings([score(trusted=True, plain_points=3, num_points=57)])
-    assert said == [
+    (warning,) = warnings([score(trusted=True, plain_points=3, num_points=57)])
+    assert said(warning) == (
         "At 3 of 57 points the DAIS’s flow fails: they are scored by the encoder’s draws without "
         "it, a bound all the same."
-    ]
+    )
 
 
 def test_a_flow_of_no_steps_moves_nothing():
     shown = words(headline([score(beta=[1.0], step_size=0.1)], None, {}))
     assert "Flow moves z by" not in shown
     assert "Flow moves z by" in words(headline([score(**FLOW)], None, {}))
+
+
+def test_gray_levels_are_told():
+    """Where the evaluation found them, and nowhere else."""
+    shown = results(channels_first()).warnings
+    assert any("cross-entropies" in said(warning) for warning in shown)
+    assert not any("cross-entropies" in said(warning) for warning in results(counts()).warnings)
 
 
 def test_numbers_of_every_size():

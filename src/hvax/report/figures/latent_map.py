@@ -4,9 +4,11 @@ import numpy as np
 from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
-from hvax.report.draw import Projection
-from hvax.report.figure import PAPER, Picture, dots, new_figure, styled
-from hvax.report.kinds import Kind, color_bar, coloring, legend
+from hvax.report.figures.axes import dots
+from hvax.report.figures.label_colors import Kind, color_bar, coloring, legend
+from hvax.report.figures.style import PAPER, new_figure, styled
+from hvax.report.parts import Picture
+from hvax.report.projection import Projection
 
 _WIDTH = 4.8  # inches
 

@@ -1,7 +1,7 @@
 """One data point's true posterior, and over it the encoder's draws before and after the flow."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float
@@ -9,18 +9,28 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Ellipse
 
-from hvax.evaluation.posterior_grid import Gaussian
-from hvax.report.density import Density, mass_levels
-from hvax.report.figure import BLUE, GREY, ORANGE, Picture, dots, styled
+from hvax.evaluation.posterior_grid import Density
+from hvax.report.density import mass_levels
+from hvax.report.figures.axes import dots
+from hvax.report.figures.style import BLUE, GREY, ORANGE, styled
+from hvax.report.parts import Picture
 
 MASSES = (0.5, 0.8, 0.95)
 _ELLIPSE = 2 * np.sqrt(-2 * np.log(1 - 0.9))  # width in sigmas of what holds 90% of a 2-D Gaussian
 
 
+class Encoder(NamedTuple):
+    """q(z_0 | x) along the two axes; where it is a Gaussian it gets an ellipse."""
+
+    mean: Float[np.ndarray, "2"]
+    sigma: Float[np.ndarray, "2"]
+    gaussian: bool
+
+
 @styled()
 def posterior(
     truth: Density,
-    encoder: Gaussian,
+    encoder: Encoder,
     stages: Float[np.ndarray, "draws stages 2"],
     axes: tuple[int, int],
     caption: str,
@@ -45,12 +55,13 @@ def posterior(
         panel.set_ylabel(f"latent {axes[1]}")
     panels[-1].set_xlabel(f"latent {axes[0]}")
     dots(panels[0], starts, ORANGE, size=2.4, alpha=0.65)
-    panels[0].add_patch(
-        Ellipse(
-            tuple(encoder.mean), *(_ELLIPSE * encoder.sigma), fill=False, edgecolor=ORANGE,
-            linewidth=1.4, linestyle=(0, (4, 2)),
-        )
-    )  # fmt: skip
+    if encoder.gaussian:
+        panels[0].add_patch(
+            Ellipse(
+                tuple(encoder.mean), *(_ELLIPSE * encoder.sigma), fill=False, edgecolor=ORANGE,
+                linewidth=1.4, linestyle=(0, (4, 2)),
+            )
+        )  # fmt: skip
     if flowed:
         for path in stages[:num_paths]:
             panels[1].plot(*path.T, color=BLUE, linewidth=0.8, alpha=0.7)

@@ -5,7 +5,11 @@ import numpy as np
 import pytest
 
 from hvax.data.examples import Examples
-from hvax.report import draw, images
+from hvax.report import images
+from hvax.report.chosen import one_of_each, spaced
+from hvax.report.latent import embedded
+from hvax.report.projection import Embedded, principal_axes, projected
+from hvax.report.reconstructions import reconstructed
 from models_for_tests import linear_gaussian, moving
 
 
@@ -14,7 +18,7 @@ def test_principal_axes_of_a_known_cloud():
     rng = np.random.default_rng(0)
     rotation, _ = np.linalg.qr(rng.normal(size=(3, 3)))
     corners = np.array([[a, b, c] for a in (-3, 3) for b in (-2, 2) for c in (-1, 1)], float)
-    axes, explained = draw.principal_axes(corners @ rotation.T)
+    axes, explained = principal_axes(corners @ rotation.T)
     np.testing.assert_allclose(explained, [9 / 14, 4 / 14], rtol=1e-12)
     for i in (0, 1):
         assert abs(axes[:, i] @ rotation[:, i]) == pytest.approx(1, rel=1e-12)
@@ -24,8 +28,8 @@ def test_principal_axes_of_a_known_cloud():
 
 def test_two_dimensions_are_shown_as_they_are():
     rng = np.random.default_rng(0)
-    points = draw.Embedded(rng.normal(size=(5, 2)), rng.normal(size=(5, 2)))
-    found = draw.projected(points)
+    points = Embedded(rng.normal(size=(5, 2)), rng.normal(size=(5, 2)))
+    found = projected(points)
     assert found.explained is None
     np.testing.assert_array_equal(found.mean, points.mean)
     np.testing.assert_array_equal(found.z, points.z)
@@ -34,8 +38,8 @@ def test_two_dimensions_are_shown_as_they_are():
 def test_more_dimensions_are_projected_from_the_means():
     rng = np.random.default_rng(0)
     mean = rng.normal(size=(50, 6)) * np.array([1, 1, 5, 1, 3, 1]) + 7
-    points = draw.Embedded(mean, mean + 1.0)
-    found = draw.projected(points)
+    points = Embedded(mean, mean + 1.0)
+    found = projected(points)
     assert found.mean.shape == found.z.shape == (50, 2)
     np.testing.assert_allclose(found.mean.mean(axis=0), 0, atol=1e-12)
     np.testing.assert_allclose(found.z - found.mean, (found.z - found.mean)[:1].repeat(50, 0))
@@ -46,7 +50,7 @@ def test_more_dimensions_are_projected_from_the_means():
 
 @pytest.mark.parametrize(("count", "most"), [(1, 5), (5, 5), (7, 3), (1000, 12)])
 def test_spaced(count, most):
-    index = draw.spaced(count, most)
+    index = spaced(count, most)
     assert len(index) == min(count, most)
     assert index[0] == 0 and (len(index) == 1 or index[-1] == count - 1)
     assert np.all(np.diff(index) > 0)
@@ -54,11 +58,11 @@ def test_spaced(count, most):
 
 def test_one_of_each_label():
     labels = np.array(["b", "b", "a", "c", "a"])
-    np.testing.assert_array_equal(draw.one_of_each(labels, 5, 3), [2, 0, 3])
-    np.testing.assert_array_equal(draw.one_of_each(labels[:2], 2, 3), [0, 1])
-    two = draw.one_of_each(np.repeat(["b", "a"], 50), 100, 3)
+    np.testing.assert_array_equal(one_of_each(labels, 5, 3), [2, 0, 3])
+    np.testing.assert_array_equal(one_of_each(labels[:2], 2, 3), [0, 1])
+    two = one_of_each(np.repeat(["b", "a"], 50), 100, 3)
     assert two[:2].tolist() == [50, 0] and two[2] not in (0, 50), "another point where labels lack"
-    np.testing.assert_array_equal(draw.one_of_each(None, 5, 3), [0, 2, 4])
+    np.testing.assert_array_equal(one_of_each(None, 5, 3), [0, 2, 4])
 
 
 def test_shapes_of_what_a_model_yields():
@@ -66,14 +70,13 @@ def test_shapes_of_what_a_model_yields():
     test = Examples(np.random.default_rng(0).normal(size=(9, 3)).astype(np.float32))
     index = np.array([0, 4, 8])
     for model in (vae, moving(vae)):
-        back = draw.reconstructed(model, test, index, key=jax.random.key(0))
+        back = reconstructed(model, test, index, key=jax.random.key(0))
         assert back.x.shape == back.mean.shape == (3, 3)
         np.testing.assert_array_equal(back.x, test[index])
-        points = draw.embedded(model, test, index, key=jax.random.key(0))
+        points = embedded(model, test, index, key=jax.random.key(0))
         assert points.mean.shape == points.z.shape == (3, 2)
         expected = [vae.posterior(jax.numpy.asarray(x)).mean for x in test[index]]
         np.testing.assert_allclose(points.mean, np.stack(expected), rtol=1e-5)
-    assert draw.latent_size(vae, test[index]) == 2
 
 
 @pytest.mark.parametrize(

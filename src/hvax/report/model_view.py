@@ -1,0 +1,171 @@
+"""All that a page asks of a model, in one place: what it is made of, and what it does.
+
+Pictures of draws come from `hvax.evaluation.trajectories`, numbers from `hvax.evaluation.evaluate`.
+"""
+
+from typing import Any, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+from numpy.typing import NDArray
+
+from hvax.hamiltonian.flow import HamiltonianFlow
+from hvax.hamiltonian.gradient import Potential
+from hvax.hamiltonian.integrator import PositionVerlet
+from hvax.models.gaussian import DiagonalGaussian
+from hvax.models.hvae import HVAE, plain_vae
+from hvax.models.likelihood import AbstractLikelihood, Bernoulli, Categorical
+from hvax.models.origin import to_model
+from hvax.models.posterior import Posterior
+from hvax.models.prior import StandardNormal
+from hvax.models.standardize import StandardizedLikelihood
+from hvax.models.vae import VAE
+from hvax.parameters import trainable
+
+Model = VAE | HVAE
+
+# By class; a user's own is called by its name.
+_LIKELIHOODS = {
+    "FixedGaussian": "Gaussian",
+    "LearnedGaussian": "Gaussian",
+    "NegativeBinomial": "negative binomial",
+    "Categorical": "categorical",
+}
+
+
+def has_flow(model: Model) -> bool:
+    """Whether the encoder's draws are moved: a flow of no steps does not."""
+    return isinstance(model, HVAE) and model.flow.num_steps > 0
+
+
+def likelihood_of(model: Model) -> AbstractLikelihood:
+    """p(x | z)."""
+    return plain_vae(model).decoder.likelihood
+
+
+def num_classes(model: Model) -> int | None:
+    """How many classes an x has that is of classes, which are shown by their probabilities; None
+    for other data."""
+    likelihood = likelihood_of(model)
+    return likelihood.num_classes if isinstance(likelihood, Categorical) else None
+
+
+def makes_curves(model: Model) -> bool:
+    """Whether a series of x is a curve, as bits and classes are not."""
+    return not isinstance(likelihood_of(model), Bernoulli | Categorical)
+
+
+def has_standard_normal_prior(model: Model) -> bool:
+    """Whether p(z) = N(0, I)."""
+    return isinstance(plain_vae(model).prior, StandardNormal)
+
+
+def posterior_of(model: Model, x: Array) -> Posterior:
+    """q(z_0 | x), of one x as the model takes it."""
+    return plain_vae(model).posterior(x)
+
+
+def has_gaussian_posterior(model: Model, x: NDArray[Any]) -> bool:
+    """Whether q(z_0 | x) is a diagonal Gaussian for examples such as x; nothing is computed."""
+    one = jnp.asarray(to_model(model, x[:1]))[0]
+    found = eqx.filter_eval_shape(posterior_of, model, one)
+    return isinstance(found, DiagonalGaussian)
+
+
+def potential_of(model: Model, x: Array) -> Potential:
+    """z -> -log p(x | z) - log p(z), in nats, of one x as the model takes it; with an aux."""
+    return plain_vae(model).potential(x)
+
+
+def name_of(model: Model) -> str:
+    """What a model is called where its user gave it no name."""
+    return "HVAE" if isinstance(model, HVAE) else "VAE"
+
+
+def kind_of(model: Model) -> str:
+    """What a model is, in words."""
+    if isinstance(model, HVAE):
+        return f"Hamiltonian VAE, {transitions(model.flow)}"
+    return "Variational autoencoder"
+
+
+def likelihood_words(model: Model) -> str:
+    """What its likelihood is, in words."""
+    likelihood, units = likelihood_of(model), ""
+    if isinstance(likelihood, StandardizedLikelihood):
+        likelihood, units = likelihood.inner, " of standardized features"
+    name = type(likelihood).__name__
+    return f"{_LIKELIHOODS.get(name, name)} likelihood{units}"
+
+
+def transitions(flow: HamiltonianFlow) -> str:
+    """How many steps of what kind a flow has, in words."""
+    if flow.num_steps == 0:
+        return "a flow of no steps"
+    kind = "tempered " if flow.bridge is None and flow.eta is None else ""
+    by = " by position Verlet" if isinstance(flow.integrator, PositionVerlet) else ""
+    if flow.bridge is None and flow.eta is None and flow.leapfrog_steps == 1:
+        return f"{flow.num_steps} {kind}leapfrog steps{by}"
+    many = "" if flow.leapfrog_steps == 1 else f" of {flow.leapfrog_steps} leapfrog steps"
+    annealed = kind if flow.bridge is None else "annealed "
+    return f"{flow.num_steps} {annealed}transitions{many}{by}"
+
+
+class FlowView(NamedTuple):
+    """What a flow does, in words, and its numbers that have pictures: are they learned?"""
+
+    words: str
+    step_sizes: NDArray[np.floating]
+    step_sizes_learned: bool
+    beta: Float[np.ndarray, " stages"] | None  # None without tempering
+    beta_learned: bool
+    bridge: Float[np.ndarray, " K"] | None  # None without a bridge
+    bridge_learned: bool
+    midway: bool  # whether energies are known midway of the steps only
+
+
+def flow_view(model: Model) -> FlowView | None:
+    """A model's flow; None where nothing moves the encoder's draws."""
+    if not (isinstance(model, HVAE) and has_flow(model)):
+        return None
+    flow = model.flow
+    beta = np.asarray(flow.tempering.beta(flow.num_steps))
+    tempered = is_learned(flow.tempering) or bool(np.any(beta != 1))
+    return FlowView(
+        words=_flow_words(flow, own_potential=model.potential is not None),
+        step_sizes=np.asarray(flow.step_sizes),
+        step_sizes_learned=is_learned((flow.step_size, flow.mass)),
+        beta=beta if tempered else None,
+        beta_learned=is_learned(flow.tempering),
+        bridge=None if flow.bridge is None else np.asarray(flow.bridge.weights(flow.num_steps)),
+        bridge_learned=is_learned(flow.bridge),
+        midway=not flow.integrator.last_gradient_at_end,
+    )
+
+
+def is_learned(part: Any) -> bool:
+    """Whether training moves a part of a model."""
+    return any(jax.tree.leaves(trainable(part)))
+
+
+def _flow_words(flow: HamiltonianFlow, *, own_potential: bool) -> str:
+    """What a flow does, and the single numbers of it, in sentences."""
+    first, steps = transitions(flow), np.asarray(flow.step_sizes)
+    words = f"{first[0].upper()}{first[1:]} on "
+    words += "a potential of its own" if own_potential else "−log p(x | z) − log p(z)"
+    words += "." if flow.bridge is None else ", by way of densities between it and the encoder’s."
+    if flow.eta is not None:
+        how = _how(flow.eta)
+        words += f" A transition keeps {float(flow.eta.value):.3f} of the momentum (η, {how})."
+    if steps.size == 1:
+        unit = " standard deviations of the encoder" if flow.units == "posterior" else ""
+        how = _how((flow.step_size, flow.mass))
+        words += f" The step size is {float(steps.reshape(())):.4f}{unit}, {how}."
+    return words
+
+
+def _how(part: Any) -> str:
+    return "learned" if is_learned(part) else "fixed"
