@@ -1,18 +1,19 @@
 """The way of a flow through phase space, step by step, where the flow itself keeps the ends."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int, Num, PRNGKeyArray, PyTree
+from jaxtyping import Array, Float, Int, Num, PRNGKeyArray
 from numpy.typing import NDArray
 
+from hvax.hamiltonian.flow import HamiltonianFlow
 from hvax.hamiltonian.gradient import with_aux
-from hvax.models.hvae import HVAE, plain_vae
+from hvax.models.hvae import HVAE
+from hvax.models.latent_model import AbstractLatentModel
 from hvax.models.origin import to_model
-from hvax.models.vae import VAE
 
 _ROWS = 256  # draws of one compiled call: one program serves every picture
 
@@ -27,7 +28,8 @@ class Positions(NamedTuple):
 
 
 class Paths(NamedTuple):
-    """Draws of a model for n data points; K = 0 for a plain VAE.
+    """Draws of a model for n data points; K = 0 without a flow, K = 1 for a flow that does not say
+    where it was on its way.
 
     `log_weight` at stage k is log w of the flow stopped after k steps, a bound's draw of its own:
 
@@ -44,7 +46,9 @@ class Paths(NamedTuple):
     energy_errors: Float[np.ndarray, "n draws steps"]  # nats
 
 
-def paths(model: VAE | HVAE, x: Num[NDArray, "n ..."], draws: int, *, key: PRNGKeyArray) -> Paths:
+def paths(
+    model: AbstractLatentModel, x: Num[NDArray, "n ..."], draws: int, *, key: PRNGKeyArray
+) -> Paths:
     """So many draws of a model for each data point, with where the flow went.
 
     Draw j of point i is the model's own with the key fold_in(fold_in(key, i), j): z_0 comes from
@@ -75,9 +79,8 @@ def positions(
     """The stages of the flow for x from z_0 = z and rho_0 = gamma / sqrt(beta_0)."""
     own = model.potential_for_flow
     potential = with_aux(model.potential(x) if own is None else own(model.vae, x))
-    space, later = model.flow.stages(
-        potential, z=z, gamma=gamma, xi=xi, start=model.vae.posterior(x)
-    )
+    assert isinstance(model.flow, HamiltonianFlow)
+    space, later = model.flow.stages(potential, z=z, gamma=gamma, xi=xi, start=model.posterior(x))
     return Positions(
         jnp.concatenate([z[None], later.z]),
         jnp.concatenate([space.rho_init[None], later.rho]),
@@ -88,25 +91,38 @@ def positions(
 
 @eqx.filter_jit
 def _paths(
-    model: PyTree, x: Array, number: Int[Array, "rows 2"], key: PRNGKeyArray
+    model: AbstractLatentModel, x: Array, number: Int[Array, "rows 2"], key: PRNGKeyArray
 ) -> tuple[Array, ...]:
-    vae = plain_vae(model)
+    known = isinstance(model, HVAE) and isinstance(model.flow, HamiltonianFlow)
+    of_one = _stages_of_flow if known else _ends
 
     def one(x: Array, number: Int[Array, " 2"]) -> tuple[Array, ...]:
         own_key = jax.random.fold_in(jax.random.fold_in(key, number[0]), number[1])
-        z_key, momentum_key = jax.random.split(own_key)  # as `draw` does
-        posterior = vae.posterior(x)
-        z, log_q = posterior.sample_and_log_prob(key=z_key)
-        if isinstance(model, HVAE):
-            gamma, xi = model.flow.momenta(z, key=momentum_key)
-            beta = model.flow.tempering.beta(model.flow.num_steps)
-            stages = positions(model, x, z=z, gamma=gamma, xi=xi)
-            kinetic = 0.5 * (gamma @ gamma - beta * jnp.sum(stages.rho**2, axis=1))
-        else:
-            kinetic = jnp.zeros((1,), z.dtype)
-            stages = Positions(z[None], z[None], kinetic, kinetic[:0])
-        log_joint = -jax.vmap(lambda z: vae.potential(x)(z)[0])(stages.z)
-        log_weight = log_joint - log_q + kinetic + stages.log_refreshment
-        return posterior.mean, posterior.sigma, stages.z, log_weight, stages.energy_errors
+        posterior = model.posterior(x)
+        return posterior.mean, posterior.sigma, *of_one(model, x, own_key)
 
     return jax.vmap(one)(x, number)
+
+
+def _stages_of_flow(model: Any, x: Array, key: PRNGKeyArray) -> tuple[Array, Array, Array]:
+    """z and log w at each stage of a Hamiltonian flow, and its energy errors."""
+    z_key, flow_key = jax.random.split(key)  # as `HVAE.draw` does
+    z, log_q = model.posterior(x).sample_and_log_prob(key=z_key)
+    gamma, xi = model.flow.momenta(z, key=flow_key)
+    beta = model.flow.tempering.beta(model.flow.num_steps)
+    stages = positions(model, x, z=z, gamma=gamma, xi=xi)
+    kinetic = 0.5 * (gamma @ gamma - beta * jnp.sum(stages.rho**2, axis=1))
+    log_joint = -jax.vmap(lambda z: model.potential(x)(z)[0])(stages.z)
+    log_weight = log_joint - log_q + kinetic + stages.log_refreshment
+    return stages.z, log_weight, stages.energy_errors
+
+
+def _ends(model: AbstractLatentModel, x: Array, key: PRNGKeyArray) -> tuple[Array, Array, Array]:
+    """The same of any model: where a draw began, and where it ended if that is elsewhere."""
+    draw = model.draw(model.posterior(x), x, key=key)
+    nothing = jnp.zeros((0,), draw.log_weight.dtype)
+    if draw.trajectory is None:
+        return draw.z[None], draw.log_weight[None], nothing
+    start = -model.potential(x)(draw.z_init)[0] - draw.log_posterior
+    log_weight = jnp.stack([start, draw.log_weight])
+    return jnp.stack([draw.z_init, draw.z]), log_weight, nothing

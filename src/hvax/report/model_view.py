@@ -12,11 +12,14 @@ import numpy as np
 from jaxtyping import Array, Float
 from numpy.typing import NDArray
 
+from hvax.hamiltonian.abstract_flow import AbstractFlow
 from hvax.hamiltonian.flow import HamiltonianFlow
 from hvax.hamiltonian.gradient import Potential
 from hvax.hamiltonian.integrator import PositionVerlet
 from hvax.models.gaussian import DiagonalGaussian
-from hvax.models.hvae import HVAE, plain_vae
+from hvax.models.hvae import HVAE
+from hvax.models.hvae import has_flow as has_flow
+from hvax.models.latent_model import AbstractLatentModel
 from hvax.models.likelihood import AbstractLikelihood, Bernoulli, Categorical
 from hvax.models.origin import to_model
 from hvax.models.posterior import Posterior
@@ -25,7 +28,7 @@ from hvax.models.standardize import StandardizedLikelihood
 from hvax.models.vae import VAE
 from hvax.parameters import trainable
 
-Model = VAE | HVAE
+Model = AbstractLatentModel
 
 # By class; a user's own is called by its name.
 _LIKELIHOODS = {
@@ -36,14 +39,9 @@ _LIKELIHOODS = {
 }
 
 
-def has_flow(model: Model) -> bool:
-    """Whether the encoder's draws are moved: a flow of no steps does not."""
-    return isinstance(model, HVAE) and model.flow.num_steps > 0
-
-
 def likelihood_of(model: Model) -> AbstractLikelihood:
     """p(x | z)."""
-    return plain_vae(model).decoder.likelihood
+    return model.decoder.likelihood
 
 
 def num_classes(model: Model) -> int | None:
@@ -60,12 +58,12 @@ def makes_curves(model: Model) -> bool:
 
 def has_standard_normal_prior(model: Model) -> bool:
     """Whether p(z) = N(0, I)."""
-    return isinstance(plain_vae(model).prior, StandardNormal)
+    return isinstance(model.prior, StandardNormal)
 
 
 def posterior_of(model: Model, x: Array) -> Posterior:
     """q(z_0 | x), of one x as the model takes it."""
-    return plain_vae(model).posterior(x)
+    return model.posterior(x)
 
 
 def has_gaussian_posterior(model: Model, x: NDArray[Any]) -> bool:
@@ -77,19 +75,19 @@ def has_gaussian_posterior(model: Model, x: NDArray[Any]) -> bool:
 
 def potential_of(model: Model, x: Array) -> Potential:
     """z -> -log p(x | z) - log p(z), in nats, of one x as the model takes it; with an aux."""
-    return plain_vae(model).potential(x)
+    return model.potential(x)
 
 
 def name_of(model: Model) -> str:
     """What a model is called where its user gave it no name."""
-    return "HVAE" if isinstance(model, HVAE) else "VAE"
+    return type(model).__name__
 
 
 def kind_of(model: Model) -> str:
     """What a model is, in words."""
     if isinstance(model, HVAE):
         return f"Hamiltonian VAE, {transitions(model.flow)}"
-    return "Variational autoencoder"
+    return "Variational autoencoder" if isinstance(model, VAE) else type(model).__name__
 
 
 def likelihood_words(model: Model) -> str:
@@ -101,8 +99,10 @@ def likelihood_words(model: Model) -> str:
     return f"{_LIKELIHOODS.get(name, name)} likelihood{units}"
 
 
-def transitions(flow: HamiltonianFlow) -> str:
+def transitions(flow: AbstractFlow) -> str:
     """How many steps of what kind a flow has, in words."""
+    if not isinstance(flow, HamiltonianFlow):
+        return f"the flow {type(flow).__name__}"
     if flow.num_steps == 0:
         return "a flow of no steps"
     kind = "tempered " if flow.bridge is None and flow.eta is None else ""
@@ -128,14 +128,16 @@ class FlowView(NamedTuple):
 
 
 def flow_view(model: Model) -> FlowView | None:
-    """A model's flow; None where nothing moves the encoder's draws."""
+    """A model's Hamiltonian flow; None where there is none."""
     if not (isinstance(model, HVAE) and has_flow(model)):
         return None
     flow = model.flow
+    if not isinstance(flow, HamiltonianFlow):
+        return None
     beta = np.asarray(flow.tempering.beta(flow.num_steps))
     tempered = is_learned(flow.tempering) or bool(np.any(beta != 1))
     return FlowView(
-        words=_flow_words(flow, own_potential=model.potential is not None),
+        words=_flow_words(flow, own_potential=model.potential_for_flow is not None),
         step_sizes=np.asarray(flow.step_sizes),
         step_sizes_learned=is_learned((flow.step_size, flow.mass)),
         beta=beta if tempered else None,
