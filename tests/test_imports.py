@@ -20,11 +20,8 @@ FILES = sorted(ROOT.rglob("*.py"))
 LIBRARY = [
     {
         "checks",
-        "files",
-        "arrays",
         "exceptions",
         "compile_cache",
-        "storage",
         "wording",
         "precision",
         "progress",
@@ -32,7 +29,7 @@ LIBRARY = [
     {"parameters"},
     {"hamiltonian"},
     {"models"},
-    {"objectives", "structure", "seen"},
+    {"objectives", "storage", "seen"},
     {"training", "evaluation"},
 ]
 LEVEL = {name: level for level, row in enumerate(LIBRARY) for name in row}

@@ -23,7 +23,7 @@ from hvax.commands.inputs import new_file, run_data
 from hvax.config import InsideFile, WriteReport
 from hvax.data.examples import Examples
 from hvax.report.report import REQUIRED, Report, write_report
-from hvax.training.folder import MODEL
+from hvax.storage.run_folder import MODEL
 
 # Rows of results.json that are no models with a latent, and what the page calls them.
 _REFERENCES = {

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hvax.files import write_atomically
+from hvax.storage.files import write_atomically
 
 
 def image_grid(images: NDArray[Any], *, gap: int = 1) -> NDArray[np.float64]:

@@ -9,10 +9,10 @@ import numpy as np
 from jaxtyping import PRNGKeyArray
 
 from hvax.data.examples import Examples
-from hvax.files import write_atomically
 from hvax.models.hvae import HVAE
 from hvax.models.vae import VAE
 from hvax.report.names import check_names
+from hvax.storage.files import write_atomically
 
 # The numbers of an evaluation that a page cannot do without.
 REQUIRED = frozenset(

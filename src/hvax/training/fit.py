@@ -17,10 +17,10 @@ from hvax.exceptions import FlowFailed, warn
 from hvax.models.hvae import HVAE
 from hvax.models.origin import origin_of
 from hvax.seen import checked_pair, warn_of_unresolved
-from hvax.structure import check_saveable, save
+from hvax.storage.run_folder import BEFORE_FLOW, MODEL, check_unused, read_plan, write_plan
+from hvax.storage.structure import check_saveable, save
 from hvax.training.compiled_steps import LossKwargs, Transform
 from hvax.training.flow_start import without_flow
-from hvax.training.folder import BEFORE_FLOW, MODEL, check_unused, read_plan, write_plan
 from hvax.training.loop import Event as Event
 from hvax.training.loop import Plan
 from hvax.training.optimizers import clip_by_running_norm, scale_flow_updates
