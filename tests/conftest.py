@@ -12,6 +12,7 @@ TESTS = Path(__file__).parent
 COMPILED_QUICKLY = (
     "commands/",
     "report/",
+    "storage/",
     "training/",
     "test_experiments.py",
 )  # little is computed there
@@ -19,6 +20,8 @@ COMPILED_QUICKLY = (
 IN_ONE_PRECISION = (
     "commands/",
     "report/test_browser.py",
+    "storage/test_files.py",
+    "storage/test_lock.py",
     "test_cli.py",
     "test_docs.py",
     "test_endings.py",

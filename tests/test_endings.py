@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from torture.faults import Lab, outcome, wait_for_a_save
 
-from hvax.structure import load
+from hvax.storage.structure import load
 
 USERS_PROGRAM = Path(__file__).parent / "users_program.py"
 FULL = ("bash", "-c", "ulimit -f 4; trap '' XFSZ; exec \"$@\"", "full")

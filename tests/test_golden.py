@@ -13,7 +13,7 @@ import pytest
 
 from golden.make import outputs
 from hvax.cli import main
-from hvax.structure import load
+from hvax.storage.structure import load
 
 GOLDEN = Path(__file__).parent / "golden"
 VERSIONS = sorted(path.name for path in GOLDEN.iterdir() if (path / "config.json").is_file())

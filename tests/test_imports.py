@@ -20,13 +20,10 @@ FILES = sorted(ROOT.rglob("*.py"))
 LIBRARY = [
     {
         "checks",
-        "files",
-        "arrays",
         "batch",
         "devices",
         "exceptions",
         "compile_cache",
-        "storage",
         "wording",
         "precision",
         "progress",
@@ -34,7 +31,7 @@ LIBRARY = [
     {"parameters"},
     {"hamiltonian"},
     {"models"},
-    {"objectives", "structure", "seen"},
+    {"objectives", "storage", "seen"},
     {"training", "evaluation"},
     {"report"},
 ]

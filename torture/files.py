@@ -27,9 +27,9 @@ from hvax.commands.directory import open_run, read_json, read_metrics, resumed_o
 from hvax.data import load_source
 from hvax.data.arrays import read_array
 from hvax.data.idx import read_idx
-from hvax.structure import digest
-from hvax.training.checkpoint import Checkpoints
-from hvax.training.folder import RunFolder
+from hvax.storage.checkpoint import Checkpoints
+from hvax.storage.run_folder import RunFolder
+from hvax.storage.structure import digest
 
 X = np.arange(60, dtype=np.float32).reshape(12, 5) / 7
 TRAIN = (

@@ -83,8 +83,8 @@ from hvax.objectives import loss as loss
 from hvax.parameters import Fixed as Fixed
 from hvax.parameters import Learned as Learned
 from hvax.parameters import trainable as trainable
-from hvax.structure import load as load
-from hvax.structure import save as save
+from hvax.storage.structure import load as load
+from hvax.storage.structure import save as save
 from hvax.training.fit import Event as Event
 from hvax.training.fit import Fit as Fit
 from hvax.training.fit import fit as fit

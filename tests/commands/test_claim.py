@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from hvax.cli import main
-from hvax.commands.run_files import clear, copy_training, is_empty
-from hvax.files import LOCK, held
+from hvax.storage.files import LOCK, held
+from hvax.storage.run_files import clear, copy_training, is_empty
 from hvax.storage.temporary import new_temporary
 from hvax.training.validation import Validation
 from runs_for_tests import contents, read_json

@@ -8,7 +8,7 @@ import pytest
 
 from hvax.cli import main
 from hvax.commands.directory import read_metrics
-from hvax.commands.forms import check_form
+from hvax.storage.forms import check_form
 from runs_for_tests import FEW, contents, read_json
 
 HUGE = "1" + "0" * 400

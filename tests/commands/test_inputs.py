@@ -217,7 +217,7 @@ def test_an_output_is_written_whole_or_not_at_all(command, error, here, monkeypa
     record = read_json("run/results.json")["hvae"]
     (here / "run" / "evaluation.json").write_text(json.dumps(record))
     before = contents(here)
-    monkeypatch.setattr("hvax.files.os.fsync", fail)
+    monkeypatch.setattr("hvax.storage.files.os.fsync", fail)
     monkeypatch.setattr("hvax.report.report.page_of", lambda *_, **__: "<!doctype html>")
     full = isinstance(error, OSError)
     assert main(command.format("run").split()) == (2 if full else 130)

@@ -13,8 +13,8 @@ import pytest
 
 import hvax
 from hvax.cli import main
-from hvax.files import held
-from hvax.structure import digest
+from hvax.storage.files import held
+from hvax.storage.structure import digest
 from hvax.training.validation import Validation
 from runs_for_tests import MISSING, contents, edit, read_json, write
 from settings_for_tests import QUICK, settings

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from hvax.cli import main
-from hvax.structure import load
+from hvax.storage.structure import load
 
 TRAIN = (
     "train digits --epochs 2 --hidden 6 --latent-size 2 --num-samples 5 --test-points 10"

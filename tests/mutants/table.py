@@ -2,83 +2,93 @@
 
 from tests.mutants.mutant import Mutant
 
-_FILES = "test_structure_files.py"
+_FILES = "storage/test_structure_files.py"
 _CLAIM = "commands/test_claim.py"
-_FOLDER = "training/test_folder.py"
-_STORAGE = "test_storage.py"
+_FOLDER = "storage/test_run_folder.py"
+_STORAGE = "storage/test_lock.py"
 _MOVED = "commands/test_moved.py"
 _LAYOUTS = "commands/test_layouts.py"
 
 STORAGE = [
     # Files of others
-    Mutant("structure/folder.py", "        _check_free(new, content)\n", "        pass\n", _FILES),
     Mutant(
-        "structure/folder.py",
+        "storage/structure/folder.py",
+        "        _check_free(new, content)\n",
+        "        pass\n",
+        _FILES,
+    ),
+    Mutant(
+        "storage/structure/folder.py",
         "if path.parent.is_symlink() or path.is_symlink() or not path.is_file():\n        return",
         "if not path.is_file():\n        return",
         _FILES,
     ),
     Mutant(
-        "structure/folder.py",
+        "storage/structure/folder.py",
         "    if named != path.name:\n        path.unlink(missing_ok=True)",
         "    path.unlink(missing_ok=True)",
         _FILES,
     ),
     Mutant(
-        "structure/folder.py",
+        "storage/structure/folder.py",
         "    if old is not None:\n        _remove_unnamed(folder / old)",
         "    for other in folder.glob('weights-*'):\n        _remove_unnamed(other)",
         _FILES,
     ),
     Mutant(
-        "structure/folder.py",
+        "storage/structure/folder.py",
         "        _remove_unnamed(new)\n        raise",
         "        raise",
         _FILES,
     ),
     Mutant(
-        "structure/manifest.py",
+        "storage/structure/manifest.py",
         "            verify_checksum(_content(path))  # of a newer format, perhaps\n",
         "            pass\n",
         _FILES,
     ),
     Mutant(
-        "structure/manifest.py",
+        "storage/structure/manifest.py",
         "if path.is_symlink() or not path.is_file():\n            raise",
         "if False:\n            raise",
         _FILES,
     ),
-    Mutant("structure/folder.py", "    with _alone(folder):\n", "    if True:\n", _FILES),
-    Mutant("structure/folder.py", "_TRIES, _PAUSE = 50, 0.002", "_TRIES, _PAUSE = 1, 0.0", _FILES),
-    Mutant("commands/run_files.py", "    check_no_links(path)\n    folders", "    folders", _CLAIM),
+    Mutant("storage/structure/folder.py", "    with _alone(folder):\n", "    if True:\n", _FILES),
     Mutant(
-        "commands/run_files.py",
+        "storage/structure/folder.py",
+        "_TRIES, _PAUSE = 50, 0.002",
+        "_TRIES, _PAUSE = 1, 0.0",
+        _FILES,
+    ),
+    Mutant("storage/run_files.py", "    check_no_links(path)\n    folders", "    folders", _CLAIM),
+    Mutant(
+        "storage/run_files.py",
         "        if file.name == named or _holds_its_name(file):\n            file.unlink()",
         "        file.unlink()",
         _CLAIM,
     ),
     Mutant(
-        "commands/run_files.py",
+        "storage/run_files.py",
         "        if file.name == named or _holds_its_name(file):",
         "        if file.name == named:",
         _CLAIM,
     ),
     Mutant(
-        "commands/run_files.py",
+        "storage/run_files.py",
         "        (folder / name).unlink(missing_ok=True)\n    for part",
         "        (folder / name).unlink(missing_ok=True)\n"
         "    shutil.rmtree(folder / MODEL, ignore_errors=True)\n    for part",
         _CLAIM,
     ),
-    Mutant("commands/run_files.py", "    sweep(part)\n", "    pass\n", _CLAIM),
+    Mutant("storage/run_files.py", "    sweep(part)\n", "    pass\n", _CLAIM),
     Mutant(
-        "commands/run_files.py",
+        "storage/run_files.py",
         "                stack.enter_context(held(folder / CHECKPOINTS))",
         "                pass",
         _CLAIM,
     ),
     Mutant(
-        "commands/run_files.py",
+        "storage/run_files.py",
         "    _clear_training(folder)  # files of others are there\n",
         "    shutil.rmtree(folder)  # files of others are there\n",
         _CLAIM,
@@ -90,52 +100,52 @@ STORAGE = [
         _CLAIM,
     ),
     Mutant("commands/directory.py", "        _check_checkpoints(path)\n", "        pass\n", _CLAIM),
-    Mutant("training/folder.py", "    check_folders(path)\n    parent", "    parent", _FOLDER),
+    Mutant("storage/run_folder.py", "    check_folders(path)\n    parent", "    parent", _FOLDER),
     Mutant(
-        "training/folder.py",
+        "storage/run_folder.py",
         "    if file.is_symlink() or file.is_dir():\n        return True",
         "    if file.is_dir():\n        return True",
         _FOLDER,
     ),
     Mutant(
-        "training/folder.py",
+        "storage/run_folder.py",
         "        and all(ours(_parsed(line)) for line in lines[:-1])\n",
         "",
         _FOLDER,
     ),
     Mutant(
-        "training/folder.py",
+        "storage/run_folder.py",
         "        (path / CHECKPOINTS / LOCK).is_file()\n        and",
         "        True\n        and",
         _FOLDER,
     ),
     Mutant(
-        "training/folder.py",
+        "storage/run_folder.py",
         "    if path.name == BEFORE_FLOW and parent.checkpoints:",
         "    if False:",
         _FOLDER,
     ),
     Mutant(
-        "training/folder.py",
+        "storage/run_folder.py",
         "        if RunFolder(path).checkpoints or (there is not None and before.checkpoints):",
         "        if RunFolder(path).checkpoints:",
         _FOLDER,
     ),
     Mutant(
-        "training/folder.py",
+        "storage/run_folder.py",
         "type(epoch) is not int or epoch < 2 or len(plan) > 1",
         "type(epoch) is not int or epoch < 2",
         _FOLDER,
     ),
     # A folder begun anew beneath a run
     Mutant(
-        "files.py",
+        "storage/files.py",
         "            check_held(path)  # a slow disk may have taken its time\n",
         "",
         _STORAGE,
     ),
     Mutant(
-        "files.py",
+        "storage/files.py",
         "    check_held(path)\n    flags",
         "    flags",
         _STORAGE,
@@ -186,17 +196,20 @@ STORAGE = [
         _STORAGE,
     ),
     Mutant(
-        "files.py", "    flush_folder(path.parent)\n    sweep(path.parent)", "    pass", _STORAGE
+        "storage/files.py",
+        "    flush_folder(path.parent)\n    sweep(path.parent)",
+        "    pass",
+        _STORAGE,
     ),
     Mutant(
-        "files.py",
+        "storage/files.py",
         '    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0)',
         "    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT",
         _STORAGE,
     ),
     # A directory that a kill at the first flush leaves
     Mutant(
-        "commands/run_files.py",
+        "storage/run_files.py",
         "all(p.name == LOCK or is_temporary(p.name) for p in path.iterdir())",
         "not any(path.iterdir())",
         _CLAIM,
@@ -266,13 +279,13 @@ READING = [
     ),
     # Files of a run that no run has written
     Mutant(
-        "commands/forms.py",
+        "storage/forms.py",
         '    "bounds": _bounds,\n',
         "",
         "commands/test_forms.py",
     ),
     Mutant(
-        "commands/forms.py",
+        "storage/forms.py",
         "    return type(value) in (int, float)",
         "    return isinstance(value, int | float)",
         "commands/test_forms.py",
@@ -283,7 +296,7 @@ READING = [
         "        if False:",
         "commands/test_forms.py",
     ),
-    Mutant("files.py", "parse_int=_integer,\n            ", "", _STORAGE),
+    Mutant("storage/files.py", "parse_int=_integer,\n            ", "", _STORAGE),
     Mutant(
         "training/position.py",
         "    _check_step(step, position, identity)\n",

@@ -52,7 +52,9 @@ def test_a_file_that_is_there_is_replaced_whole_or_not_at_all(tmp_path, monkeypa
     path.write_text("before")
     report = KINDS["counts"]()
     with monkeypatch.context() as patch:
-        patch.setattr("hvax.files.os.replace", lambda *_: (_ for _ in ()).throw(OSError("full")))
+        patch.setattr(
+            "hvax.storage.files.os.replace", lambda *_: (_ for _ in ()).throw(OSError("full"))
+        )
         with pytest.raises(OSError, match="full"):
             write_page(report, path, key=jax.random.key(0))
     assert path.read_text() == "before"

@@ -115,7 +115,7 @@ def test_a_flow_that_fails_leaves_the_plain_vae(tmp_path):
     assert fitted.ended == "flow failed" and fitted.model.flow.num_steps == 0
     plain = hvax.fit(VAE, X, validation=X[:20], **(options | {"epochs": 4}))
     for ours in (fitted.model.vae, hvax.load(tmp_path / "model", like=fitted.model).vae):
-        assert hvax.structure.digest(ours) == hvax.structure.digest(plain.model)
+        assert hvax.storage.structure.digest(ours) == hvax.storage.structure.digest(plain.model)
     assert len(fitted.history) == 4
 
 
@@ -158,7 +158,7 @@ def test_a_run_of_two_phases_resumes_in_the_same_bits(tmp_path):
         with pytest.raises(KeyError):
             hvax.fit(flowing(0.3), X, run_dir=tmp_path, resume=True, callback=signaled, **options)
     again = hvax.fit(flowing(0.3), X, run_dir=tmp_path, resume=True, **options)
-    assert hvax.structure.digest(again.model) == hvax.structure.digest(whole.model)
+    assert hvax.storage.structure.digest(again.model) == hvax.storage.structure.digest(whole.model)
     assert [row["elbo"] for row in again.history] == [row["elbo"] for row in whole.history]
 
 

@@ -13,7 +13,7 @@ import optax
 import pytest
 
 from hvax.data.examples import Examples
-from hvax.structure import digest, load
+from hvax.storage.structure import digest, load
 from hvax.training import feed, loop
 from hvax.training.fit import fit
 from models_for_tests import in_bits, linear_gaussian, moving

@@ -15,10 +15,9 @@ from hvax.exceptions import DivergentTrajectories, SkippedUpdate
 from hvax.hamiltonian.flow import HamiltonianFlow
 from hvax.models.hvae import HVAE
 from hvax.objectives import draw_batch, hamiltonian_elbo
-from hvax.structure import load
+from hvax.storage.structure import load
 from hvax.training import feed, loop
 from hvax.training.fit import fit
-from hvax.training.folder import RunFolder
 from hvax.training.state import train_state, train_step
 from models_for_tests import in_bits, linear_gaussian, moving
 

@@ -47,8 +47,8 @@ from hvax.models.standardize import StandardizedLikelihood
 from hvax.models.vae import VAE
 from hvax.parameters import AbstractParameter, Fixed, Learned
 from hvax.precision import origin_of_rows
-from hvax.structure import load
-from hvax.training.folder import MODEL
+from hvax.storage.run_folder import MODEL
+from hvax.storage.structure import load
 from hvax.training.marginals import (
     Marginals,
     are_counts,

@@ -19,9 +19,9 @@ from hvax.config import Compare
 from hvax.data.examples import Examples
 from hvax.evaluation.evaluate import Evaluation, difference, evaluate
 from hvax.evaluation.table import gray_warning, note, untrusted_advice
-from hvax.files import write_atomically
 from hvax.parameters import trainable
 from hvax.seen import checked_data
+from hvax.storage.files import write_atomically
 
 _DENSITIES = {"gaussian", "fixed-gaussian"}
 _SCORES = (

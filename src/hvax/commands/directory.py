@@ -27,22 +27,22 @@ from jaxtyping import PyTree
 
 from hvax import __version__
 from hvax.commands.build import Parts
-from hvax.commands.forms import check_form
 from hvax.commands.places import found, from_here
-from hvax.commands.run_files import BASELINE as BASELINE
-from hvax.commands.run_files import CONFIG, check_no_links, clear, is_empty, trainings
-from hvax.commands.run_files import EVALUATION as EVALUATION
-from hvax.commands.run_files import REPORT as REPORT
-from hvax.commands.run_files import RESULTS as RESULTS
-from hvax.commands.run_files import copy_training as copy_training
 from hvax.config import Train
 from hvax.data.source import SOURCES
-from hvax.files import dumps, held, json_object, write_atomically
-from hvax.files import read_json as read_object
-from hvax.structure import STRUCTURE, load
+from hvax.storage.files import dumps, held, json_object, write_atomically
+from hvax.storage.files import read_json as read_object
+from hvax.storage.forms import check_form
+from hvax.storage.run_files import BASELINE as BASELINE
+from hvax.storage.run_files import CONFIG, check_no_links, clear, is_empty, trainings
+from hvax.storage.run_files import EVALUATION as EVALUATION
+from hvax.storage.run_files import REPORT as REPORT
+from hvax.storage.run_files import RESULTS as RESULTS
+from hvax.storage.run_files import copy_training as copy_training
+from hvax.storage.run_folder import BEFORE_FLOW, METRICS, check_begin, is_metrics
+from hvax.storage.run_folder import MODEL as MODEL
+from hvax.storage.structure import STRUCTURE, load
 from hvax.training.fit import concatenate_histories
-from hvax.training.folder import BEFORE_FLOW, METRICS, check_begin, is_metrics
-from hvax.training.folder import MODEL as MODEL
 
 FORMAT = 1
 # What is decided by the data where it is not given; the first runs did not write down what.

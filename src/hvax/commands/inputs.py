@@ -17,8 +17,8 @@ from hvax.commands.directory import Run
 from hvax.config import InsideFile, OwnData, Train
 from hvax.data.examples import Examples
 from hvax.data.source import SOURCES
-from hvax.files import write_atomically
 from hvax.models.hvae import plain_vae
+from hvax.storage.files import write_atomically
 
 
 class Selected(NamedTuple):

@@ -25,7 +25,7 @@ from hvax.data.examples import Examples
 from hvax.models.hvae import HVAE
 from hvax.report.inputs import REQUIRED, ReportInputs
 from hvax.report.report import write_page
-from hvax.training.folder import MODEL
+from hvax.storage.run_folder import MODEL
 
 # Rows of results.json that are no models with a latent, and what the page calls them.
 _REFERENCES = {

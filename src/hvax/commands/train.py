@@ -39,7 +39,7 @@ from hvax.evaluation.evaluate import Evaluation, difference, evaluate
 from hvax.evaluation.table import as_json, note
 from hvax.exceptions import StillImproving, WorseThanIndependent, warn
 from hvax.models.hvae import plain_vae
-from hvax.structure import digest
+from hvax.storage.structure import digest
 from hvax.training.fit import Fit, check_data, check_plan, fit
 from hvax.training.loop import Plan
 from hvax.training.schedule import epochs_with_flow

@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 
 from hvax.data.examples import Examples
 from hvax.exceptions import DamagedCheckpoint, warn
-from hvax.files import verify_checksum, with_checksum, write_atomically
 from hvax.models.latent_model import AbstractLatentModel
-from hvax.structure import digest
+from hvax.storage.files import verify_checksum, with_checksum, write_atomically
+from hvax.storage.structure import digest
 
 FORMAT = 1
 _ROWS = 4096  # hashed at a time

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hvax.files import write_atomically
+from hvax.storage.files import write_atomically
 
 _LEAST, _MOST = 4, 128  # pixels along a side: fewer make no image, more are left out
 _CHANNELS, _LONG = 8, 4  # (T, C) of at most so many C and a ratio above this are series

@@ -12,10 +12,10 @@ from hvax.data.examples import as_examples
 from hvax.evaluation.batching import or_first_key
 from hvax.evaluation.evaluate import evaluate
 from hvax.evaluation.result import Evaluation, difference
-from hvax.files import write_atomically
 from hvax.report.inputs import ReportInputs, check_labels
 from hvax.report.model_view import Model
 from hvax.report.names import check_names
+from hvax.storage.files import write_atomically
 
 
 def write_report(

@@ -19,10 +19,10 @@ from hvax.models.hvae import HVAE, has_flow
 from hvax.models.latent_model import AbstractLatentModel
 from hvax.models.origin import origin_of
 from hvax.seen import checked_data, warn_of_unresolved
-from hvax.structure import check_saveable, save
+from hvax.storage.run_folder import BEFORE_FLOW, MODEL, check_unused, read_plan, write_plan
+from hvax.storage.structure import check_saveable, save
 from hvax.training.compiled_steps import LossKwargs, Transform
 from hvax.training.flow_start import switched_off
-from hvax.training.folder import BEFORE_FLOW, MODEL, check_unused, read_plan, write_plan
 from hvax.training.loop import Event as Event
 from hvax.training.loop import Plan
 from hvax.training.optimizers import default_optimizer

@@ -22,12 +22,12 @@ from hvax.data.batches import epoch_batches
 from hvax.exceptions import DivergentTrajectories, SkippedUpdate, warn
 from hvax.progress import compiling
 from hvax.storage.lock import FolderLost
-from hvax.structure import save
+from hvax.storage.run_folder import RunFolder
+from hvax.storage.structure import save
 from hvax.training import skipped_updates
 from hvax.training.compiled_steps import CompiledSteps
 from hvax.training.feed import AbstractFeed
 from hvax.training.flow_start import with_smaller_steps
-from hvax.training.folder import RunFolder
 from hvax.training.interrupt import Interrupt
 from hvax.training.state import TrainState
 from hvax.training.validation import Validation

@@ -16,15 +16,15 @@ from hvax.data.batches import epoch_batches
 from hvax.data.digest import digest_of_rows, digest_of_some_rows
 from hvax.devices import rows_of
 from hvax.exceptions import KinkedDecoder, warn
-from hvax.files import held
 from hvax.hamiltonian.gradient import FiniteDifference
 from hvax.models.hvae import HVAE, has_flow
 from hvax.models.smoothed import kinks_of
 from hvax.progress import progress_bar
+from hvax.storage.files import held
+from hvax.storage.run_folder import RunFolder, check_begin
 from hvax.training.compiled_steps import Chunk, CompiledSteps, LossKwargs, Transform
 from hvax.training.feed import feed
 from hvax.training.flow_start import can_shrink, with_calm_steps
-from hvax.training.folder import RunFolder, check_begin
 from hvax.training.interrupt import on_interrupt
 from hvax.training.loop import Loop, Plan, Position, copied
 from hvax.training.position import position_of

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, fields
 from typing import Any
 
-from hvax.training.folder import is_metrics
+from hvax.storage.run_folder import is_metrics
 from hvax.training.loop import Position
 
 _COUNTS = {"epoch": 1, "done": 0, "skipped": 0, "skipped_in_a_row": 0, "best_epoch": 0}

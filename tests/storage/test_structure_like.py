@@ -19,7 +19,7 @@ from hvax.models.likelihood import Categorical, FixedGaussian
 from hvax.models.network import MLP, mlp
 from hvax.models.vae import VAE
 from hvax.parameters import Fixed, Learned
-from hvax.structure import load, save
+from hvax.storage.structure import load, save
 
 
 class Own(eqx.Module):

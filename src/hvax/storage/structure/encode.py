@@ -5,7 +5,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from hvax.structure.node import (
+from hvax.storage.structure.node import (
     ARRAYS,
     FUNCTION,
     IMPLEMENTATION,

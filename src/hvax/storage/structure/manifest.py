@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from hvax.files import json_object, verify_checksum
+from hvax.storage.files import json_object, verify_checksum
 
 FORMAT = 1
 STRUCTURE = "structure.json"

@@ -15,8 +15,8 @@ import equinox as eqx
 import jax
 import numpy as np
 
-from hvax.arrays import storable
-from hvax.structure.names import name_of
+from hvax.storage.arrays import storable
+from hvax.storage.structure.names import name_of
 
 # What each kind of node looks like in JSON.
 NAMED = ("module", "namedtuple", "partial")  # {kind: name, "fields": {label: node}}

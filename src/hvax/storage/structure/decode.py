@@ -15,12 +15,12 @@ from typing import Any
 import jax
 import numpy as np
 
-from hvax.arrays import on_device
-from hvax.structure.alike import check_alike, check_children
-from hvax.structure.encode import encode
-from hvax.structure.fields import check_fields
-from hvax.structure.names import FUNCTIONS, MODULES
-from hvax.structure.node import (
+from hvax.storage.arrays import on_device
+from hvax.storage.structure.alike import check_alike, check_children
+from hvax.storage.structure.encode import encode
+from hvax.storage.structure.fields import check_fields
+from hvax.storage.structure.names import FUNCTIONS, MODULES
+from hvax.storage.structure.node import (
     ARRAYS,
     FUNCTION,
     IMPLEMENTATION,

@@ -21,9 +21,9 @@ import jax
 import numpy as np
 from jaxtyping import Array, PyTree
 
-from hvax.arrays import pack, unpack
 from hvax.exceptions import DamagedCheckpoint, warn
-from hvax.files import verify_checksum, with_checksum, write_atomically
+from hvax.storage.arrays import pack, unpack
+from hvax.storage.files import verify_checksum, with_checksum, write_atomically
 from hvax.storage.lock import check_held
 
 FORMAT = 1

@@ -13,9 +13,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from hvax.files import LOCK, append, dumps, held, json_object, read_json, write_atomically
-from hvax.structure import STRUCTURE
-from hvax.training.checkpoint import Checkpoints
+from hvax.storage.checkpoint import Checkpoints
+from hvax.storage.files import LOCK, append, dumps, held, json_object, read_json, write_atomically
+from hvax.storage.structure import STRUCTURE
 from hvax.wording import words
 
 METRICS, SKIPPED, MODEL, CHECKPOINTS = "metrics.jsonl", "skipped.jsonl", "model", "checkpoints"

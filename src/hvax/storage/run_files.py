@@ -7,10 +7,8 @@ import re
 import shutil
 from pathlib import Path
 
-from hvax.files import LOCK, held, verify_checksum
-from hvax.storage.temporary import is_temporary, sweep
-from hvax.structure import STRUCTURE
-from hvax.training.folder import (
+from hvax.storage.files import LOCK, held, verify_checksum
+from hvax.storage.run_folder import (
     BEFORE_FLOW,
     CHECKPOINTS,
     METRICS,
@@ -20,6 +18,8 @@ from hvax.training.folder import (
     RunFolder,
     check_folders,
 )
+from hvax.storage.structure import STRUCTURE
+from hvax.storage.temporary import is_temporary, sweep
 
 CONFIG, RESULTS, EVALUATION, REPORT, BASELINE = (
     "config.json",

@@ -5,8 +5,18 @@ from typing import Any
 
 import jax
 
-from hvax.structure.names import is_named
-from hvax.structure.node import ARRAYS, FUNCTION, KEY, NAMED, VALUE, Node, NotOfThis, at, short
+from hvax.storage.structure.names import is_named
+from hvax.storage.structure.node import (
+    ARRAYS,
+    FUNCTION,
+    KEY,
+    NAMED,
+    VALUE,
+    Node,
+    NotOfThis,
+    at,
+    short,
+)
 
 
 def check_alike(there: Node, here: Node, like: Any, path: str) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-from hvax.arrays import pack, unpack
+from hvax.storage.arrays import pack, unpack
 
 NARROW = [
     name

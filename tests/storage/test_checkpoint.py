@@ -12,9 +12,9 @@ import optax
 import pytest
 
 from hvax.exceptions import DamagedCheckpoint
-from hvax.files import verify_checksum, with_checksum
+from hvax.storage.checkpoint import Checkpoints
+from hvax.storage.files import verify_checksum, with_checksum
 from hvax.storage.temporary import new_temporary
-from hvax.training.checkpoint import Checkpoints
 from hvax.training.state import train_state, train_step
 from models_for_tests import in_bits, linear_gaussian, moving
 

@@ -9,10 +9,10 @@ import numpy as np
 import optax
 import pytest
 
-from hvax.files import LOCK, verify_checksum, with_checksum
+from hvax.storage.files import LOCK, verify_checksum, with_checksum
 from hvax.storage.lock import FolderLost
+from hvax.storage.run_folder import BEFORE_FLOW, PLAN, check_begin, read_plan, write_plan
 from hvax.training.fit import fit
-from hvax.training.folder import BEFORE_FLOW, PLAN, check_begin, read_plan, write_plan
 from models_for_tests import linear_gaussian, moving
 
 X = np.random.default_rng(0).normal(size=(12, 3)).astype(np.float32)

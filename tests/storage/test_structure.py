@@ -14,7 +14,6 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-from hvax.files import verify_checksum, with_checksum
 from hvax.hamiltonian.flow import HamiltonianFlow
 from hvax.hamiltonian.gradient import FiniteDifference
 from hvax.hamiltonian.tempering import (
@@ -43,7 +42,8 @@ from hvax.models.prior import AbstractPrior
 from hvax.models.standardize import standardized
 from hvax.models.vae import VAE
 from hvax.parameters import Fixed, Learned
-from hvax.structure import FORMAT, MODULES, STRUCTURE, load, save
+from hvax.storage.files import verify_checksum, with_checksum
+from hvax.storage.structure import FORMAT, MODULES, STRUCTURE, load, save
 
 NOT_OURS = r"the saved model holds .*load\(folder, like=model\)"
 
@@ -386,7 +386,7 @@ def node(name, **fields):
         ({"sha256": "0" * 64}, "its checksum is not the one that was written"),
         ({"model": node("subprocess.Popen", args={"value": "x"})}, NOT_OURS),
         ({"model": node("os.system")}, NOT_OURS),
-        ({"model": node("hvax.structure.load")}, NOT_OURS),
+        ({"model": node("hvax.storage.structure.load")}, NOT_OURS),
         ({"model": node("hvax.Lambda")}, NOT_OURS),
         ({"model": {"function": "builtins.exec"}}, NOT_OURS),
         ({"model": {"function": "jax.nn.softplus.__globals__"}}, NOT_OURS),

@@ -5,7 +5,7 @@ import stat
 
 import pytest
 
-from hvax.files import flush_folder, write_atomically
+from hvax.storage.files import flush_folder, write_atomically
 
 
 def names(folder):

@@ -11,14 +11,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from hvax.files import verify_checksum, with_checksum
 from hvax.hamiltonian.flow import HamiltonianFlow
 from hvax.models.convolution import Convolution
 from hvax.models.heads import SigmaHead
 from hvax.models.network import MLP, mlp
 from hvax.models.vae import VAE
 from hvax.parameters import Fixed, Learned
-from hvax.structure import STRUCTURE, load, save
+from hvax.storage.files import verify_checksum, with_checksum
+from hvax.storage.structure import STRUCTURE, load, save
 
 
 @pytest.fixture

@@ -17,12 +17,12 @@ from typing import Any
 import equinox as eqx
 import numpy as np
 
-from hvax.arrays import pack, read
-from hvax.files import with_checksum, write_atomically
-from hvax.structure.decode import NO_LIKE, Decoder
-from hvax.structure.encode import encode
-from hvax.structure.manifest import FORMAT, STRUCTURE, read_manifest, weights_of_ours
-from hvax.structure.node import Malformed, NotOfThis
+from hvax.storage.arrays import pack, read
+from hvax.storage.files import with_checksum, write_atomically
+from hvax.storage.structure.decode import NO_LIKE, Decoder
+from hvax.storage.structure.encode import encode
+from hvax.storage.structure.manifest import FORMAT, STRUCTURE, read_manifest, weights_of_ours
+from hvax.storage.structure.node import Malformed, NotOfThis
 
 _TRIES, _PAUSE = 50, 0.002  # seconds; of a load, while others save
 _WAITS, _WAIT = 1000, 0.01  # seconds; of a save

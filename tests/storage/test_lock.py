@@ -13,7 +13,7 @@ import warnings
 import pytest
 
 from hvax.exceptions import WeakFileSystem
-from hvax.files import LOCK, append, held, read_json, write_atomically
+from hvax.storage.files import LOCK, append, held, read_json, write_atomically
 from hvax.storage.lock import FolderLost, check_held
 from hvax.storage.temporary import is_temporary, new_temporary, sweep
 
@@ -253,7 +253,7 @@ def test_a_log_is_not_written_through_a_link(tmp_path):
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from hvax.files import write_atomically
+from hvax.storage.files import write_atomically
 os.fsync = lambda _: os.kill(os.getpid(), signal.SIGKILL)
 write_atomically(Path(sys.argv[1]) / "file", b"half")
 """

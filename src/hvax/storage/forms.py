@@ -4,7 +4,7 @@ that was changed by hand is told by its name, and not by where its numbers fail.
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from hvax.commands.run_files import EVALUATION, RESULTS
+from hvax.storage.run_files import EVALUATION, RESULTS
 
 
 def check_form(name: str, record: Mapping[str, Any]) -> None:

@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 
 import hvax
-from hvax.files import with_checksum
 from hvax.models.network import MLP, mlp
 from hvax.models.vae import VAE
 from hvax.parameters import Fixed
-from hvax.structure import STRUCTURE, check_saveable, load, save
+from hvax.storage.files import with_checksum
+from hvax.storage.structure import STRUCTURE, check_saveable, load, save
 
 
 def contents(folder):
