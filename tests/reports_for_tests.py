@@ -21,7 +21,7 @@ from hvax.evaluation.evaluate import difference, evaluate
 from hvax.evaluation.table import as_json
 from hvax.hamiltonian.flow import HamiltonianFlow
 from hvax.hamiltonian.tempering import FreeTempering
-from hvax.models.hvae import HVAE, plain_vae
+from hvax.models.hvae import HVAE, without_flow
 from hvax.models.likelihood import (
     Bernoulli,
     Categorical,
@@ -58,7 +58,7 @@ NUMBERS = {
 
 def scored(model, x, **more) -> ReportInputs:
     """A report on a model that nobody trained."""
-    vae = plain_vae(model)
+    vae = without_flow(model)
     size = vae.posterior(jnp.asarray(x[0])).mean.shape[0]
     flow = {} if model is vae else {"step_size": 0.1, "beta": [0.5, 1.0], "distance": 0.5}
     evaluation = {**NUMBERS, "latent_size": size, **flow}

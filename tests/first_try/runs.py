@@ -20,7 +20,6 @@ import hvax
 from hvax.commands.directory import MODEL
 from hvax.data import load_source, split
 from hvax.data.check import holds_bits
-from hvax.models.hvae import plain_vae
 
 RUNS = Path("build/first-try/runs")
 LIMIT = 300  # seconds, after which a process is ended
@@ -75,7 +74,7 @@ def program(data: DataSet, folder: Path) -> dict[str, Any]:
 def _of_the_model(data: DataSet, path: Path, columns: list[str] | None) -> dict[str, Any]:
     """The family that the program chose, and where there are few test rows the ELBO of each."""
     model = hvax.load(path)
-    likelihood = plain_vae(model).decoder.likelihood
+    likelihood = model.decoder.likelihood
     likelihood = getattr(likelihood, "inner", likelihood)
     found: dict[str, Any] = {"likelihood": type(likelihood).__name__}
     test = _parts(data, columns)[2]

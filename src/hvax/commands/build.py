@@ -32,7 +32,7 @@ from hvax.hamiltonian.tempering import (
     TemperatureTempering,
 )
 from hvax.models.convolution import conv
-from hvax.models.hvae import HVAE, plain_vae
+from hvax.models.hvae import HVAE, without_flow
 from hvax.models.likelihood import (
     AbstractLikelihood,
     Bernoulli,
@@ -267,7 +267,8 @@ def build_hvae(config: Train, vae: VAE) -> HVAE:
 
 def warm_started(vae: VAE, run: Path) -> VAE:
     """The networks of a run in the place of these, which must be of the same sizes."""
-    found = plain_vae(load(run / MODEL))
+    found = without_flow(load(run / MODEL))
+    assert isinstance(found, VAE), "the program trains no other model"
     here, there = _sizes(vae), _sizes(found)
     for name in sorted(here.keys() | there.keys()):
         if here.get(name) != there.get(name):

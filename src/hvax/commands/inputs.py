@@ -17,7 +17,6 @@ from hvax.commands.directory import Run
 from hvax.config import InsideFile, OwnData, Train
 from hvax.data.examples import Examples
 from hvax.data.source import SOURCES
-from hvax.models.hvae import plain_vae
 from hvax.storage.files import write_atomically
 
 
@@ -59,7 +58,7 @@ def _other(run: Run, source: str, file: InsideFile, own: OwnData) -> Whole:
     config = dataclasses.replace(_moved(run, own), source=source)
     if file.columns is not None:
         config = _with_data(config, columns=file.columns)
-    likelihood = plain_vae(run.model).decoder.likelihood
+    likelihood = run.model.decoder.likelihood
     choices = [
         {**names, "header": header}
         for header in _headers(run, source, file)

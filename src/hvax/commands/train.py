@@ -38,7 +38,7 @@ from hvax.config import Train
 from hvax.evaluation.evaluate import Evaluation, difference, evaluate
 from hvax.evaluation.table import as_json, note
 from hvax.exceptions import StillImproving, WorseThanIndependent, warn
-from hvax.models.hvae import plain_vae
+from hvax.models.hvae import without_flow
 from hvax.storage.structure import digest
 from hvax.training.fit import Fit, check_data, check_plan, fit
 from hvax.training.loop import Plan
@@ -99,7 +99,7 @@ def _train(config: Train, models: Mapping[str, PyTree], parts: Parts, run_dir: P
     scores: dict[str, Evaluation] = {}
     first = config.train.flow_from_epoch or 1
     if first > 1:
-        vae = plain_vae(models["hvae"])
+        vae = without_flow(models["hvae"])
         before = _fit(config, vae, parts, run_dir / BEFORE_FLOW, epochs=first - 1)
         if before.ended in _EXIT:
             print(_said(config, "vae", before))

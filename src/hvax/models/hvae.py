@@ -128,12 +128,6 @@ def without_flow(model: AbstractLatentModel) -> AbstractLatentModel:
     return model.vae if isinstance(model, HVAE) else model
 
 
-def plain_vae(model: AbstractLatentModel) -> VAE:
-    """The VAE inside a model, or the model itself."""
-    check_kind(model, "model", VAE, HVAE)
-    return without_flow(model)  # type: ignore[return-value]
-
-
 def has_flow(model: AbstractLatentModel) -> bool:
     """Whether a model is an HVAE whose flow moves something."""
     return isinstance(model, HVAE) and model.flow.num_gradients > 0

@@ -60,8 +60,8 @@ def write_report(
     - `key`: of the draws, `jax.random.key(0)` where None; with the same key the file is the same.
 
     Raises `ValueError` for data that do not suit the model, labels or names that do not fit the
-    data, and an evaluation that lacks numbers; `OSError` where the folder is missing or the file cannot be
-    written.
+    data, and an evaluation that lacks numbers; `OSError` where the folder is missing or the file
+    cannot be written.
     """
     key = or_first_key(key)
     if isinstance(data, tuple):
