@@ -35,7 +35,7 @@ from hvax.hamiltonian.step_size import (
     of_transitions,
     unit_of,
 )
-from hvax.hamiltonian.tempering import AbstractTempering, QuadraticTempering, check_schedule
+from hvax.hamiltonian.tempering import AbstractTempering, NullTempering, check_schedule
 from hvax.parameters import AbstractParameter, as_parameter
 
 # Flows of up to so many steps are compiled without a loop: 784-400-20 with K = 3 then trains in
@@ -84,7 +84,7 @@ class HamiltonianFlow(AbstractFlow):
     - `num_steps`: K, an integer >= 0.
     - `step_size`: > 0, of shape `()`, `(d,)`, `(K, 1)` or `(K, d)`, or an `AffineStepSize`;
       numbers and arrays are held fixed, `Learned(initial, upper=...)` is trained.
-    - `tempering`: the schedule of inverse temperatures; None is `QuadraticTempering(0.3)`.
+    - `tempering`: the schedule of inverse temperatures; None is none, `NullTempering(1.0)`.
     - `gradient`: `"reverse"`, `"forward"`, `"taylor"`, `"finite"`, or a method such as
       `FiniteDifference("forward")`; it is that of log q too.
     - `remat`: whether training keeps only positions and momenta of each transition and computes the
@@ -147,7 +147,7 @@ class HamiltonianFlow(AbstractFlow):
         elif bridge is None:
             raise ValueError("an AffineStepSize is affine in the weights of a bridge: give bridge.")
         self.step_size = step_size
-        self.tempering = QuadraticTempering() if tempering is None else tempering
+        self.tempering = NullTempering(1.0) if tempering is None else tempering
         self.gradient = gradient_method(gradient)
         self.remat = remat
         self.bridge = None if bridge is None else as_bridge(bridge)
