@@ -221,11 +221,6 @@ class HamiltonianFlow(AbstractFlow):
         units; but for its step size of 1e-4, at which nothing moves (docs/from-julia.md)."""
         return cls.preset("reference", num_steps, **options)
 
-    @property  # type: ignore[misc]
-    def num_gradients(self) -> int:  # type: ignore[override]
-        """K L; by velocity Verlet one more."""
-        return self.num_steps * self.leapfrog_steps
-
     @property
     def eta(self) -> AbstractParameter | None:
         """How much of a Gaussian momentum stays; None where it is all kept, or of another kind."""
