@@ -84,23 +84,13 @@ def settings() -> dict[str, Setting]:
     found = {"vae": Setting(None), "iwae 5": Setting(None, 5)}
     found["iwae 5, dreg"] = Setting(None, 5, "dreg")
     for K in (1, 4, 8, 16):
-        found[f"hvae {K}"] = Setting(partial(_hvae, K))
+        found[f"hvae {K}"] = Setting(partial(hvax.HamiltonianFlow.hvae, K))
         found[f"uha {K}"] = Setting(partial(hvax.HamiltonianFlow.uha, K))
         found[f"dais {K}"] = Setting(partial(hvax.HamiltonianFlow.dais, K))
     found["dais 4, 5 draws"] = Setting(partial(hvax.HamiltonianFlow.dais, 4), 5)
     for name, share in (("dais 4, half", 0.5), ("dais 4, throughout", 1.0)):
         found[name] = Setting(partial(hvax.HamiltonianFlow.dais, 4), share=share)
     return found
-
-
-def _hvae(K: int) -> hvax.HamiltonianFlow:
-    """The program's, with everything learned."""
-    return hvax.HamiltonianFlow.hvae(
-        K,
-        step_size=hvax.Learned(min(0.4, 1.6 / K), upper=1.5),
-        tempering=hvax.QuadraticTempering(hvax.Learned(0.8)),
-        units="posterior",
-    )
 
 
 class World:

@@ -159,6 +159,7 @@ def hamiltonian(K: int, tempered: bool, d: int, *, key: PRNGKeyArray) -> hvax.HV
         K,
         step_size=hvax.Learned(np.full(d, 0.005), upper=0.5),
         tempering=hvax.QuadraticTempering(hvax.Learned(1 / 25) if tempered else 1.0),
+        units="latent",
     )
     return hvax.HVAE(hvax.VAE(Prior(d), start(d)), flow)
 

@@ -133,7 +133,7 @@ def _mean_logit(train: Examples) -> float:
 def flow_of(config: Config, d: int) -> hvax.HamiltonianFlow:
     K = config.num_steps
     if config.flow != "hvae":
-        return {"uha": hvax.HamiltonianFlow.uha, "dais": hvax.HamiltonianFlow.dais}[config.flow](K)
+        return hvax.HamiltonianFlow.preset(config.flow, K)
     shape = (K, d) if config.step_size == "per-layer" else (d,)
     temperings: dict[str, Any] = {
         "free": lambda: hvax.FreeTempering(K, hvax.Learned(0.9)),

@@ -12,6 +12,7 @@ from jaxtyping import Array, Float
 from hvax.hamiltonian.bridge import LearnedBridge
 from hvax.hamiltonian.flow import HamiltonianFlow
 from hvax.hamiltonian.gradient import AbstractGradient, FiniteDifference, ForwardMode, ReverseMode
+from hvax.hamiltonian.presets import PRESETS
 from hvax.hamiltonian.step_size import AffineStepSize
 from hvax.hamiltonian.tempering import (
     AbstractTempering,
@@ -65,24 +66,29 @@ def tempering(
     return kinds[name](start)
 
 
-FAMILY = ("uha", "dais", "ula", "everything", "everything by position")
+FAMILY = (*PRESETS, "everything", "everything by position")
+IN_LATENT_UNITS = ("dais", "reference")
 
 
 def family(name: str, num_steps: int, d: int = 2, **options) -> HamiltonianFlow:
     """A member of the family of flows, with every number of it learned and none at its default;
-    `dais` takes its steps in units of the latent space, the others in the posterior's."""
-    sizes = (0.2 if name == "dais" else 0.5) * np.linspace(0.7, 1.4, d)
+    some take their steps in units of the latent space, the others in the posterior's."""
+    sizes = (0.2 if name in IN_LATENT_UNITS else 0.5) * np.linspace(0.7, 1.4, d)
     rising = np.linspace(0.25, 0.85, num_steps) ** 1.5
     options |= {
         "step_size": Learned(sizes, upper=1.5),
         "bridge": LearnedBridge(num_steps, rising if num_steps else None),
         "eta": Learned(0.6),
     }
-    if name == "ula":
-        return HamiltonianFlow.ula(num_steps, **options | {"eta": 0.0})
-    if name in ("uha", "dais"):
-        units = "latent" if name == "dais" else "posterior"
-        return getattr(HamiltonianFlow, name)(num_steps, **options | {"units": units})
+    if name in PRESETS:
+        if PRESETS[name].bridge == "none":
+            del options["bridge"]
+        if PRESETS[name].eta in (0, 1):
+            del options["eta"]
+        if PRESETS[name].schedule != "none":
+            options["tempering"] = tempering(PRESETS[name].schedule, num_steps, 0.6, learned=True)
+        options["units"] = "latent" if name in IN_LATENT_UNITS else "posterior"
+        return HamiltonianFlow.preset(name, num_steps, **options)
     options["step_size"] = AffineStepSize(
         Learned(0.5 * sizes, upper=1.5), Learned(sizes, upper=1.5)
     )

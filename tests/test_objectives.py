@@ -33,7 +33,7 @@ from models_for_tests import QUICK_COMPILE, Affine, AffineEncoder, family, linea
 pytestmark = pytest.mark.usefixtures("x64")
 
 X = np.array([[1, 0, 1], [0, 0, 1], [1, 1, 1], [0, 1, 0]], np.uint8)
-FLOW = HamiltonianFlow(2, 0.2)
+FLOW = HamiltonianFlow.reference(2, step_size=0.2)
 
 
 def key():

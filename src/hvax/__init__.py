@@ -33,6 +33,8 @@ from hvax.hamiltonian.integrator import VelocityVerlet as VelocityVerlet
 from hvax.hamiltonian.leapfrog import PhaseState as PhaseState
 from hvax.hamiltonian.leapfrog import leapfrog_step as leapfrog_step
 from hvax.hamiltonian.leapfrog import phase_state as phase_state
+from hvax.hamiltonian.momentum import AbstractMomentum as AbstractMomentum
+from hvax.hamiltonian.momentum import GaussianMomentum as GaussianMomentum
 from hvax.hamiltonian.phase_space import PhaseSpace as PhaseSpace
 from hvax.hamiltonian.phase_space import Stages as Stages
 from hvax.hamiltonian.step_size import AffineStepSize as AffineStepSize

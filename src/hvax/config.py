@@ -11,6 +11,8 @@ from typing import Annotated, Any, Literal, TypeVar
 
 import tyro
 
+from hvax.hamiltonian.presets import MAX_STEP, BridgeName, Preset, ScheduleName
+
 LikelihoodName = Literal[
     "bernoulli",
     "gaussian",
@@ -93,31 +95,32 @@ class FlowOptions:
 
     flow: Literal["hvae", "uha", "dais", "ula"] = "dais"
     """Annealed from the encoder to the posterior, or hvae, Caterini et al.'s (docs/flows.md)."""
-    num_steps: int = 4
+    num_steps: int = Preset.num_steps
     """Transitions K, each of --leapfrog-steps steps."""
     leapfrog_steps: int = 1
     """Leapfrog steps of a transition."""
     step_size: Unset[float] = None
     """Leapfrog step size; its first value when learned.
-    By default 0.4, of hvae at most 1.6/K, a quarter
-    of a turn: nothing else ends its trajectory."""
-    units: Literal["posterior", "latent"] = "posterior"
+    By default 0.4; for hvae min(0.4, 1.6 / total
+    leapfrog steps), because without momentum
+    refreshment a longer trajectory turns back."""
+    units: Literal["posterior", "latent"] = Preset.units
     """What a step size of 1 is: the encoder's sigma of each example and dimension, or 1 in z."""
     step_size_shape: Literal["shared", "per-dimension", "per-step", "per-layer"] = "shared"
     """One step size, or one per latent dimension, per step, or per step and dimension."""
     learn_step_size: bool = True
     """Train the step size."""
-    max_step: float = 1.5
+    max_step: float = MAX_STEP
     """Upper bound of a learned step size."""
-    schedule: Unset[Literal["quadratic", "temperature", "free", "none"]] = None
+    schedule: Unset[ScheduleName] = None
     """Tempering: quadratic in 1/sqrt(beta) (default of
     hvae), or in temperature; one free scaling a
     step; none (default of the others)."""
-    beta0: float = 0.8
+    beta0: float = Preset.beta0
     """Inverse temperature at the start of the flow, in (0, 1]; its first value when learned."""
     learn_beta0: bool = True
     """Train beta0, or the scalings of free."""
-    bridge: Unset[Literal["learned", "even", "none"]] = None
+    bridge: Unset[BridgeName] = None
     """Weights of the densities on the way: trained
     (default of uha, dais, ula), k / (K + 1), or none
     (default of hvae)."""

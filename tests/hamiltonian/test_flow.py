@@ -279,7 +279,8 @@ def test_the_defaults():
     flow = HamiltonianFlow()
     assert flow.num_steps == 3 and flow.gradient == ReverseMode()
     np.testing.assert_allclose(flow.step_size.value, 0.05, rtol=1e-6)
-    np.testing.assert_allclose(flow.tempering.beta(3)[0], 0.3, rtol=1e-6)
+    np.testing.assert_array_equal(flow.tempering.beta(3), np.ones(4))
+    assert flow.bridge is None and flow.eta is None and flow.max_force is None
 
 
 # Divergence

@@ -13,10 +13,11 @@ import pytest
 from scipy.stats import multivariate_normal
 
 import closed_form
-from hvax.hamiltonian import bridge
-from hvax.hamiltonian import flow as flow_module
+from hvax.hamiltonian import bridge, path
 from hvax.hamiltonian.flow import HamiltonianFlow
 from hvax.hamiltonian.gradient import with_aux
+from hvax.hamiltonian.momentum import GaussianMomentum
+from hvax.hamiltonian.presets import PRESETS
 from hvax.hamiltonian.step_size import AffineStepSize
 from hvax.hamiltonian.tempering import CustomTempering, FreeTempering
 from hvax.models.decoder import Decoder
@@ -27,6 +28,7 @@ from hvax.models.vae import VAE
 from hvax.parameters import Learned
 from models_for_tests import (
     FAMILY,
+    IN_LATENT_UNITS,
     METHODS,
     QUICK_COMPILE,
     SCHEDULES,
@@ -183,23 +185,26 @@ def rising(raw):
 
 def member_case(numbers, name, num_steps):
     """A flow of models_for_tests.family on paper."""
-    everything, b = name.startswith("everything"), rising(numbers["bridge"])
+    everything = name.startswith("everything")
+    b = rising(numbers["bridge"]) if "bridge" in numbers else None
     if everything:
         start, end = (learned(numbers[key], 1.5) for key in ("at_start", "at_end"))
         step_size = start + b[:, None] * (end - start)
     else:
         step_size = learned(numbers["step_size"], 1.5)
-    if name != "dais":
+    if name not in IN_LATENT_UNITS:
         step_size = step_size * np.exp(numbers["log_sigma"])
-    beta0 = learned(numbers["schedule"]) if everything else 1.0
+    beta0 = learned(numbers["schedule"]) if "schedule" in numbers else 1.0
+    held = None if everything or PRESETS[name].eta == 1 else PRESETS[name].eta
     return model_on_paper(numbers)._replace(
         step_size=step_size,
         beta=closed_form.schedule("quadratic", beta0, num_steps),
         bridge=b,
-        eta=learned(numbers["eta"]) if "eta" in numbers else 0.0,
+        eta=learned(numbers["eta"]) if "eta" in numbers else held,
         leapfrog_steps=2 if everything else 1,
         mass=learned(numbers["mass"], 4.0) if everything else 1.0,
-        position=name in ("dais", "everything by position"),
+        position=name == "everything by position"
+        or (not everything and PRESETS[name].integrator == "position"),
     )
 
 
@@ -358,15 +363,15 @@ def no_bridge(b, ends):
     return bridge.between(1.0, ends)
 
 
-def hot(self, state, k, refreshed=HamiltonianFlow._refreshed):
+def hot(self, rho, xi, *, beta, refresh=GaussianMomentum.refresh, **place):
     """A refreshment from N(0, I), whatever the temperature."""
-    found, _ = refreshed(self, state, k._replace(beta=jnp.ones_like(k.beta)))
-    return found, 0.5 * k.beta * (found.rho @ found.rho - state.rho @ state.rho)
+    fresh, _ = refresh(self, rho, xi, beta=jnp.ones_like(beta), **place)
+    return fresh, 0.5 * beta * (fresh @ fresh - rho @ rho)
 
 
-def unscored(self, state, k, refreshed=HamiltonianFlow._refreshed):
+def unscored(self, rho, xi, *, refresh=GaussianMomentum.refresh, **place):
     """A refreshment whose densities do not enter log w."""
-    return refreshed(self, state, k)[0], jnp.zeros(())
+    return refresh(self, rho, xi, **place)[0], jnp.zeros(())
 
 
 @pytest.mark.parametrize("planted", ["stopped gradient", "no bridge", "hot", "unscored"])
@@ -376,11 +381,10 @@ def test_the_law_sees_in_the_family(planted, monkeypatch, x64):
     than they are scored under, or not scored, 0.01 nats or more in log E[w]."""
     options = {"gradient": Stopped()} if planted == "stopped gradient" else {}
     if planted == "no bridge":
-        monkeypatch.setattr(flow_module, "between", no_bridge)
+        monkeypatch.setattr(path, "between", no_bridge)
     if planted in ("hot", "unscored"):
-        monkeypatch.setattr(
-            HamiltonianFlow, "_refreshed", {"hot": hot, "unscored": unscored}[planted]
-        )
+        wrong = {"hot": hot, "unscored": unscored}[planted]
+        monkeypatch.setattr(GaussianMomentum, "refresh", wrong)
     model = HVAE(linear_gaussian(D, FEATURES), family("everything", 3, **options))
     numbers = named(model)
     value, log_w, slope = library(model)

@@ -23,7 +23,7 @@ pytestmark = pytest.mark.usefixtures("x64")
 
 X = np.array([1.0, 0.0, 1.0])
 FLOWS = {
-    "default": HamiltonianFlow,
+    "reference": HamiltonianFlow.reference,
     "no steps": lambda: HamiltonianFlow(0, 0.1, QuadraticTempering(0.4)),
     "no tempering": lambda: HamiltonianFlow(2, np.array([0.1, 0.2]), NullTempering(0.3)),
 }

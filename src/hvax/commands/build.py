@@ -22,15 +22,15 @@ from hvax.data.check import holds_bits
 from hvax.data.digest import digest_of_numbers
 from hvax.data.examples import Examples, feature_name
 from hvax.data.source import SOURCES, Source
-from hvax.hamiltonian.bridge import AbstractBridge, FixedBridge, LearnedBridge
-from hvax.hamiltonian.flow import MAX_FORCE, HamiltonianFlow
-from hvax.hamiltonian.tempering import (
-    AbstractTempering,
-    FreeTempering,
-    NullTempering,
-    QuadraticTempering,
-    TemperatureTempering,
+from hvax.hamiltonian.flow import HamiltonianFlow
+from hvax.hamiltonian.presets import (
+    PRESETS,
+    as_share,
+    as_step_size,
+    bridge_named,
+    tempering_named,
 )
+from hvax.hamiltonian.tempering import AbstractTempering
 from hvax.models.convolution import conv
 from hvax.models.hvae import HVAE, without_flow
 from hvax.models.likelihood import (
@@ -45,7 +45,7 @@ from hvax.models.likelihood import (
 from hvax.models.network import mlp
 from hvax.models.standardize import StandardizedLikelihood
 from hvax.models.vae import VAE
-from hvax.parameters import AbstractParameter, Fixed, Learned
+from hvax.parameters import AbstractParameter
 from hvax.precision import origin_of_rows
 from hvax.storage.run_folder import MODEL
 from hvax.storage.structure import load
@@ -238,31 +238,53 @@ def build_vae(config: Train, parts: Parts, *, key: PRNGKeyArray) -> VAE:
 def build_hvae(config: Train, vae: VAE) -> HVAE:
     """The HVAE on a VAE that the options describe."""
     options = config.flow
-    size = config.model.latent_size or 0  # `decided` has filled it in where a shape needs it
+    given: dict[str, Any] = {
+        "step_size": _step_size(options, config.model.latent_size or 0),
+        "units": options.units,
+        "tempering": _tempering(options),
+        "leapfrog_steps": options.leapfrog_steps,
+        "gradient": options.gradient,
+        "remat": options.remat,
+    }
+    if options.bridge is not None:
+        given["bridge"] = bridge_named(options.bridge, options.num_steps)
+    if options.eta is not None or not options.learn_eta:
+        given["eta"] = _eta(options)
+    return HVAE(vae, HamiltonianFlow.preset(options.flow, options.num_steps, **given))
+
+
+def _step_size(options: FlowOptions, latent_size: int) -> AbstractParameter:
+    """The options' step sizes; without a first one the flow's own."""
+    first = options.step_size
+    if first is None:
+        first = PRESETS[options.flow].first_step_size(options.num_steps, options.leapfrog_steps)
     shape = {
         "shared": (),
-        "per-dimension": (size,),
+        "per-dimension": (latent_size,),  # `decided` has filled it in
         "per-step": (options.num_steps, 1),
-        "per-layer": (options.num_steps, size),
+        "per-layer": (options.num_steps, latent_size),
     }[options.step_size_shape]
-    initial = np.full(shape, _first_step_size(options))
-    step_size = (
-        Learned(initial, upper=options.max_step) if options.learn_step_size else Fixed(initial)
+    return as_step_size(
+        np.full(shape, first), options.max_step if options.learn_step_size else None
     )
-    flow = HamiltonianFlow(
+
+
+def _eta(options: FlowOptions) -> AbstractParameter:
+    eta = PRESETS[options.flow].eta if options.eta is None else options.eta
+    if not 0 <= eta <= 1:
+        raise ValueError(f"--eta must be in [0, 1], got {eta}.")
+    return as_share(eta, learned=options.learn_eta)
+
+
+def _tempering(options: FlowOptions) -> AbstractTempering:
+    if not 0 < options.beta0 <= 1:
+        raise ValueError(f"--beta0 must be in (0, 1], got {options.beta0}.")
+    return tempering_named(
+        options.schedule or PRESETS[options.flow].schedule,
         options.num_steps,
-        step_size,
-        _tempering(options),
-        options.gradient,
-        options.remat,
-        bridge=_bridge(options),
-        eta=_eta(options),
-        leapfrog_steps=options.leapfrog_steps,
-        units=options.units,
-        integrator="position" if options.flow == "dais" else "velocity",
-        max_force=MAX_FORCE if options.units == "posterior" else None,
+        beta0=options.beta0,
+        learned=options.learn_beta0,
     )
-    return HVAE(vae, flow)
 
 
 def warm_started(vae: VAE, run: Path) -> VAE:
@@ -298,48 +320,6 @@ def build_optimizer(config: Train) -> optax.GradientTransformation:
         raise ValueError(f"--clip must be finite and > 1, or 0, got {clip}.")
     optimizer = getattr(optax, config.train.optimizer)(rate)
     return scale_flow_updates(clip_by_running_norm(optimizer, clip) if clip else optimizer, factor)
-
-
-def _first_step_size(options: FlowOptions) -> float:
-    if options.step_size is not None:
-        return options.step_size
-    steps = options.num_steps * options.leapfrog_steps
-    return min(0.4, 1.6 / max(1, steps)) if options.flow == "hvae" else 0.4
-
-
-def _bridge(options: FlowOptions) -> AbstractBridge | None:
-    kind = options.bridge or ("none" if options.flow == "hvae" else "learned")
-    if kind == "none" or options.num_steps == 0:
-        return None
-    if kind == "learned":
-        return LearnedBridge(options.num_steps)
-    return FixedBridge(np.arange(1, options.num_steps + 1) / (options.num_steps + 1))
-
-
-def _eta(options: FlowOptions) -> AbstractParameter:
-    first = {"hvae": 1.0, "uha": 0.9, "dais": 0.9, "ula": 0.0}[options.flow]
-    eta = first if options.eta is None else options.eta
-    if not 0 <= eta <= 1:
-        raise ValueError(f"--eta must be in [0, 1], got {eta}.")
-    return Learned(eta) if options.learn_eta and 0 < eta < 1 else Fixed(eta)
-
-
-def _tempering(options: FlowOptions) -> AbstractTempering:
-    schedule = options.schedule or ("quadratic" if options.flow == "hvae" else "none")
-    if not 0 < options.beta0 <= 1:
-        raise ValueError(f"--beta0 must be in (0, 1], got {options.beta0}.")
-    if schedule == "none":
-        return NullTempering(1.0)
-    learnt = options.learn_beta0
-    if schedule == "free":
-        if options.num_steps == 0:
-            return FreeTempering(0)
-        alpha = options.beta0 ** (0.5 / options.num_steps)
-        return FreeTempering(options.num_steps, Learned(alpha) if learnt else Fixed(alpha))
-    beta0: AbstractParameter = Learned(options.beta0) if learnt else Fixed(options.beta0)
-    if schedule == "temperature":
-        return TemperatureTempering(beta0)
-    return QuadraticTempering(beta0)
 
 
 def _scale(source: Source, likelihood: AbstractLikelihood) -> float:

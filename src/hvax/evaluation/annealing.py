@@ -190,6 +190,6 @@ def _transition(
     probability = jnp.where(jnp.isfinite(change), jnp.exp(jnp.minimum(0.0, -change)), 0.0)
     accept = jax.random.uniform(accept_key, (), chain.z.dtype) < probability
     z, ends = jax.tree.map(
-        lambda new, old: jnp.where(accept, new, old), (end.z, end.aux), (chain.z, chain.ends)
+        lambda new, old: jnp.where(accept, new, old), (end.z, end.ends), (chain.z, chain.ends)
     )
     return Chains(z, ends, chain.log_weight), probability

@@ -1,11 +1,27 @@
 """The contract of a flow: what moves a draw behind the encoder, and what its weight gains by it."""
 
 from abc import abstractmethod
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import equinox as eqx
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
+
+from hvax.hamiltonian.gradient import AnyPotential
+
+
+@runtime_checkable
+class Start(Protocol):
+    """q, the density that z_0 was drawn from, as far as a flow looks at it.
+
+    A flow with a bridge follows `log_prob`; one with `units="posterior"` takes steps of `sigma`.
+    """
+
+    @property
+    def sigma(self) -> Float[Array, " d"]:
+        """Each dimension's standard deviation."""
+
+    def log_prob(self, z: Float[Array, " d"]) -> Float[Array, ""]:
+        """log q(z), in nats; its normalizing constant does not matter here."""
 
 
 class FlowResult(NamedTuple):
@@ -32,11 +48,11 @@ class AbstractFlow(eqx.Module):
     @abstractmethod
     def __call__(
         self,
-        potential: Callable[[Float[Array, " d"]], Any],
+        potential: AnyPotential,
         z: Float[Array, " d"],
         *,
         key: PRNGKeyArray,
-        start: Any = None,
+        start: Start | None = None,
     ) -> FlowResult:
         """The flow from z on a potential z -> U or z -> (U, aux), U in nats.
 

@@ -92,10 +92,12 @@ class Ends(NamedTuple):
 
 
 def between(b: ArrayLike, ends: Ends) -> Evaluation:
-    """U_b and its gradient; the ends come with them."""
+    """U_b and its gradient, with the target's aux and, for another b at the same z, both ends."""
     target, start, b = ends.target, ends.start, jnp.asarray(b)
     potential = b * target.potential + (1 - b) * start.potential
-    return Evaluation(potential, b * target.gradient + (1 - b) * start.gradient, ends)
+    gradient = b * target.gradient + (1 - b) * start.gradient
+    bare = Ends(target._replace(aux=None), start._replace(aux=None))
+    return Evaluation(potential, gradient, target.aux, bare)
 
 
 def both_ends(target: ValueAndGrad, start: ValueAndGrad) -> Callable[[Float[Array, " d"]], Ends]:

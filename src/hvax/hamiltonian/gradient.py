@@ -6,7 +6,7 @@ it (second order), and each works under `jit` and `vmap`.
 
 from abc import abstractmethod
 from collections.abc import Callable
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import equinox as eqx
 import jax
@@ -17,6 +17,8 @@ from hvax.checks import check_callable
 
 Potential = Callable[[Float[Array, " d"]], tuple[Float[Array, ""], PyTree]]
 """z -> (U, aux): the potential in nats, and whatever else its evaluation yields."""
+AnyPotential = Callable[[Float[Array, " d"]], Float[Array, ""] | tuple[Float[Array, ""], PyTree]]
+"""z -> U or z -> (U, aux), as a user may give it."""
 
 
 class Evaluation(NamedTuple):
@@ -25,6 +27,7 @@ class Evaluation(NamedTuple):
     potential: Float[Array, ""]  # U, nats
     gradient: Float[Array, " d"]  # dU/dz
     aux: PyTree
+    ends: PyTree = None  # what U lies between, where it is one of a bridge
 
 
 ValueAndGrad = Callable[[Float[Array, " d"]], Evaluation]
@@ -120,7 +123,7 @@ def gradient_method(method: str | AbstractGradient) -> AbstractGradient:
     return _METHODS[method]()
 
 
-def with_aux(potential: Callable[[Float[Array, " d"]], Any]) -> Potential:
+def with_aux(potential: AnyPotential) -> Potential:
     """A potential z -> U or z -> (U, aux) in the second form, with aux None for the first."""
 
     check_callable(potential, "potential")

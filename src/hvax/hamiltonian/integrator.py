@@ -2,7 +2,7 @@
 
 from abc import abstractmethod
 from collections.abc import Callable
-from typing import Any, ClassVar, NamedTuple
+from typing import ClassVar
 
 import equinox as eqx
 import jax
@@ -10,13 +10,14 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
 from hvax.hamiltonian.gradient import Potential, ValueAndGrad
-from hvax.hamiltonian.leapfrog import leapfrog_step, phase_state
+from hvax.hamiltonian.leapfrog import PhaseState, leapfrog_step, phase_state
 
 
 class AbstractIntegrator(eqx.Module):
     """Steps of H = U + |rho|^2 / 2 that preserve volume, each with one gradient of U.
 
-    Its states are named tuples with z, rho, and the last evaluation: potential, gradient and aux.
+    A flow gives its steps another density of its path, with U and its gradient in the state, and
+    changes the momentum between them.
     """
 
     last_gradient_at_end: ClassVar[bool]
@@ -25,18 +26,18 @@ class AbstractIntegrator(eqx.Module):
     @abstractmethod
     def start(
         self, value_and_grad: ValueAndGrad, *, z: Float[Array, " d"], rho: Float[Array, " d"]
-    ) -> Any:
+    ) -> PhaseState:
         """The state at (z, rho)."""
 
     @abstractmethod
     def step(
-        self, value_and_grad: ValueAndGrad, state: Any, step_size: Float[Array, " d"]
-    ) -> tuple[Any, Float[Array, ""]]:
+        self, value_and_grad: ValueAndGrad, state: PhaseState, step_size: Float[Array, " d"]
+    ) -> tuple[PhaseState, Float[Array, ""]]:
         """The state after one step, and an energy error in nats."""
 
     @abstractmethod
     def end(
-        self, potential: Potential, state: Any, errors: Float[Array, " steps"]
+        self, potential: Potential, state: PhaseState, errors: Float[Array, " steps"]
     ) -> tuple[PyTree, Float[Array, " steps"]]:
         """The potential's aux at the end of a trajectory, and the energy errors of its steps."""
 
@@ -49,30 +50,19 @@ class VelocityVerlet(AbstractIntegrator):
 
     def start(
         self, value_and_grad: ValueAndGrad, *, z: Float[Array, " d"], rho: Float[Array, " d"]
-    ) -> Any:
+    ) -> PhaseState:
         return phase_state(value_and_grad, z=z, rho=rho)
 
     def step(
-        self, value_and_grad: ValueAndGrad, state: Any, step_size: Float[Array, " d"]
-    ) -> tuple[Any, Float[Array, ""]]:
+        self, value_and_grad: ValueAndGrad, state: PhaseState, step_size: Float[Array, " d"]
+    ) -> tuple[PhaseState, Float[Array, ""]]:
         moved = leapfrog_step(value_and_grad, state, step_size)
         return moved, moved.energy - state.energy
 
     def end(
-        self, potential: Potential, state: Any, errors: Float[Array, " steps"]
+        self, potential: Potential, state: PhaseState, errors: Float[Array, " steps"]
     ) -> tuple[PyTree, Float[Array, " steps"]]:
         return state.aux, errors
-
-
-class MidwayState(NamedTuple):
-    """A point of phase space, with the evaluation that the last step met on its way to it."""
-
-    z: Float[Array, " d"]
-    rho: Float[Array, " d"]
-    potential: Float[Array, ""]  # at z - since
-    gradient: Float[Array, " d"]
-    aux: PyTree
-    since: Float[Array, " d"]  # how far z has come from there
 
 
 class PositionVerlet(AbstractIntegrator):
@@ -92,31 +82,32 @@ class PositionVerlet(AbstractIntegrator):
 
     def start(
         self, value_and_grad: ValueAndGrad, *, z: Float[Array, " d"], rho: Float[Array, " d"]
-    ) -> Any:
+    ) -> PhaseState:
         shapes = jax.eval_shape(value_and_grad, z)
-        potential, gradient, aux = jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), shapes)
-        return MidwayState(z, rho, potential, gradient, aux, jnp.zeros_like(z))
+        nothing = jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), shapes)
+        return PhaseState(z, rho, *nothing)._replace(since=jnp.zeros_like(z))
 
     def step(
-        self, value_and_grad: ValueAndGrad, state: Any, step_size: Float[Array, " d"]
-    ) -> tuple[Any, Float[Array, ""]]:
+        self, value_and_grad: ValueAndGrad, state: PhaseState, step_size: Float[Array, " d"]
+    ) -> tuple[PhaseState, Float[Array, ""]]:
         ahead = 0.5 * step_size * state.rho
-        potential, gradient, aux = value_and_grad(state.z + ahead)
-        rho = state.rho - step_size * gradient
+        met = value_and_grad(state.z + ahead)
+        rho = state.rho - step_size * met.gradient
         since = 0.5 * step_size * rho
-        error = potential - gradient @ ahead - _here(state)
-        return MidwayState(state.z + ahead + since, rho, potential, gradient, aux, since), error
+        error = met.potential - met.gradient @ ahead - _here(state)
+        return PhaseState(state.z + ahead + since, rho, *met, since=since), error
 
     def end(
-        self, potential: Potential, state: Any, errors: Float[Array, " steps"]
+        self, potential: Potential, state: PhaseState, errors: Float[Array, " steps"]
     ) -> tuple[PyTree, Float[Array, " steps"]]:
         value, aux = potential(state.z)
         # Ahead of the first step there was no evaluation to compare with.
         return aux, jnp.append(errors[1:], value - _here(state))
 
 
-def _here(state: MidwayState) -> Float[Array, ""]:
+def _here(state: PhaseState) -> Float[Array, ""]:
     """U at z, continued along the last gradient."""
+    assert state.since is not None
     return state.potential + state.gradient @ state.since
 
 

@@ -6,7 +6,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float, PyTree
 
 from hvax.checks import check_callable, real_array, vector
-from hvax.hamiltonian.gradient import ValueAndGrad
+from hvax.hamiltonian.gradient import Evaluation, ValueAndGrad
 
 
 class PhaseState(NamedTuple):
@@ -18,6 +18,13 @@ class PhaseState(NamedTuple):
     potential: Float[Array, ""]
     gradient: Float[Array, " d"]
     aux: PyTree
+    ends: PyTree = None  # what U lies between, where it is one of a bridge
+    since: Float[Array, " d"] | None = None  # how far z has come since; None where U is met at z
+
+    @property
+    def met(self) -> Evaluation:
+        """The last evaluation of the potential."""
+        return Evaluation(self.potential, self.gradient, self.aux, self.ends)
 
     @property
     def energy(self) -> Float[Array, ""]:
@@ -56,6 +63,6 @@ def leapfrog_step(
         )
     rho = state.rho - 0.5 * step_size * state.gradient
     z = state.z + step_size * rho
-    potential, gradient, aux = value_and_grad(z)
-    rho = rho - 0.5 * step_size * gradient
-    return PhaseState(z, rho, potential, gradient, aux)
+    met = Evaluation(*value_and_grad(z))
+    rho = rho - 0.5 * step_size * met.gradient
+    return PhaseState(z, rho, *met)

@@ -16,17 +16,10 @@ class PhaseSpace(NamedTuple):
     rho_init: Float[Array, " d"]
     z_final: Float[Array, " d"]
     rho_final: Float[Array, " d"]
-    gamma: Float[Array, " d"]  # rho_init = gamma / sqrt(beta_0)
+    gamma: Float[Array, " d"]  # the noise of rho_init, which is gamma / sqrt(beta_0)
     beta: Float[Array, " stages"]
-    log_refreshment: Float[Array, ""]  # sum_k log N(rho_{k-1}) - log N(rho'_k); 0 at eta = 1
+    log_refreshment: Float[Array, ""]  # sum_k log R_k - log F_k, nats; 0 where none is refreshed
     energy_errors: Float[Array, " steps"]  # H after minus H before each leapfrog step, nats
-
-    @property
-    def log_ratio(self) -> Float[Array, ""]:
-        """|gamma|^2 / 2 - beta_K |rho_K|^2 / 2 + log_refreshment, in nats: what the momenta add to
-        the log-weight, without the normalizing constants, which cancel exactly."""
-        final = -(0.5 * self.beta[-1] * (self.rho_final @ self.rho_final))
-        return final - (-0.5 * (self.gamma @ self.gamma) - self.log_refreshment)
 
     @property
     def log_det_jacobian(self) -> Float[Array, ""]:
@@ -45,3 +38,4 @@ class Stages(NamedTuple):
     z: Float[Array, "K d"]
     rho: Float[Array, "K d"]
     log_refreshment: Float[Array, " K"]  # of transition k alone
+    log_ratio: Float[Array, " K"]  # of the flow stopped after transition k, nats

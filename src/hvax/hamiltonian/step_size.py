@@ -1,4 +1,6 @@
-"""Step sizes that change along a bridge, and what every step size must satisfy."""
+"""Step sizes: what they must satisfy, how they change along a bridge, and their units."""
+
+from typing import Literal, cast, get_args
 
 import equinox as eqx
 import jax
@@ -7,7 +9,10 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
+from hvax.hamiltonian.abstract_flow import Start
 from hvax.parameters import AbstractParameter, as_parameter
+
+Units = Literal["latent", "posterior"]
 
 
 class AffineStepSize(eqx.Module):
@@ -42,3 +47,67 @@ def check_positive(value: Float[Array, "..."], name: str) -> None:
         return
     if not np.all(np.isfinite(value) & (np.asarray(value) > 0)):
         raise ValueError(f"{name} must be finite and > 0, got {value}.")
+
+
+def check_step_sizes(value: Float[Array, "..."], num_steps: int) -> None:
+    """Refuses step sizes of a shape that no flow of so many transitions takes, or not > 0."""
+    if value.ndim > 2 or (value.ndim == 2 and value.shape[0] != num_steps):
+        raise ValueError(
+            "step_size must have shape (), (d,), (K, 1) or (K, d) with K = num_steps = "
+            f"{num_steps}, got {value.shape}."
+        )
+    check_positive(value, "step_size")
+
+
+def check_mass(mass: Float[Array, "..."]) -> None:
+    """Refuses masses that are not one number or a vector of them, or not > 0."""
+    if mass.ndim > 1:
+        raise ValueError(f"mass must have shape () or (d,), got {mass.shape}.")
+    check_positive(mass, "mass")
+
+
+def check_units(units: str) -> Units:
+    """The units, which are "latent" or "posterior"; all else is refused."""
+    if units not in get_args(Units):
+        raise ValueError(f"units must be 'latent' or 'posterior', got {units!r}.")
+    return cast(Units, units)
+
+
+def in_unit_mass(step_sizes: Float[Array, "..."], mass: Float[Array, "..."]) -> Float[Array, "..."]:
+    """step_size / sqrt(m): momenta of mass m and this step size are momenta of unit mass and that
+    one."""
+    per_dimension = mass.ndim == 1 and step_sizes.ndim == 2
+    return step_sizes / jnp.sqrt(mass[None] if per_dimension else mass)
+
+
+def of_transitions(
+    step_sizes: Float[Array, "..."],
+    num_steps: int,
+    z: Float[Array, " d"],
+    *,
+    unit: Float[Array, " d"] | None,
+) -> Float[Array, "K d"]:
+    """One row of step sizes for each transition of a flow from z, in the latent space's units."""
+    shape = (num_steps, z.size)
+    if step_sizes.shape not in {(), z.shape, (num_steps, 1), shape}:
+        raise ValueError(
+            f"step_size must have shape (), ({z.size},), ({num_steps}, 1) or {shape} "
+            f"for {num_steps} steps in {z.size} dimensions, got {step_sizes.shape}."
+        )
+    step_sizes = jnp.broadcast_to(step_sizes, shape).astype(z.dtype)
+    return step_sizes if unit is None else step_sizes * unit[None]
+
+
+def unit_of(units: str, start: Start | None, z: Float[Array, " d"]) -> Float[Array, " d"] | None:
+    """What a step size of 1 is in each dimension of z: the standard deviations of q, which z was
+    drawn from, or None for 1. Raises `ValueError` where q has none."""
+    if units == "latent":
+        return None
+    sigma = getattr(start, "sigma", None)
+    if sigma is None or sigma.shape != z.shape:
+        got = "none" if sigma is None else f"shape {sigma.shape}"
+        raise ValueError(
+            'a flow with units="posterior" needs start, what z was drawn from, with a sigma of '
+            f"shape {z.shape}, got {got}."
+        )
+    return sigma.astype(z.dtype)

@@ -169,6 +169,19 @@ class CustomTempering(AbstractTempering):
         return jnp.stack([jnp.asarray(stage, beta0.dtype) for stage in stages])
 
 
+def check_schedule(beta: Float[Array, "..."], num_steps: int) -> None:
+    """Refuses a schedule that has not one finite number > 0 for each of the K + 1 stages."""
+    if beta.shape != (num_steps + 1,):
+        raise ValueError(
+            f"the schedule must give one number per stage, shape ({num_steps + 1},), "
+            f"got {beta.shape}."
+        )
+    if isinstance(beta, jax.core.Tracer):
+        return
+    if not np.all(np.isfinite(beta) & (np.asarray(beta) > 0)):
+        raise ValueError(f"the schedule's inverse temperatures must be finite and > 0, got {beta}.")
+
+
 def _stages(schedule: Callable, beta0: Float[Array, ""], num_steps: int) -> Float[Array, " stages"]:
     if num_steps == 0:
         return beta0[None]

@@ -12,11 +12,9 @@ import jax
 import jaxtyping
 import numpy as np
 
-from hvax.hamiltonian.flow import HamiltonianFlow
 from hvax.models.convolution import Convolution
 from hvax.models.network import MLP
 
-UNITS = ("latent", "posterior")  # of a flow's step sizes
 _MOST = 2**31  # no count, and no axis of an array that fits into a memory, is larger
 
 
@@ -55,8 +53,6 @@ def _check_sizes(module: eqx.Module) -> None:
                 f"a convolution of {channels[0]} to {channels[1]} channels must have weights for "
                 f"it, got shapes {module.weight.shape} and {module.bias.shape}"
             )
-    if isinstance(module, HamiltonianFlow) and module.units not in UNITS:
-        raise ValueError(f"units must be one of {', '.join(UNITS)}, got {_short(module.units)}")
 
 
 def _fits(value: Any, hint: Any) -> bool:

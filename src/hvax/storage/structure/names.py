@@ -8,7 +8,7 @@ import equinox as eqx
 import jax
 
 from hvax import parameters
-from hvax.hamiltonian import bridge, flow, gradient, integrator, step_size, tempering
+from hvax.hamiltonian import bridge, flow, gradient, integrator, momentum, step_size, tempering
 from hvax.models import (
     convolution,
     decoder,
@@ -26,8 +26,9 @@ from hvax.models import (
 )
 
 _OWN = (
-    parameters, bridge, flow, gradient, integrator, step_size, tempering, convolution, decoder,
-    gaussian, heads, hvae, likelihood, network, prior, smoothed, standardize, transform, vae,
+    parameters, bridge, flow, gradient, integrator, momentum, step_size, tempering,
+    convolution, decoder, gaussian, heads, hvae, likelihood, network, prior, smoothed,
+    standardize, transform, vae,
 )  # fmt: skip
 # hvax's own modules, Equinox's layers, and these functions; all else is the user's own.
 MODULES: dict[str, type] = {
