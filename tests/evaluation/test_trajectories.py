@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from exact_posterior import exact
-from hvax.evaluation.trajectories import paths, positions
+from hvax.evaluation.trajectories import hamiltonian_stages, paths
 from hvax.hamiltonian.flow import HamiltonianFlow
 from hvax.hamiltonian.gradient import FiniteDifference
 from hvax.hamiltonian.tempering import QuadraticTempering
@@ -56,18 +56,19 @@ MODELS = (
 @pytest.mark.parametrize("model", MODELS.values(), ids=MODELS.keys())
 def test_the_drawn_path_ends_where_the_flow_ends(model):
     """To rounding: the same operations, compiled apart."""
-    potential = (model.potential_for_flow or type(VAE).potential)(VAE, X)
+    follow = model.potential_for_flow or type(VAE).potential
     xi = None if model.flow.eta is None else jnp.ones((model.flow.num_steps, 2))
-    flow = model.flow.transport(potential, **START, xi=xi, start=VAE.posterior(X))
-    stages = positions(model, X, **START, xi=xi)
+    posterior = VAE.posterior(X)
+    end = model.flow.transport(follow(VAE, X), **START, xi=xi, start=posterior)
+    stages = hamiltonian_stages(model, X, posterior, **START, xi=xi)
     tolerance = 50 * jnp.finfo(X.dtype).eps
     assert stages.z.shape == (model.flow.num_steps + 1, 2)
-    np.testing.assert_allclose(stages.z[0], flow.z_init, rtol=tolerance)
-    np.testing.assert_allclose(stages.rho[0], flow.rho_init, rtol=tolerance)
-    np.testing.assert_allclose(stages.z[-1], flow.z_final, rtol=tolerance, atol=tolerance)
-    np.testing.assert_allclose(stages.rho[-1], flow.rho_final, rtol=tolerance, atol=tolerance)
-    np.testing.assert_allclose(stages.log_refreshment[-1], flow.log_refreshment, atol=1e-5)
-    np.testing.assert_allclose(stages.energy_errors, flow.energy_errors, atol=20 * tolerance)
+    assert stages.log_ratio.shape == (model.flow.num_steps + 1,) and stages.log_ratio[0] == 0
+    np.testing.assert_allclose(stages.z[0], START["z"], rtol=tolerance)
+    np.testing.assert_allclose(stages.z[-1], end.z, rtol=tolerance, atol=tolerance)
+    np.testing.assert_allclose(stages.log_ratio[-1], end.log_ratio, atol=1e-5)
+    errors = end.trajectory.energy_errors
+    np.testing.assert_allclose(stages.energy_errors, errors, atol=20 * tolerance)
 
 
 @pytest.mark.parametrize(
@@ -88,11 +89,10 @@ def test_log_weights_along_the_path(name):
         drawn = model.draw(posterior, one, key=own_key)
         tolerance = {"rtol": 0, "atol": 2e3 * jnp.finfo(one.dtype).eps}
         np.testing.assert_allclose(found.log_weight[i, j, -1], drawn.log_weight, **tolerance)
-        np.testing.assert_allclose(found.z[i, j, -1], drawn.trajectory.z_final, rtol=1e-4)
-        z = drawn.trajectory.z_init
-        np.testing.assert_allclose(found.z[i, j, 0], z, rtol=1e-5)
-        start = VAE.log_joint(one, z)
-        alone = start.log_likelihood + start.log_prior - posterior.log_prob(z)
+        np.testing.assert_allclose(found.z[i, j, -1], drawn.z, rtol=1e-4)
+        np.testing.assert_allclose(found.z[i, j, 0], drawn.z_init, rtol=1e-5)
+        start = VAE.log_joint(one, drawn.z_init)
+        alone = start.log_likelihood + start.log_prior - posterior.log_prob(drawn.z_init)
         np.testing.assert_allclose(found.log_weight[i, j, 0], alone, **tolerance)
         np.testing.assert_allclose(found.mean[i], posterior.mean, rtol=1e-5)
         np.testing.assert_allclose(found.sigma[i], posterior.sigma, rtol=1e-5)

@@ -1,6 +1,6 @@
-"""The way of a flow through phase space, step by step, where the flow itself keeps the ends."""
+"""The way of a model's draws through the latent space, stage by stage, for pictures of flows."""
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import equinox as eqx
 import jax
@@ -11,30 +11,28 @@ from numpy.typing import NDArray
 
 from hvax.hamiltonian.flow import HamiltonianFlow
 from hvax.hamiltonian.gradient import with_aux
-from hvax.models.hvae import HVAE
+from hvax.models.hvae import HVAE, has_flow
 from hvax.models.latent_model import AbstractLatentModel
 from hvax.models.origin import to_model
+from hvax.models.posterior import Posterior
 
 _ROWS = 256  # draws of one compiled call: one program serves every picture
 
 
-class Positions(NamedTuple):
-    """A flow's stages k = 0 ... K."""
+class Stages(NamedTuple):
+    """A draw at the stages k = 0 ... K of its way: z_0 comes from the encoder, z_K is decoded."""
 
     z: Float[Array, "stages d"]
-    rho: Float[Array, "stages d"]  # after the tempering of step k
-    log_refreshment: Float[Array, " stages"]  # of the transitions up to k
+    log_ratio: Float[Array, " stages"]  # nats, of the flow stopped there; 0 at stage 0
     energy_errors: Float[Array, " steps"]  # nats
 
 
 class Paths(NamedTuple):
-    """Draws of a model for n data points; K = 0 without a flow, K = 1 for a flow that does not say
-    where it was on its way.
+    """Draws of a model for n data points; K = 0 for a plain VAE.
 
     `log_weight` at stage k is log w of the flow stopped after k steps, a bound's draw of its own:
 
-        log w_k = log p(x, z_k) - log q(z_0 | x) + |gamma|^2 / 2 - beta_k |rho_k|^2 / 2
-                  + sum_{j <= k} log N(rho_{j-1}; 0, I / beta_{j-1}) - log N(rho'_j; same)
+        log w_k = log p(x, z_k) - log q(z_0 | x) + log_ratio_k,  E[exp(log w_k)] = p(x)
 
     so at 0 it is the encoder's alone, and at K the model's.
     """
@@ -43,16 +41,18 @@ class Paths(NamedTuple):
     sigma: Float[np.ndarray, "n d"]
     z: Float[np.ndarray, "n draws stages d"]
     log_weight: Float[np.ndarray, "n draws stages"]  # nats
-    energy_errors: Float[np.ndarray, "n draws steps"]  # nats
+    energy_errors: Float[np.ndarray, "n draws steps"]  # nats; none of a flow that has no energy
 
 
 def paths(
     model: AbstractLatentModel, x: Num[NDArray, "n ..."], draws: int, *, key: PRNGKeyArray
 ) -> Paths:
-    """So many draws of a model for each data point, with where the flow went.
+    """So many draws of a model for each data point, with where its flow went.
 
     Draw j of point i is the model's own with the key fold_in(fold_in(key, i), j): z_0 comes from
-    `posterior.sample_and_log_prob`, whatever the posterior is.
+    `posterior.sample_and_log_prob`, whatever the posterior is. A `HamiltonianFlow` has a stage for
+    each transition; another flow, and a model of the user's own whose draws have a trajectory, has
+    its two ends; a model without a flow has the one stage that it decodes.
     """
     count = len(x) * draws
     rows = np.resize(np.arange(count), -(-count // _ROWS) * _ROWS).reshape(-1, _ROWS)
@@ -68,23 +68,26 @@ def paths(
     return Paths(mean[:, 0], sigma[:, 0], *drawn)
 
 
-def positions(
+def hamiltonian_stages(
     model: HVAE,
     x: Num[Array, "..."],
+    posterior: Posterior,
     *,
     z: Float[Array, " d"],
     gamma: Float[Array, " d"],
-    xi: Float[Array, "refreshments d"] | None = None,
-) -> Positions:
-    """The stages of the flow for x from z_0 = z and rho_0 = gamma / sqrt(beta_0)."""
-    own = model.potential_for_flow
-    potential = with_aux(model.potential(x) if own is None else own(model.vae, x))
-    assert isinstance(model.flow, HamiltonianFlow)
-    space, later = model.flow.stages(potential, z=z, gamma=gamma, xi=xi, start=model.posterior(x))
-    return Positions(
+    xi: Float[Array, "K d"] | None,
+) -> Stages:
+    """The stages of a model's Hamiltonian flow for x from z_0 = z, with the momenta's noise."""
+    flow, followed = model.flow, model.potential(x)
+    assert isinstance(flow, HamiltonianFlow)
+    if model.potential_for_flow is not None:
+        followed = with_aux(model.potential_for_flow(model.vae, x))
+    space, later = flow.stages(followed, z=z, gamma=gamma, xi=xi, start=posterior)
+    kinetic = 0.5 * (gamma @ gamma - space.beta[1:] * jnp.sum(later.rho**2, axis=1))
+    log_ratio = kinetic + jnp.cumsum(later.log_refreshment)
+    return Stages(
         jnp.concatenate([z[None], later.z]),
-        jnp.concatenate([space.rho_init[None], later.rho]),
-        jnp.append(jnp.zeros((), z.dtype), jnp.cumsum(later.log_refreshment)),
+        jnp.append(jnp.zeros((1,), z.dtype), log_ratio),
         space.energy_errors,
     )
 
@@ -93,36 +96,33 @@ def positions(
 def _paths(
     model: AbstractLatentModel, x: Array, number: Int[Array, "rows 2"], key: PRNGKeyArray
 ) -> tuple[Array, ...]:
-    known = isinstance(model, HVAE) and isinstance(model.flow, HamiltonianFlow)
-    of_one = _stages_of_flow if known else _ends
-
     def one(x: Array, number: Int[Array, " 2"]) -> tuple[Array, ...]:
-        own_key = jax.random.fold_in(jax.random.fold_in(key, number[0]), number[1])
         posterior = model.posterior(x)
-        return posterior.mean, posterior.sigma, *of_one(model, x, own_key)
+        own_key = jax.random.fold_in(jax.random.fold_in(key, number[0]), number[1])
+        stages, log_weight = _drawn(model, x, posterior, own_key)
+        return posterior.mean, posterior.sigma, stages.z, log_weight, stages.energy_errors
 
     return jax.vmap(one)(x, number)
 
 
-def _stages_of_flow(model: Any, x: Array, key: PRNGKeyArray) -> tuple[Array, Array, Array]:
-    """z and log w at each stage of a Hamiltonian flow, and its energy errors."""
-    z_key, flow_key = jax.random.split(key)  # as `HVAE.draw` does
-    z, log_q = model.posterior(x).sample_and_log_prob(key=z_key)
-    gamma, xi = model.flow.momenta(z, key=flow_key)
-    beta = model.flow.tempering.beta(model.flow.num_steps)
-    stages = positions(model, x, z=z, gamma=gamma, xi=xi)
-    kinetic = 0.5 * (gamma @ gamma - beta * jnp.sum(stages.rho**2, axis=1))
-    log_joint = -jax.vmap(lambda z: model.potential(x)(z)[0])(stages.z)
-    log_weight = log_joint - log_q + kinetic + stages.log_refreshment
-    return stages.z, log_weight, stages.energy_errors
-
-
-def _ends(model: AbstractLatentModel, x: Array, key: PRNGKeyArray) -> tuple[Array, Array, Array]:
-    """The same of any model: where a draw began, and where it ended if that is elsewhere."""
-    draw = model.draw(model.posterior(x), x, key=key)
-    nothing = jnp.zeros((0,), draw.log_weight.dtype)
-    if draw.trajectory is None:
-        return draw.z[None], draw.log_weight[None], nothing
-    start = -model.potential(x)(draw.z_init)[0] - draw.log_posterior
-    log_weight = jnp.stack([start, draw.log_weight])
-    return jnp.stack([draw.z_init, draw.z]), log_weight, nothing
+def _drawn(
+    model: AbstractLatentModel, x: Array, posterior: Posterior, key: PRNGKeyArray
+) -> tuple[Stages, Float[Array, " stages"]]:
+    """The stages of one draw of the model, and log w at each."""
+    if isinstance(model, HVAE) and isinstance(model.flow, HamiltonianFlow):
+        z_key, flow_key = jax.random.split(key)  # as `HVAE.draw` does
+        z, log_q = posterior.sample_and_log_prob(key=z_key)
+        gamma, xi = model.flow.momenta(z, key=flow_key)
+        stages = hamiltonian_stages(model, x, posterior, z=z, gamma=gamma, xi=xi)
+        log_joint = jax.vmap(lambda z: -model.potential(x)(z)[0])(stages.z)
+        return stages, log_joint - log_q + stages.log_ratio
+    draw = model.draw(posterior, x, key=key)
+    moved = has_flow(model) if isinstance(model, HVAE) else draw.trajectory is not None
+    if not moved:
+        only = jnp.zeros((1,), draw.z.dtype)
+        return Stages(draw.z[None], only, only[:0]), draw.log_weight[None]
+    before = -model.potential(x)(draw.z_init)[0] - draw.log_posterior
+    after = draw.log_weight - (draw.log_likelihood + draw.log_prior - draw.log_posterior)
+    log_ratio = jnp.stack([jnp.zeros_like(after), after])
+    stages = Stages(jnp.stack([draw.z_init, draw.z]), log_ratio, log_ratio[:0])
+    return stages, jnp.stack([before, draw.log_weight])

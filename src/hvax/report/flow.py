@@ -29,17 +29,19 @@ class Flow:
 
 def flow(report: ReportInputs, *, key: PRNGKeyArray) -> Flow | None:
     """The section; None where nothing moves the encoder's draws."""
-    found = flow_view(report.model)
-    if found is None:
+    if not report.moved:
         return None
+    found = flow_view(report.model)
     x = report.test[spaced(len(report.test), _POINTS)]
     drawn = paths(report.model, x, _DRAWS, key=key)
     errors = drawn.energy_errors.reshape(-1, drawn.energy_errors.shape[-1])
     pictures = [
         bound_by_step(drawn.log_weight),
-        energy_errors(errors, midway=found.midway),
+        energy_errors(errors, midway=found.midway) if errors.size else None,
         None if found.bridge is None else bridge(found.bridge, learned=found.bridge_learned),
         None if found.beta is None else schedule(found.beta, learned=found.beta_learned),
-        step_sizes(found.step_sizes, learned=found.step_sizes_learned),
+        None
+        if found.step_sizes is None
+        else step_sizes(found.step_sizes, learned=found.step_sizes_learned),
     ]
     return Flow(found.words, [one for one in pictures if one is not None])

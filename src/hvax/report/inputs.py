@@ -8,7 +8,7 @@ import numpy as np
 
 from hvax.data.examples import Examples
 from hvax.report.images import is_image
-from hvax.report.model_view import Model, name_of
+from hvax.report.model_view import Model, moves_draws, name_of
 from hvax.report.names import check_names
 
 REQUIRED = frozenset(
@@ -80,6 +80,11 @@ class ReportInputs:
     def model_name(self) -> str:
         """What the model is called in tables."""
         return self.name or name_of(self.model)
+
+    @property
+    def moved(self) -> bool:
+        """Whether something, such as a flow, moves the encoder's draws."""
+        return moves_draws(self.model, self.test[:1])
 
     @property
     def shown_as_images(self) -> bool:

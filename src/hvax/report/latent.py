@@ -9,7 +9,7 @@ from hvax.evaluation.trajectories import paths
 from hvax.report.chosen import spaced
 from hvax.report.figures.latent_map import latent_map
 from hvax.report.inputs import ReportInputs
-from hvax.report.model_view import Model, has_flow
+from hvax.report.model_view import Model
 from hvax.report.parts import Picture
 from hvax.report.projection import Embedded, projected
 
@@ -27,7 +27,7 @@ def latent(report: ReportInputs, *, key: PRNGKeyArray) -> Picture | None:
         return None
     points = Embedded(points.mean[finite], points.z[finite])
     labels = None if report.labels is None else report.labels[rows][finite]
-    return latent_map(projected(points), labels, flowed=has_flow(report.model))
+    return latent_map(projected(points), labels, flowed=report.moved)
 
 
 def embedded(

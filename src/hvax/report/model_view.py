@@ -17,9 +17,8 @@ from hvax.hamiltonian.flow import HamiltonianFlow
 from hvax.hamiltonian.gradient import Potential
 from hvax.hamiltonian.integrator import PositionVerlet
 from hvax.models.gaussian import DiagonalGaussian
-from hvax.models.hvae import HVAE
-from hvax.models.hvae import has_flow as has_flow
-from hvax.models.latent_model import AbstractLatentModel
+from hvax.models.hvae import HVAE, has_flow
+from hvax.models.latent_model import AbstractLatentModel, Draw
 from hvax.models.likelihood import AbstractLikelihood, Bernoulli, Categorical
 from hvax.models.origin import to_model
 from hvax.models.posterior import Posterior
@@ -61,6 +60,18 @@ def has_standard_normal_prior(model: Model) -> bool:
     return isinstance(model.prior, StandardNormal)
 
 
+def moves_draws(model: Model, x: NDArray[Any]) -> bool:
+    """Whether something moves the encoder's draws for examples such as x; nothing is computed."""
+    if isinstance(model, HVAE):
+        return has_flow(model)
+    one = jnp.asarray(to_model(model, x[:1]))[0]
+
+    def draw(model: Model, x: Array) -> Draw:
+        return model.draw(model.posterior(x), x, key=jax.random.key(0))
+
+    return eqx.filter_eval_shape(draw, model, one).trajectory is not None
+
+
 def posterior_of(model: Model, x: Array) -> Posterior:
     """q(z_0 | x), of one x as the model takes it."""
     return model.posterior(x)
@@ -87,7 +98,7 @@ def kind_of(model: Model) -> str:
     """What a model is, in words."""
     if isinstance(model, HVAE):
         return f"Hamiltonian VAE, {transitions(model.flow)}"
-    return "Variational autoencoder" if isinstance(model, VAE) else type(model).__name__
+    return "Variational autoencoder" if isinstance(model, VAE) else name_of(model)
 
 
 def likelihood_words(model: Model) -> str:
@@ -100,9 +111,9 @@ def likelihood_words(model: Model) -> str:
 
 
 def transitions(flow: AbstractFlow) -> str:
-    """How many steps of what kind a flow has, in words."""
+    """How many steps of what kind a flow has, in words; a flow of the user's own has its name."""
     if not isinstance(flow, HamiltonianFlow):
-        return f"the flow {type(flow).__name__}"
+        return f"a flow by {type(flow).__name__}"
     if flow.num_steps == 0:
         return "a flow of no steps"
     kind = "tempered " if flow.bridge is None and flow.eta is None else ""
@@ -115,29 +126,30 @@ def transitions(flow: AbstractFlow) -> str:
 
 
 class FlowView(NamedTuple):
-    """What a flow does, in words, and its numbers that have pictures: are they learned?"""
+    """What a flow does, in words, and its numbers that have pictures; None where it has none."""
 
     words: str
-    step_sizes: NDArray[np.floating]
-    step_sizes_learned: bool
-    beta: Float[np.ndarray, " stages"] | None  # None without tempering
-    beta_learned: bool
-    bridge: Float[np.ndarray, " K"] | None  # None without a bridge
-    bridge_learned: bool
-    midway: bool  # whether energies are known midway of the steps only
+    step_sizes: NDArray[np.floating] | None = None
+    step_sizes_learned: bool = False
+    beta: Float[np.ndarray, " stages"] | None = None  # None without tempering
+    beta_learned: bool = False
+    bridge: Float[np.ndarray, " K"] | None = None
+    bridge_learned: bool = False
+    midway: bool = False  # whether energies are known midway of the steps only
 
 
-def flow_view(model: Model) -> FlowView | None:
-    """A model's Hamiltonian flow; None where there is none."""
-    if not (isinstance(model, HVAE) and has_flow(model)):
-        return None
-    flow = model.flow
+def flow_view(model: Model) -> FlowView:
+    """What moves the draws of a model that moves them."""
+    if not isinstance(model, HVAE):
+        return FlowView(f"{name_of(model)} moves the encoder’s draws itself.")
+    flow, own_potential = model.flow, model.potential_for_flow is not None
+    words = _flow_words(flow, own_potential=own_potential)
     if not isinstance(flow, HamiltonianFlow):
-        return None
+        return FlowView(words)
     beta = np.asarray(flow.tempering.beta(flow.num_steps))
     tempered = is_learned(flow.tempering) or bool(np.any(beta != 1))
     return FlowView(
-        words=_flow_words(flow, own_potential=model.potential_for_flow is not None),
+        words=words,
         step_sizes=np.asarray(flow.step_sizes),
         step_sizes_learned=is_learned((flow.step_size, flow.mass)),
         beta=beta if tempered else None,
@@ -153,15 +165,18 @@ def is_learned(part: Any) -> bool:
     return any(jax.tree.leaves(trainable(part)))
 
 
-def _flow_words(flow: HamiltonianFlow, *, own_potential: bool) -> str:
+def _flow_words(flow: AbstractFlow, *, own_potential: bool) -> str:
     """What a flow does, and the single numbers of it, in sentences."""
-    first, steps = transitions(flow), np.asarray(flow.step_sizes)
+    first = transitions(flow)
     words = f"{first[0].upper()}{first[1:]} on "
     words += "a potential of its own" if own_potential else "−log p(x | z) − log p(z)"
+    if not isinstance(flow, HamiltonianFlow):
+        return f"{words}."
     words += "." if flow.bridge is None else ", by way of densities between it and the encoder’s."
     if flow.eta is not None:
         how = _how(flow.eta)
         words += f" A transition keeps {float(flow.eta.value):.3f} of the momentum (η, {how})."
+    steps = np.asarray(flow.step_sizes)
     if steps.size == 1:
         unit = " standard deviations of the encoder" if flow.units == "posterior" else ""
         how = _how((flow.step_size, flow.mass))

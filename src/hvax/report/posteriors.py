@@ -18,7 +18,7 @@ from hvax.report.chosen import one_of_each
 from hvax.report.density import box, smoothed
 from hvax.report.figures.posterior import MASSES, Encoder, posterior
 from hvax.report.inputs import ReportInputs
-from hvax.report.model_view import has_flow, has_gaussian_posterior
+from hvax.report.model_view import has_gaussian_posterior
 from hvax.report.names import short
 from hvax.report.numbers import number
 from hvax.report.parts import Image, Picture
@@ -90,7 +90,7 @@ def _exact(
         gap = scene.log_p - found.log_weight[i].astype(np.float64)
         missed = _with_error(gap[:, 0]) if scene.kl is None else number(scene.kl)
         said = f"log p(x) = {number(scene.log_p)} nats. The encoder’s bound misses it by {missed}"
-        if has_flow(report.model) and np.all(np.isfinite(gap[:, -1])):
+        if report.moved and np.all(np.isfinite(gap[:, -1])):
             said += f", with the flow by {_with_error(gap[:, -1])}"
         caption = f"{_named(report, int(rows[i]))}: {said}."
         encoder = Encoder(found.mean[i], found.sigma[i], gaussian=scene.kl is not None)
@@ -154,7 +154,7 @@ def _gained(log_weight: NDArray) -> str:
 
 def _marks(report: ReportInputs, *, gaussian: bool) -> list[Mark]:
     """What the colors of the pictures stand for."""
-    d, flowed = report.latent_size, has_flow(report.model)
+    d, flowed = report.latent_size, report.moved
     held = ", ".join(f"{mass:.0%}" for mass in MASSES[:-1]) + f" and {MASSES[-1]:.0%}"
     truth = "the true posterior p(z | x)"
     if d > 2:

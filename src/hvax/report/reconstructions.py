@@ -18,7 +18,7 @@ from hvax.report.features import by_rank, correlations
 from hvax.report.figures.reconstructed_features import reconstructed_features
 from hvax.report.figures.reconstructed_series import reconstructed_series
 from hvax.report.inputs import ReportInputs
-from hvax.report.model_view import Model, has_flow, num_classes
+from hvax.report.model_view import Model, num_classes
 from hvax.report.names import feature_name, short
 from hvax.report.numbers import number
 from hvax.report.parts import Image, Picture
@@ -57,7 +57,7 @@ def reconstructions(report: ReportInputs, *, key: PRNGKeyArray) -> Reconstructio
     found, lost = _finite(reconstructed(report.model, report.test, rows, key=key))
     if len(found.rows) == 0:
         return Reconstructions(warning="This model’s reconstructions are not finite.")
-    how = "at one z after the flow." if has_flow(report.model) else "at one z."
+    how = "at one z after the flow." if report.moved else "at one z."
     if lost:
         how += f" Of {lost} more it is not finite."
     if in_pairs:
