@@ -9,8 +9,8 @@ import numpy as np
 import optax
 import pytest
 
-from hvax.storage.files import LOCK, verify_checksum, with_checksum
-from hvax.storage.lock import FolderLost
+from hvax.storage.json_files import verify_checksum, with_checksum
+from hvax.storage.lock import LOCK_FILE, FolderReplaced
 from hvax.storage.run_folder import BEFORE_FLOW, PLAN, check_begin, read_plan, write_plan
 from hvax.training.fit import fit
 from models_for_tests import linear_gaussian, moving
@@ -130,7 +130,7 @@ def test_a_run_that_lost_its_checkpoints_does_not_start_over(how, tmp_path):
     """Its model and its log are what is left of it."""
     train(tmp_path)
     checkpoints = tmp_path / "checkpoints"
-    lock = checkpoints / LOCK
+    lock = checkpoints / LOCK_FILE
     shutil.rmtree(checkpoints)
     if how != "gone":
         checkpoints.mkdir()
@@ -158,7 +158,7 @@ def test_a_run_that_was_killed_before_its_first_checkpoint_starts_again(resume, 
     """With the lines of some epochs, the last cut short."""
     folder = tmp_path / "checkpoints"
     folder.mkdir()
-    (folder / LOCK).touch()
+    (folder / LOCK_FILE).touch()
     line = {"epoch": 1, "step": 2, "loss": None, "seconds": 0.5}
     (tmp_path / "metrics.jsonl").write_text(lines(line, line | {"epoch": 2}) + '{"epoch": 3, "s')
     (tmp_path / "skipped.jsonl").write_text(lines({"step": 1, "epoch": 1, "examples": [3]}))
@@ -239,7 +239,7 @@ def test_a_run_whose_folder_was_begun_anew_ends(first, tmp_path):
             shutil.rmtree(run)
             train(run, **options, seed=1)
 
-    with pytest.raises(FolderLost, match=r"must stay in its place .* begun anew by another"):
+    with pytest.raises(FolderReplaced, match=r"must stay in its place .* begun anew by another"):
         train(run, **options, seed=0, callback=anew)
     train(tmp_path / "alone", **options, seed=1)
     ours, alone = (
@@ -257,7 +257,7 @@ def test_a_run_whose_folder_was_removed_ends_and_makes_none(tmp_path):
     def remove(event):
         shutil.rmtree(tmp_path / "run")
 
-    with pytest.raises(FolderLost, match="removed, moved or begun anew"):
+    with pytest.raises(FolderReplaced, match="removed, moved or begun anew"):
         train(tmp_path / "run", callback=remove)
     assert contents(tmp_path) == {}
 

@@ -42,7 +42,7 @@ from hvax.models.prior import AbstractPrior
 from hvax.models.standardize import standardized
 from hvax.models.vae import VAE
 from hvax.parameters import Fixed, Learned
-from hvax.storage.files import verify_checksum, with_checksum
+from hvax.storage.json_files import verify_checksum, with_checksum
 from hvax.storage.structure import FORMAT, MODULES, STRUCTURE, load, save
 
 NOT_OURS = r"the saved model holds .*load\(folder, like=model\)"

@@ -16,7 +16,7 @@ import hvax
 from hvax.models.network import MLP, mlp
 from hvax.models.vae import VAE
 from hvax.parameters import Fixed
-from hvax.storage.files import with_checksum
+from hvax.storage.json_files import with_checksum
 from hvax.storage.structure import STRUCTURE, check_saveable, load, save
 
 
