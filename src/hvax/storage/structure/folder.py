@@ -23,7 +23,7 @@ from hvax.storage.lock_file import open_locked
 from hvax.storage.structure.decode import NO_LIKE, Decoder
 from hvax.storage.structure.encode import encode
 from hvax.storage.structure.manifest import FORMAT, STRUCTURE, read_manifest, weights_named_in
-from hvax.storage.structure.node import Malformed, NotOfThis
+from hvax.storage.structure.node import Malformed, Mismatch
 
 _LOADS, _LOAD_PAUSE = 50, 0.002  # attempts, and seconds between them, while others save
 _SAVES, _SAVE_PAUSE = 1000, 0.01  # the same of a save
@@ -102,7 +102,7 @@ def load(folder: str | Path, *, like: eqx.Module | None = None) -> Any:
     except (Malformed, RecursionError) as error:
         why = "it is nested too deeply" if isinstance(error, RecursionError) else error
         raise ValueError(f"{path} does not describe a model of this version: {why}.") from error
-    except NotOfThis as error:
+    except Mismatch as error:
         raise ValueError(f"{path}: {error}") from error
     return model
 
