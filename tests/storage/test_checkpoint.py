@@ -432,7 +432,7 @@ def test_a_failure_at_any_call_leaves_a_whole_checkpoint(tmp_path):
     assert {("fsync", 2), ("replace", 2), ("open", 2), ("unlink", 3), ("fsync", 3)} <= seen
 
 
-def test_a_failure_while_a_step_is_written_again_leaves_a_whole_checkpoint(tmp_path):
+def test_a_failure_while_a_step_is_rewritten_keeps_one(tmp_path):
     """With another best model, as after an error between the last step of an epoch and its end;
     and without an older checkpoint to fall back on, as in the first epoch."""
     new = tree(2) | {"best": [jnp.full(2, 7)]}

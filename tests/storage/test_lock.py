@@ -11,6 +11,7 @@ import warnings
 import pytest
 
 from hvax.exceptions import WeakFileSystem
+from hvax.storage import lock_file
 from hvax.storage.files import append, write_atomically
 from hvax.storage.lock import LOCK_FILE, FolderReplaced, check_in_place, exclusive_lock
 
@@ -247,3 +248,15 @@ def test_a_log_is_not_written_through_a_link(tmp_path):
     with pytest.raises(OSError, match="log"):
         append(tmp_path / "log", "x")
     assert (tmp_path / "theirs").read_text() == "mine"
+
+
+@pytest.mark.parametrize("removes_open_files", [True, False])
+def test_a_lock_is_released_and_its_file_removed(removes_open_files, tmp_path, monkeypatch):
+    """Also as on Windows, where an open file cannot be removed."""
+    monkeypatch.setattr(lock_file, "REMOVES_OPEN_FILES", removes_open_files)
+    lock = lock_file.open_locked(tmp_path / LOCK_FILE)
+    with pytest.raises(BlockingIOError):
+        lock_file.open_locked(tmp_path / LOCK_FILE)
+    lock.release_and_remove()
+    assert names(tmp_path) == []
+    lock_file.open_locked(tmp_path / LOCK_FILE).release()

@@ -101,7 +101,7 @@ def test_the_folder_itself_may_be_a_link(tmp_path):
     assert (tmp_path / "large" / "metrics.jsonl").is_file()
 
 
-def test_a_flows_folder_and_plan_are_looked_at_before_anything_is_written(tmp_path):
+def test_a_plan_is_checked_before_anything_is_written(tmp_path):
     changes = {
         "before": (put(f"{BEFORE_FLOW}/metrics.jsonl"), "before-flow must hold nothing"),
         "linked": (link(f"{BEFORE_FLOW}/checkpoints"), "checkpoints must be a folder"),
@@ -154,7 +154,7 @@ def test_a_run_that_lost_its_checkpoints_does_not_start_over(how, tmp_path):
 
 
 @pytest.mark.parametrize("resume", [False, True])
-def test_a_run_that_was_killed_before_its_first_checkpoint_starts_again(resume, tmp_path):
+def test_a_run_killed_before_its_first_checkpoint_starts_again(resume, tmp_path):
     """With the lines of some epochs, the last cut short."""
     folder = tmp_path / "checkpoints"
     folder.mkdir()
@@ -167,7 +167,7 @@ def test_a_run_that_was_killed_before_its_first_checkpoint_starts_again(resume, 
     assert (tmp_path / "skipped.jsonl").read_text().count("\n") == 0  # all is done again
 
 
-def test_the_epochs_before_a_flow_are_not_trained_again_where_they_were_lost(tmp_path):
+def test_lost_epochs_before_a_flow_are_not_trained_again(tmp_path):
     options = {"model": moving(MODEL), "flow_from_epoch": 2}
     train(tmp_path, **options)
     shutil.rmtree(tmp_path / BEFORE_FLOW)

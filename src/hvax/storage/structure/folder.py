@@ -19,7 +19,7 @@ import numpy as np
 from hvax.storage.arrays import pack, read
 from hvax.storage.files import write_atomically
 from hvax.storage.json_files import with_checksum
-from hvax.storage.lock_file import open_locked
+from hvax.storage.lock_file import REMOVES_OPEN_FILES, open_locked
 from hvax.storage.structure.decode import NO_LIKE, Decoder
 from hvax.storage.structure.encode import encode
 from hvax.storage.structure.manifest import FORMAT, STRUCTURE, read_manifest, weights_named_in
@@ -27,8 +27,10 @@ from hvax.storage.structure.node import Malformed, Mismatch
 
 _LOADS, _LOAD_PAUSE = 50, 0.002  # attempts, and seconds between them, while others save
 _SAVES, _SAVE_PAUSE = 1000, 0.01  # the same of a save
+# Windows denies access to a file that is being removed.
+_BUSY = (BlockingIOError,) if REMOVES_OPEN_FILES else (BlockingIOError, PermissionError)
 # A name of a temporary file's form: what a killed save leaves goes with the next write.
-_SAVING = f".hvax-{0:016x}.tmp"
+SAVING = f".hvax-{0:016x}.tmp"
 
 
 def save(model: eqx.Module, folder: str | Path) -> None:
@@ -134,9 +136,9 @@ def _one_save_at_a_time(folder: Path) -> Iterator[None]:
     lock = None
     for _ in range(_SAVES):
         try:
-            lock = open_locked(folder / _SAVING)
+            lock = open_locked(folder / SAVING)
             break
-        except (BlockingIOError, PermissionError):  # Windows denies a file that is being removed
+        except _BUSY:
             time.sleep(_SAVE_PAUSE)
         except (OSError, ValueError):
             break
