@@ -22,6 +22,7 @@ IN_ONE_PRECISION = (
     "report/test_browser.py",
     "storage/test_files.py",
     "storage/test_lock.py",
+    "storage/test_temporary.py",
     "test_cli.py",
     "test_docs.py",
     "test_endings.py",

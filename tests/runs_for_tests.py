@@ -12,7 +12,7 @@ import tyro
 
 import hvax
 from hvax.commands.build import build_vae, decided, load_parts
-from hvax.commands.directory import claimed
+from hvax.commands.directory import run_directory
 from hvax.config import Train
 from hvax.data import Examples, binarize_once, load_source, split
 
@@ -43,7 +43,7 @@ def untrained(arguments: str, folder: Path = Path("other")) -> None:
     with jax.enable_x64(config.train.x64):
         parts = load_parts(config)
         config = decided(config, parts)
-        with claimed(dataclasses.replace(config, run_dir=folder), parts):
+        with run_directory(dataclasses.replace(config, run_dir=folder), parts):
             hvax.save(build_vae(config, parts, key=jax.random.key(0)), folder / "model")
 
 

@@ -18,11 +18,11 @@ import pytest
 
 from hvax import __version__, load
 from hvax.cli import COMMANDS, main
-from hvax.commands.directory import write_json
 from hvax.config import Train
 from hvax.evaluation.table import UNTRUSTED
 from hvax.models.hvae import HVAE
 from hvax.models.vae import VAE
+from hvax.storage.forms import write_record
 from reports_for_tests import check_page
 
 HVAX = str(Path(sys.executable).with_name("hvax"))
@@ -266,7 +266,7 @@ def test_sources_networks_and_likelihoods(name, tmp_path):
 
 def test_numbers_that_are_not_finite_are_json_to_every_reader(tmp_path):
     """One test point has no standard error, and integer classes no rms error."""
-    write_json(tmp_path / "results.json", {"nll_se": float("nan"), "elbo": -float("inf")})
+    write_record(tmp_path / "results.json", {"nll_se": float("nan"), "elbo": -float("inf")})
     read_json(tmp_path / "results.json")
 
 

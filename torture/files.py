@@ -23,11 +23,13 @@ import numpy as np
 
 import hvax
 from hvax.cli import main as hvax_main
-from hvax.commands.directory import open_run, read_json, read_metrics, resumed_options
+from hvax.commands.directory import open_run, resumed_options
 from hvax.data import load_source
 from hvax.data.arrays import read_array
 from hvax.data.idx import read_idx
 from hvax.storage.checkpoint import Checkpoints
+from hvax.storage.forms import read_record
+from hvax.storage.logs import read_log
 from hvax.storage.run_folder import RunFolder
 from hvax.storage.structure import digest
 
@@ -58,7 +60,7 @@ def write(folder: Path) -> None:
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
         warnings.simplefilter("ignore")
         assert hvax_main([*TRAIN.split(), str(folder / "run")]) == 0
-    (folder / "run" / "skipped.jsonl").write_text('{"step": 3, "examples": [1]}\n' * 4)
+    (folder / "run" / "skipped.jsonl").write_text('{"step": 3, "epoch": 1, "examples": [1]}\n' * 4)
     for step in (1, 2):
         Checkpoints(folder / "checkpoints").write(step, {"state": _tree()}, {"elbo": -np.inf})
 
@@ -90,9 +92,9 @@ KINDS = [
     Kind("x.csv", lambda folder: load_source(str(folder / "x.csv"), labels="e")),
     Kind("run/config.json", lambda folder: resumed_options(folder / "run")),
     Kind("run/config.json", lambda folder: open_run(folder / "run")),
-    Kind("run/metrics.jsonl", lambda folder: read_metrics(folder / "run" / "metrics.jsonl")),
+    Kind("run/metrics.jsonl", lambda folder: read_log(folder / "run" / "metrics.jsonl")),
     Kind("run/skipped.jsonl", lambda folder: RunFolder(folder / "run").go_back_to(20, [])),
-    Kind("run/results.json", lambda folder: read_json(folder / "run" / "results.json")),
+    Kind("run/results.json", lambda folder: read_record(folder / "run" / "results.json")),
     Kind("run/model/structure.json", _read_model, whole=True),
     Kind("run/model/weights-*", _read_model, whole=True),
     Kind("checkpoints/000000000002.json", _read_checkpoint, whole=True),

@@ -1,4 +1,4 @@
-"""A run directory is claimed, replaced and gone on with: others' files stay, what was lost is told,
+"""A run directory is made, replaced and resumed: other files in it stay, what was lost is reported,
 and two runs never mix."""
 
 import os
@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from hvax.cli import main
-from hvax.storage.files import LOCK, held
-from hvax.storage.run_files import clear, copy_training, is_empty
-from hvax.storage.temporary import new_temporary
+from hvax.storage.lock import LOCK_FILE, exclusive_lock
+from hvax.storage.run_files import copy_training, is_empty, remove_run
+from hvax.storage.temporary import create_temporary
 from hvax.training.validation import Validation
 from runs_for_tests import contents, read_json
 
@@ -44,18 +44,18 @@ def test_a_run_is_taken_away_and_nothing_else(here):
               "baseline/thesis.txt", "baseline/model/a.txt", "before-flow/x.csv"]  # fmt: skip
     for name in theirs:
         put(f"run/{name}")
-    os.close(new_temporary(here / "run" / "model")[1])
-    with held(here / "run"):
-        clear(here / "run")
+    os.close(create_temporary(here / "run" / "model")[1])
+    with exclusive_lock(here / "run"):
+        remove_run(here / "run")
     left = {p.relative_to("run").as_posix() for p in Path("run").rglob("*") if not p.is_dir()}
-    assert left == {*theirs, "config.json", LOCK}
+    assert left == {*theirs, "config.json", LOCK_FILE}
     assert all((here / "run" / name).read_text() == "mine" for name in theirs)
 
 
 def test_a_whole_run_leaves_no_folder_behind(here):
-    with held(here / "run"):
-        clear(here / "run")
-    assert {path.name for path in Path("run").iterdir()} == {LOCK, "config.json"}
+    with exclusive_lock(here / "run"):
+        remove_run(here / "run")
+    assert {path.name for path in Path("run").iterdir()} == {LOCK_FILE, "config.json"}
 
 
 def test_a_damaged_run_is_replaced(here):
@@ -86,7 +86,7 @@ def test_a_link_within_a_run_is_not_followed(name, here, capsys):
 
 
 def test_a_run_that_a_library_trains_in_is_not_replaced(here, capsys):
-    with held(here / "run" / "checkpoints"):
+    with exclusive_lock(here / "run" / "checkpoints"):
         refused(f"{TRAIN} --run-dir run --overwrite", "another process is writing to", capsys, here)
 
 
@@ -98,9 +98,8 @@ def test_a_baseline_begins_beside_files_of_others(here):
     expected = {p.relative_to(other): p.read_bytes() for p in other.rglob("*") if p.is_file()}
     found = {p.relative_to("new"): p.read_bytes() for p in Path("new").rglob("*") if p.is_file()}
     theirs = {Path("notes.txt"): b"mine", Path("model/notes.md"): b"mine"}
-    assert (
-        found == {name: content for name, content in expected.items() if name.name != LOCK} | theirs
-    )
+    copied = {name: content for name, content in expected.items() if name.name != LOCK_FILE}
+    assert found == copied | theirs
     assert not list(here.glob(".hvax*"))
     before = contents(here)
     copy_training(here / "new", other)  # it has begun
@@ -113,8 +112,8 @@ def test_a_baseline_begins_beside_files_of_others(here):
 def test_what_a_kill_leaves_at_the_first_flush_is_begun(here, capsys):
     """A lock and a temporary file."""
     Path("new").mkdir()
-    with held(Path("new")):
-        os.close(new_temporary(Path("new"))[1])
+    with exclusive_lock(Path("new")):
+        os.close(create_temporary(Path("new"))[1])
     assert is_empty(Path("new"))
     refused(f"{TRAIN} --run-dir new", "new is there already, and holds no run; .*--overwr", capsys,
             here)  # fmt: skip
@@ -147,14 +146,14 @@ def test_a_run_that_was_begun_anew_meanwhile_ends_with_a_message(tmp_path, monke
             shutil.rmtree("run")
             Path("run").mkdir()
             Path("run", "config.json").write_text("theirs")
-            Path("run", LOCK).touch()
+            Path("run", LOCK_FILE).touch()
         return call(self, model)
 
     monkeypatch.setattr(Validation, "__call__", anew)
     assert main([*TRAIN.split(), *["--model", "vae", "--run-dir", "run"]]) == 2
     err = capsys.readouterr().err
     assert re.fullmatch(r"hvax: .*must stay in its place .* begun anew by another process.*\n", err)
-    assert {p.name for p in Path("run").rglob("*")} == {"config.json", LOCK}
+    assert {p.name for p in Path("run").rglob("*")} == {"config.json", LOCK_FILE}
     assert Path("run/config.json").read_text() == "theirs"
 
 

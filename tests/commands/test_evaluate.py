@@ -16,7 +16,7 @@ from hvax.data import load_source, split
 from hvax.evaluation import ais
 from hvax.evaluation.ais import AIS
 from hvax.evaluation.table import as_json, as_table
-from hvax.storage.files import dumps
+from hvax.storage.json_files import dumps
 from runs_for_tests import (
     AIS_FEW,
     FEW,

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from hvax.cli import main
-from hvax.commands.directory import read_metrics
 from hvax.storage.forms import check_form
+from hvax.storage.logs import read_log
 from runs_for_tests import FEW, contents, read_json
 
 HUGE = "1" + "0" * 400
@@ -33,9 +33,9 @@ def test_a_line_of_metrics_that_no_run_has_written(line, says, tmp_path):
     file = tmp_path / "metrics.jsonl"
     file.write_text(f'{{"epoch": 1, "elbo": null}}\n{line}\n{{"epoch": 3}}\n')
     with pytest.raises(ValueError, match=rf"metrics\.jsonl is damaged in line 2: .*{says}"):
-        read_metrics(file)
+        read_log(file)
     file.write_text('{"epoch": 1, "elbo": null}\n{"epoch": 2, "el')
-    assert read_metrics(file) == [{"epoch": 1, "elbo": None}]
+    assert read_log(file) == [{"epoch": 1, "elbo": None}]
 
 
 NUMBERS = {

@@ -10,7 +10,7 @@ import pytest
 from hvax.cli import main
 from hvax.commands.directory import open_run
 from hvax.commands.inputs import run_data
-from hvax.commands.places import found, from_here
+from hvax.commands.places import relative_paths, resolve_paths
 from hvax.config import InsideFile, OwnData
 from runs_for_tests import FEW, ON_OWN_DATA, SMALL, edit, on_run, read_json, untrained
 
@@ -122,17 +122,18 @@ def test_what_is_written_down(tmp_path):
         "data": {"data_dir": str(tmp_path / "data")},
         "train": {"warm_start": None},
     }
-    relative = from_here(options, tmp_path / "runs/one")
+    relative = relative_paths(options, tmp_path / "runs/one")
     assert relative == {"data_dir": "../../data"}
     elsewhere = tmp_path / "else"
     for folder in ("data", "runs/one"):
         (elsewhere / folder).mkdir(parents=True)
-    assert found(options, relative, tmp_path / "runs/one") == options  # nothing is there
-    moved = found(options, relative, elsewhere / "runs/one")
+    assert resolve_paths(options, relative, tmp_path / "runs/one") == options  # nothing is there
+    moved = resolve_paths(options, relative, elsewhere / "runs/one")
     assert moved == options | {"data": {"data_dir": str(elsewhere / "data")}}
 
 
 @pytest.mark.parametrize("places", [5, ["source"], {"source": 3}])
 def test_damaged_paths_are_told(places, project, refused):
-    edit(from_here=places)(project / "runs/one")
-    refused("encode project/runs/one --no-progress", "config.json is damaged: from_here must hold")
+    edit(relative_paths=places)(project / "runs/one")
+    words = "config.json is damaged: '?relative_paths'? must"
+    refused("encode project/runs/one --no-progress", words)

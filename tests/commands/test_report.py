@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import hvax
-from hvax.commands.directory import read_metrics
+from hvax.storage.logs import read_log
 from reports_for_tests import check_page
 from runs_for_tests import cut, digits_test, read_json, remove, write
 
@@ -35,7 +35,7 @@ def test_report_of_a_run_and_of_its_baseline_as_trained(ran, reports, here):
     assert own.evaluation == results["hvae"] and own.difference == results["difference"]
     assert own.baseline == plain.evaluation == results["vae"]
     assert plain.baseline is plain.difference is None
-    assert own.history == read_metrics(here / "run" / "metrics.jsonl") != own.baseline_history
+    assert own.history == read_log(here / "run" / "metrics.jsonl") != own.baseline_history
     assert plain.history == own.baseline_history and len(plain.history) == 1
     assert own.options["source"] == "digits"
     np.testing.assert_array_equal(own.test[:], test[0][:])

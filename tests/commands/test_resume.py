@@ -13,7 +13,7 @@ import pytest
 
 import hvax
 from hvax.cli import main
-from hvax.storage.files import held
+from hvax.storage.lock import exclusive_lock
 from hvax.storage.structure import digest
 from hvax.training.validation import Validation
 from runs_for_tests import MISSING, contents, edit, read_json, write
@@ -295,7 +295,7 @@ def test_two_damaged_checkpoints_are_an_error(run, capsys):
 
 def test_a_directory_that_another_process_holds(run, capsys):
     """It is left as it was; seen to fail on a config.json that took the options of the second."""
-    with held(run):
+    with exclusive_lock(run):
         before = contents(run)
         for arguments in (f"{RESUME} --epochs 3", f"{TRAIN} --run-dir run --overwrite"):
             assert program(arguments) == 2
@@ -307,7 +307,7 @@ def test_a_directory_that_another_process_holds(run, capsys):
 def test_a_directory_of_a_run_that_was_killed_before_it_began(here):
     """It holds a lock and nothing else."""
     (here / "run").mkdir()
-    with held(here / "run"):
+    with exclusive_lock(here / "run"):
         pass
     assert program(f"{TRAIN} --run-dir run") == 2
     assert program(f"{TRAIN} --run-dir run --overwrite") == 0

@@ -7,7 +7,7 @@ import pytest
 
 from hvax.evaluation.finished import Bounds, Finished
 from hvax.exceptions import DamagedCheckpoint
-from hvax.storage.files import verify_checksum, with_checksum
+from hvax.storage.json_files import verify_checksum, with_checksum
 
 WORK = {"shape": [5, 3], "batch": 2, "latents": None, "key": [0, 1]}
 

@@ -17,9 +17,9 @@ from tests.first_try.sets import DataSet
 from tests.first_try.verdict import FEW
 
 import hvax
-from hvax.commands.directory import MODEL
 from hvax.data import load_source, split
 from hvax.data.check import holds_bits
+from hvax.storage.run_folder import MODEL
 
 RUNS = Path("build/first-try/runs")
 LIMIT = 300  # seconds, after which a process is ended

@@ -5,7 +5,9 @@ from tests.mutants.mutant import Mutant
 _FILES = "storage/test_structure_files.py"
 _CLAIM = "commands/test_claim.py"
 _FOLDER = "storage/test_run_folder.py"
-_STORAGE = "storage/test_lock.py"
+_LOCK = "storage/test_lock.py"
+_WHOLE = "storage/test_files.py"
+_TEMPORARY = "storage/test_temporary.py"
 _MOVED = "commands/test_moved.py"
 _LAYOUTS = "commands/test_layouts.py"
 
@@ -43,7 +45,7 @@ STORAGE = [
     ),
     Mutant(
         "storage/structure/manifest.py",
-        "            verify_checksum(_content(path))  # of a newer format, perhaps\n",
+        "            verify_checksum(content)  # of a newer format, perhaps\n",
         "            pass\n",
         _FILES,
     ),
@@ -53,23 +55,29 @@ STORAGE = [
         "if False:\n            raise",
         _FILES,
     ),
-    Mutant("storage/structure/folder.py", "    with _alone(folder):\n", "    if True:\n", _FILES),
     Mutant(
         "storage/structure/folder.py",
-        "_TRIES, _PAUSE = 50, 0.002",
-        "_TRIES, _PAUSE = 1, 0.0",
+        "    with _one_save_at_a_time(folder):\n",
+        "    if True:\n",
+        _FILES,
+    ),
+    Mutant(
+        "storage/structure/folder.py",
+        "_LOADS, _LOAD_PAUSE = 50, 0.002",
+        "_LOADS, _LOAD_PAUSE = 1, 0.0",
         _FILES,
     ),
     Mutant("storage/run_files.py", "    check_no_links(path)\n    folders", "    folders", _CLAIM),
     Mutant(
         "storage/run_files.py",
-        "        if file.name == named or _holds_its_name(file):\n            file.unlink()",
+        "        if file.name == named or has_hash_in_name(file, WEIGHTS):\n"
+        "            file.unlink()",
         "        file.unlink()",
         _CLAIM,
     ),
     Mutant(
         "storage/run_files.py",
-        "        if file.name == named or _holds_its_name(file):",
+        "        if file.name == named or has_hash_in_name(file, WEIGHTS):",
         "        if file.name == named:",
         _CLAIM,
     ),
@@ -80,17 +88,18 @@ STORAGE = [
         "    shutil.rmtree(folder / MODEL, ignore_errors=True)\n    for part",
         _CLAIM,
     ),
-    Mutant("storage/run_files.py", "    sweep(part)\n", "    pass\n", _CLAIM),
+    Mutant("storage/run_files.py", "    remove_stale_temporaries(part)\n", "    pass\n", _CLAIM),
     Mutant(
         "storage/run_files.py",
-        "                stack.enter_context(held(folder / CHECKPOINTS))",
-        "                pass",
+        "            if (folder / CHECKPOINTS).is_dir()\n        }",
+        "            if False\n        }",
         _CLAIM,
     ),
     Mutant(
         "storage/run_files.py",
-        "    _clear_training(folder)  # files of others are there\n",
-        "    shutil.rmtree(folder)  # files of others are there\n",
+        "    with _locks_of([folder]) as locks:\n"
+        "        _remove_training(folder, locks.get(folder))\n",
+        "    shutil.rmtree(folder)\n",
         _CLAIM,
     ),
     Mutant(
@@ -109,14 +118,14 @@ STORAGE = [
     ),
     Mutant(
         "storage/run_folder.py",
-        "        and all(ours(_parsed(line)) for line in lines[:-1])\n",
-        "",
+        "    except ValueError:\n        return True",
+        "    except ValueError:\n        pass",
         _FOLDER,
     ),
     Mutant(
         "storage/run_folder.py",
-        "        (path / CHECKPOINTS / LOCK).is_file()\n        and",
-        "        True\n        and",
+        "    return not (path / CHECKPOINTS / LOCK_FILE).is_file()",
+        "    return False",
         _FOLDER,
     ),
     Mutant(
@@ -140,77 +149,96 @@ STORAGE = [
     # A folder begun anew beneath a run
     Mutant(
         "storage/files.py",
-        "            check_held(path)  # a slow disk may have taken its time\n",
+        "            check_in_place(path)  # the flush may have taken seconds\n",
         "",
-        _STORAGE,
+        _LOCK,
     ),
     Mutant(
         "storage/files.py",
-        "    check_held(path)\n    flags",
+        "    check_in_place(path)\n    flags",
         "    flags",
-        _STORAGE,
+        _LOCK,
     ),
     Mutant(
-        "storage/lock.py",
-        "    return os.path.samestat(there, os.fstat(descriptor))",
+        "storage/lock_file.py",
+        "    return os.path.samestat(found, os.fstat(descriptor))",
         "    return True",
-        f"{_STORAGE} {_FOLDER}",
+        f"{_LOCK} {_FOLDER}",
     ),
     Mutant(
         "storage/lock.py",
-        "own = Held(folder, covers or folder, descriptor)",
-        "own = Held(folder, folder, descriptor)",
-        _STORAGE,
+        "FolderLock(folder, protects or folder, file)",
+        "FolderLock(folder, folder, file)",
+        _LOCK,
     ),
     Mutant(
         "storage/lock.py",
-        "    at_fork(after_in_child=_let_go_in_a_child)",
+        "    register_at_fork(after_in_child=_close_in_child)",
         "    pass",
-        _STORAGE,
+        _LOCK,
     ),
     Mutant(
-        "storage/lock.py",
-        "    if path.is_symlink() or path.is_dir():\n        raise _no_lock(path)\n",
+        "storage/lock_file.py",
+        "    if path.is_symlink() or path.is_dir():\n        raise _not_plain(path)\n",
         "",
-        _STORAGE,
+        _LOCK,
     ),
     # File systems that refuse
-    Mutant("storage/refusals.py", "errno.ENOLCK, errno.ENOSYS, ", "errno.ENOSYS, ", _STORAGE),
     Mutant(
-        "storage/refusals.py",
-        "NO_FLUSH = frozenset({errno.EINVAL, ",
-        "NO_FLUSH = frozenset({",
-        _STORAGE,
+        "storage/unsupported.py", "_NOT_IMPLEMENTED | {errno.ENOLCK}", "_NOT_IMPLEMENTED", _LOCK
     ),
-    Mutant("storage/lock.py", "    if what not in told:", "    if True:", _STORAGE),
+    Mutant("storage/unsupported.py", ", errno.EINVAL})", "})", _LOCK),
+    Mutant("storage/lock.py", "    if feature not in warned_of:", "    if True:", _LOCK),
     Mutant(
         "storage/temporary.py",
         "os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666",
         "os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o644",
-        _STORAGE,
+        _LOCK,
     ),
     Mutant(
         "storage/temporary.py",
-        "_locked(descriptor, wait=False):\n            path",
-        "True:\n            path",
-        _STORAGE,
+        "not lock_descriptor(descriptor, blocking=False):\n            return",
+        "False:\n            return",
+        _TEMPORARY,
     ),
     Mutant(
         "storage/files.py",
-        "    flush_folder(path.parent)\n    sweep(path.parent)",
+        "    fsync_folder(path.parent)\n    remove_stale_temporaries(path.parent)",
         "    pass",
-        _STORAGE,
+        f"{_WHOLE} {_TEMPORARY}",
     ),
     Mutant(
         "storage/files.py",
         '    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0)',
         "    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT",
-        _STORAGE,
+        _LOCK,
+    ),
+    # Windows
+    Mutant(
+        "storage/files.py",
+        "            if not REMOVES_OPEN_FILES:\n                file.close()\n",
+        "",
+        _TEMPORARY,
+    ),
+    Mutant("storage/temporary.py", "found.st_mtime > _YOUNG", "found.st_mtime > 0", _TEMPORARY),
+    # Formats
+    Mutant(
+        "storage/manifest.py",
+        "                check_fields(record, self.fields)\n",
+        "                pass\n",
+        "storage/test_checkpoint.py",
+    ),
+    Mutant(
+        "storage/manifest.py",
+        "        if version > self.version:",
+        "        if False:",
+        "storage/test_checkpoint.py",
     ),
     # A directory that a kill at the first flush leaves
     Mutant(
         "storage/run_files.py",
-        "all(p.name == LOCK or is_temporary(p.name) for p in path.iterdir())",
+        "all(\n        file.name == LOCK_FILE or is_temporary(file.name) "
+        "for file in path.iterdir()\n    )",
         "not any(path.iterdir())",
         _CLAIM,
     ),
@@ -251,8 +279,8 @@ READING = [
     ),
     Mutant(
         "commands/places.py",
-        "not isinstance(relative, dict) or not all(isinstance(v, str) for v in relative.values())",
-        "not isinstance(relative, dict)",
+        "    if not all(isinstance(path, str) for path in relative.values()):",
+        "    if False:",
         _MOVED,
     ),
     # Devices, pipes, bombs
@@ -291,12 +319,12 @@ READING = [
         "commands/test_forms.py",
     ),
     Mutant(
-        "commands/directory.py",
-        "        if not is_metrics(record):",
-        "        if False:",
+        "storage/logs.py",
+        "        if is_valid(record):",
+        "        if True:",
         "commands/test_forms.py",
     ),
-    Mutant("storage/files.py", "parse_int=_integer,\n            ", "", _STORAGE),
+    Mutant("storage/json_files.py", "parse_int=_integer,\n            ", "", _WHOLE),
     Mutant(
         "training/position.py",
         "    _check_step(step, position, identity)\n",

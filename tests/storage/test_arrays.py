@@ -1,6 +1,8 @@
 """Arrays <-> a file: every dtype bit for bit, and no damage goes unseen."""
 
 import hashlib
+import math
+import os
 
 import jax
 import jax.numpy as jnp
@@ -9,6 +11,8 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
+from hvax.data import claims
+from hvax.storage import arrays as arrays_module
 from hvax.storage.arrays import pack, unpack
 
 NARROW = [
@@ -166,3 +170,11 @@ def test_others_read_the_file(tmp_path):
     """A safetensors file as every reader knows it."""
     path, _ = written(tmp_path, {"a": CONTENT["a"]})
     np.testing.assert_array_equal(safetensors.numpy.load_file(path)["a"], CONTENT["a"])
+
+
+@pytest.mark.parametrize("module", [arrays_module, claims])
+def test_a_system_that_does_not_tell_its_memory_has_no_limit(module, monkeypatch):
+    """Windows has no os.sysconf."""
+    assert 2**28 < module._memory() < 2**50
+    monkeypatch.delattr(os, "sysconf")
+    assert module._memory() == math.inf

@@ -13,8 +13,8 @@ import pytest
 
 from hvax.exceptions import DamagedCheckpoint
 from hvax.storage.checkpoint import Checkpoints
-from hvax.storage.files import verify_checksum, with_checksum
-from hvax.storage.temporary import new_temporary
+from hvax.storage.json_files import verify_checksum, with_checksum
+from hvax.storage.temporary import create_temporary
 from hvax.training.state import train_state, train_step
 from models_for_tests import in_bits, linear_gaussian, moving
 
@@ -158,7 +158,7 @@ def test_two_are_kept_with_the_files_that_they_name(tmp_path):
 def test_what_a_crash_has_left_is_removed(tmp_path):
     """Temporary files, and arrays that no record names but that their checksum does."""
     written(tmp_path, [1])
-    temporary, descriptor = new_temporary(tmp_path)
+    temporary, descriptor = create_temporary(tmp_path)
     os.close(descriptor)  # as a kill does
     written(other := tmp_path / "other", [2])
     left = [shutil.copy(file, tmp_path / file.name).name for file in files_of(other, 2)[1:]]
@@ -432,7 +432,7 @@ def test_a_failure_at_any_call_leaves_a_whole_checkpoint(tmp_path):
     assert {("fsync", 2), ("replace", 2), ("open", 2), ("unlink", 3), ("fsync", 3)} <= seen
 
 
-def test_a_failure_while_a_step_is_written_again_leaves_a_whole_checkpoint(tmp_path):
+def test_a_failure_while_a_step_is_rewritten_keeps_one(tmp_path):
     """With another best model, as after an error between the last step of an epoch and its end;
     and without an older checkpoint to fall back on, as in the first epoch."""
     new = tree(2) | {"best": [jnp.full(2, 7)]}

@@ -1,21 +1,19 @@
-"""Folders that are held know whether they are still in place; file systems that lack something are
-told of once; temporary files of killed processes go, and those of living ones stay."""
+"""Nothing is written to a locked folder that was replaced; a file system without locks or flushes
+gives one warning."""
 
 import errno
 import fcntl
 import os
 import shutil
 import stat
-import subprocess
-import sys
 import warnings
 
 import pytest
 
 from hvax.exceptions import WeakFileSystem
-from hvax.storage.files import LOCK, append, held, read_json, write_atomically
-from hvax.storage.lock import FolderLost, check_held
-from hvax.storage.temporary import is_temporary, new_temporary, sweep
+from hvax.storage import lock_file
+from hvax.storage.files import append, write_atomically
+from hvax.storage.lock import LOCK_FILE, FolderReplaced, check_in_place, exclusive_lock
 
 
 def names(folder):
@@ -27,14 +25,14 @@ def names(folder):
 GONE = {
     "removed": lambda run: shutil.rmtree(run),
     "moved": lambda run: run.rename(run.with_name("elsewhere")),
-    "begun anew": lambda run: (shutil.rmtree(run), run.mkdir(), (run / LOCK).touch()),
+    "begun anew": lambda run: (shutil.rmtree(run), run.mkdir(), (run / LOCK_FILE).touch()),
     "exchanged": lambda run: (run.rename(run.with_name("old")), run.mkdir()),
-    "lock replaced": lambda run: ((run / LOCK).unlink(), (run / LOCK).touch()),
+    "lock replaced": lambda run: ((run / LOCK_FILE).unlink(), (run / LOCK_FILE).touch()),
     "a link to where it went": lambda run: (
         run.rename(run.with_name("old")),
         run.symlink_to("old"),
-        (run / LOCK).rename(run / "lock"),
-        (run / LOCK).symlink_to("lock"),
+        (run / LOCK_FILE).rename(run / "lock"),
+        (run / LOCK_FILE).symlink_to("lock"),
     ),
 }
 
@@ -45,15 +43,15 @@ def test_nothing_is_written_where_another_folder_stands(how, writes, tmp_path):
     """Also deep below it."""
     run = tmp_path / "run"
     run.mkdir()
-    with held(run):
+    with exclusive_lock(run):
         writes(run / "before", b"x" if writes is write_atomically else "x")
         GONE[how](run)
         there = sorted(tmp_path.rglob("*"))
         for path in (run / "file", run / "model" / "file"):
-            with pytest.raises(FolderLost, match=r"run must stay in its place .* ends here"):
+            with pytest.raises(FolderReplaced, match=r"run must stay in its place .* ends here"):
                 writes(path, b"new" if writes is write_atomically else "new")
         assert sorted(tmp_path.rglob("*")) == there
-    check_held(run / "file")  # nothing is held any more
+    check_in_place(run / "file")  # nothing is held any more
 
 
 def test_a_folder_moves_during_a_write(tmp_path, monkeypatch):
@@ -66,20 +64,20 @@ def test_a_folder_moves_during_a_write(tmp_path, monkeypatch):
         GONE["begun anew"](run)
         fsync(descriptor)
 
-    with held(run):
+    with exclusive_lock(run):
         monkeypatch.setattr(os, "fsync", slow)
-        with pytest.raises(FolderLost):
+        with pytest.raises(FolderReplaced):
             write_atomically(run / "file", b"new")
-    assert names(run) == [LOCK]
+    assert names(run) == [LOCK_FILE]
 
 
 def test_what_is_held_covers_the_folder_around_it(tmp_path):
     inner = tmp_path / "run" / "checkpoints"
     inner.mkdir(parents=True)
-    with held(inner, covers=tmp_path / "run"):
+    with exclusive_lock(inner, protects=tmp_path / "run"):
         write_atomically(tmp_path / "beside", b"x")
         shutil.rmtree(inner)
-        with pytest.raises(FolderLost):
+        with pytest.raises(FolderReplaced):
             append(tmp_path / "run" / "metrics.jsonl", "x")
         write_atomically(tmp_path / "beside", b"y")
 
@@ -88,14 +86,14 @@ def test_a_folder_that_was_begun_anew_can_be_held_beside_the_old(tmp_path):
     """As its lock is another one: that is why the first must look before it writes."""
     run = tmp_path / "run"
     run.mkdir()
-    with held(run):
-        with pytest.raises(ValueError, match="another process is writing to"), held(run):
+    with exclusive_lock(run):
+        with pytest.raises(ValueError, match="another process is writing to"), exclusive_lock(run):
             pass
         GONE["begun anew"](run)
-        with held(run) as second:
-            second.check()
-        with pytest.raises(FolderLost):
-            check_held(run / "x")
+        with exclusive_lock(run) as second:
+            second.check_in_place()
+        with pytest.raises(FolderReplaced):
+            check_in_place(run / "x")
 
 
 OTHERS = {
@@ -110,10 +108,10 @@ OTHERS = {
 def test_a_lock_that_is_no_plain_file_is_refused(what, tmp_path):
     """A link is not followed, and a pipe is not waited for."""
     (tmp_path / "precious").write_text("mine")
-    OTHERS[what](tmp_path / LOCK)
+    OTHERS[what](tmp_path / LOCK_FILE)
     before = names(tmp_path)
     words = r"\.lock must be a plain file of hvax's own, got"
-    with pytest.raises(ValueError, match=words), held(tmp_path):
+    with pytest.raises(ValueError, match=words), exclusive_lock(tmp_path):
         pass
     assert names(tmp_path) == before and (tmp_path / "precious").read_text() == "mine"
 
@@ -121,7 +119,7 @@ def test_a_lock_that_is_no_plain_file_is_refused(what, tmp_path):
 def test_a_forked_child_does_not_keep_the_lock(tmp_path):
     """A worker that reads data outlives a parent that was killed."""
     (read, write), (begun, begin) = os.pipe(), os.pipe()
-    with held(tmp_path):
+    with exclusive_lock(tmp_path):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of threads
             child = os.fork()
@@ -132,7 +130,7 @@ def test_a_forked_child_does_not_keep_the_lock(tmp_path):
             os._exit(0)
         os.read(begun, 1)
     try:
-        with held(tmp_path):
+        with exclusive_lock(tmp_path):
             pass
     finally:
         os.write(write, b"x")
@@ -151,13 +149,17 @@ def test_without_locks_a_run_goes_on_with_one_warning(number, tmp_path, monkeypa
 
     monkeypatch.setattr(fcntl, "flock", none)
     words = "refuses locks: nothing keeps another process"
-    with pytest.warns(WeakFileSystem, match=words) as told, held(tmp_path), held(tmp_path):
+    with (
+        pytest.warns(WeakFileSystem, match=words) as told,
+        exclusive_lock(tmp_path),
+        exclusive_lock(tmp_path),
+    ):
         write_atomically(tmp_path / "file", b"x")
-    assert len(told) == 1 and names(tmp_path) == [LOCK, "file"]
+    assert len(told) == 1 and names(tmp_path) == [LOCK_FILE, "file"]
     # What replaces the folder is seen all the same.
     run = tmp_path / "run"
     run.mkdir()
-    with pytest.warns(WeakFileSystem), pytest.raises(FolderLost), held(run):
+    with pytest.warns(WeakFileSystem), pytest.raises(FolderReplaced), exclusive_lock(run):
         GONE["begun anew"](run)
         append(run / "x", "x")
 
@@ -169,7 +171,7 @@ def test_an_error_that_is_no_refusal_is_raised(tmp_path, monkeypatch):
     for module, name in ((fcntl, "flock"), (os, "fsync")):
         with monkeypatch.context() as patched, pytest.raises(OSError, match="Input/output error"):
             patched.setattr(module, name, broken)
-            with held(tmp_path):
+            with exclusive_lock(tmp_path):
                 write_atomically(tmp_path / "file", b"x")
     assert "file" not in names(tmp_path)
 
@@ -187,7 +189,7 @@ def test_without_flushes_files_are_written_with_one_warning(which, number, tmp_p
 
     monkeypatch.setattr(os, "fsync", refused)
     words = f"refuses to flush a {which} to disk"
-    with pytest.warns(WeakFileSystem, match=words) as told, held(tmp_path):
+    with pytest.warns(WeakFileSystem, match=words) as told, exclusive_lock(tmp_path):
         for content in (b"one", b"two"):
             write_atomically(tmp_path / "name", content)
     assert (tmp_path / "name").read_bytes() == b"two" and len(told) == 1
@@ -213,12 +215,12 @@ def test_the_umask_is_honored(umask, mode, tmp_path, monkeypatch):
     monkeypatch.setattr(os, "chmod", lambda *_: pytest.fail("chmod"))
     before = os.umask(umask)
     try:
-        with held(tmp_path):
+        with exclusive_lock(tmp_path):
             write_atomically(tmp_path / "whole", b"x")
             append(tmp_path / "log", "x")
     finally:
         os.umask(before)
-    for name in (LOCK, "whole", "log"):
+    for name in (LOCK_FILE, "whole", "log"):
         assert stat.S_IMODE((tmp_path / name).stat().st_mode) == mode, name
 
 
@@ -248,85 +250,13 @@ def test_a_log_is_not_written_through_a_link(tmp_path):
     assert (tmp_path / "theirs").read_text() == "mine"
 
 
-# Temporary files
-
-KILLED = """
-import os, signal, sys
-from pathlib import Path
-from hvax.storage.files import write_atomically
-os.fsync = lambda _: os.kill(os.getpid(), signal.SIGKILL)
-write_atomically(Path(sys.argv[1]) / "file", b"half")
-"""
-
-
-def test_what_a_killed_process_left_goes_with_the_next_write(tmp_path):
-    """In whatever folder; a real kill, at the first flush."""
-    done = subprocess.run([sys.executable, "-c", KILLED, str(tmp_path)])
-    assert done.returncode == -9
-    (left,) = names(tmp_path)
-    assert is_temporary(left) and (tmp_path / left).read_bytes() == b"half"
-    write_atomically(tmp_path / "other", b"x")
-    assert names(tmp_path) == ["other"]
-
-
-def test_what_a_living_process_writes_stays(tmp_path):
-    path, descriptor = new_temporary(tmp_path)
-    try:
-        write_atomically(tmp_path / "other", b"x")
-        assert path.exists()
-    finally:
-        os.close(descriptor)
-    sweep(tmp_path)
-    assert names(tmp_path) == ["other"]
-
-
-def test_files_of_others_are_not_swept(tmp_path):
-    theirs = [".hvax-notes.tmp", ".file.x1y2z3", ".000000000002.json.x1y2z3", "hvax-0.tmp", ".env"]
-    for name in theirs:
-        (tmp_path / name).write_text("mine")
-    digits = ".hvax-0123456789abcdef.tmp"
-    (tmp_path / digits).symlink_to(".env")
-    (tmp_path / f"{digits[:-5]}0.tmp").mkdir()
-    before = names(tmp_path)
-    sweep(tmp_path)
-    sweep(tmp_path / "missing")
-    assert names(tmp_path) == before
-
-
-def test_without_locks_nothing_is_swept(tmp_path, monkeypatch):
-    path, descriptor = new_temporary(tmp_path)
-    os.close(descriptor)
-
-    def none(*_):
-        raise OSError(errno.ENOLCK, "No locks available")
-
-    monkeypatch.setattr(fcntl, "flock", none)
-    sweep(tmp_path)
-    assert path.exists()
-
-
-# Numbers that no float holds
-
-
-@pytest.mark.parametrize(
-    ("content", "says"),
-    [
-        (b"[1]", "it holds no JSON object"),
-        (b"{", "line 1"),
-        (b"[" * 10**5, "it is nested too deeply"),
-        (b'{"a": 1' + b"0" * 400 + b"}", "an integer of 401 digits"),
-        (b'{"a": [-1' + b"0" * 5000 + b"]}", "an integer of 5001 digits"),
-        (b'{"a": 1e400}', "1e400, which no float holds"),
-        (b'{"a": NaN}', "NaN, which is no JSON"),
-        (b'{"a": -Infinity}', "-Infinity, which is no JSON"),
-    ],
-)
-def test_json_that_hvax_has_not_written_is_told_by_its_file(content, says, tmp_path):
-    (tmp_path / "results.json").write_bytes(content)
-    with pytest.raises(ValueError, match=f"results.json is damaged: .*{says}"):
-        read_json(tmp_path / "results.json")
-
-
-def test_the_largest_integers_are_read(tmp_path):
-    (tmp_path / "a.json").write_text(f'{{"a": [{2**64 - 1}, {-(2**63)}], "b": 1e308}}')
-    assert read_json(tmp_path / "a.json") == {"a": [2**64 - 1, -(2**63)], "b": 1e308}
+@pytest.mark.parametrize("removes_open_files", [True, False])
+def test_a_lock_is_released_and_its_file_removed(removes_open_files, tmp_path, monkeypatch):
+    """Also as on Windows, where an open file cannot be removed."""
+    monkeypatch.setattr(lock_file, "REMOVES_OPEN_FILES", removes_open_files)
+    lock = lock_file.open_locked(tmp_path / LOCK_FILE)
+    with pytest.raises(BlockingIOError):
+        lock_file.open_locked(tmp_path / LOCK_FILE)
+    lock.release_and_remove()
+    assert names(tmp_path) == []
+    lock_file.open_locked(tmp_path / LOCK_FILE).release()

@@ -9,8 +9,8 @@ import numpy as np
 import optax
 import pytest
 
-from hvax.storage.files import LOCK, verify_checksum, with_checksum
-from hvax.storage.lock import FolderLost
+from hvax.storage.json_files import verify_checksum, with_checksum
+from hvax.storage.lock import LOCK_FILE, FolderReplaced
 from hvax.storage.run_folder import BEFORE_FLOW, PLAN, check_begin, read_plan, write_plan
 from hvax.training.fit import fit
 from models_for_tests import linear_gaussian, moving
@@ -101,7 +101,7 @@ def test_the_folder_itself_may_be_a_link(tmp_path):
     assert (tmp_path / "large" / "metrics.jsonl").is_file()
 
 
-def test_a_flows_folder_and_plan_are_looked_at_before_anything_is_written(tmp_path):
+def test_a_plan_is_checked_before_anything_is_written(tmp_path):
     changes = {
         "before": (put(f"{BEFORE_FLOW}/metrics.jsonl"), "before-flow must hold nothing"),
         "linked": (link(f"{BEFORE_FLOW}/checkpoints"), "checkpoints must be a folder"),
@@ -130,7 +130,7 @@ def test_a_run_that_lost_its_checkpoints_does_not_start_over(how, tmp_path):
     """Its model and its log are what is left of it."""
     train(tmp_path)
     checkpoints = tmp_path / "checkpoints"
-    lock = checkpoints / LOCK
+    lock = checkpoints / LOCK_FILE
     shutil.rmtree(checkpoints)
     if how != "gone":
         checkpoints.mkdir()
@@ -154,11 +154,11 @@ def test_a_run_that_lost_its_checkpoints_does_not_start_over(how, tmp_path):
 
 
 @pytest.mark.parametrize("resume", [False, True])
-def test_a_run_that_was_killed_before_its_first_checkpoint_starts_again(resume, tmp_path):
+def test_a_run_killed_before_its_first_checkpoint_starts_again(resume, tmp_path):
     """With the lines of some epochs, the last cut short."""
     folder = tmp_path / "checkpoints"
     folder.mkdir()
-    (folder / LOCK).touch()
+    (folder / LOCK_FILE).touch()
     line = {"epoch": 1, "step": 2, "loss": None, "seconds": 0.5}
     (tmp_path / "metrics.jsonl").write_text(lines(line, line | {"epoch": 2}) + '{"epoch": 3, "s')
     (tmp_path / "skipped.jsonl").write_text(lines({"step": 1, "epoch": 1, "examples": [3]}))
@@ -167,7 +167,7 @@ def test_a_run_that_was_killed_before_its_first_checkpoint_starts_again(resume, 
     assert (tmp_path / "skipped.jsonl").read_text().count("\n") == 0  # all is done again
 
 
-def test_the_epochs_before_a_flow_are_not_trained_again_where_they_were_lost(tmp_path):
+def test_lost_epochs_before_a_flow_are_not_trained_again(tmp_path):
     options = {"model": moving(MODEL), "flow_from_epoch": 2}
     train(tmp_path, **options)
     shutil.rmtree(tmp_path / BEFORE_FLOW)
@@ -239,7 +239,7 @@ def test_a_run_whose_folder_was_begun_anew_ends(first, tmp_path):
             shutil.rmtree(run)
             train(run, **options, seed=1)
 
-    with pytest.raises(FolderLost, match=r"must stay in its place .* begun anew by another"):
+    with pytest.raises(FolderReplaced, match=r"must stay in its place .* begun anew by another"):
         train(run, **options, seed=0, callback=anew)
     train(tmp_path / "alone", **options, seed=1)
     ours, alone = (
@@ -257,7 +257,7 @@ def test_a_run_whose_folder_was_removed_ends_and_makes_none(tmp_path):
     def remove(event):
         shutil.rmtree(tmp_path / "run")
 
-    with pytest.raises(FolderLost, match="removed, moved or begun anew"):
+    with pytest.raises(FolderReplaced, match="removed, moved or begun anew"):
         train(tmp_path / "run", callback=remove)
     assert contents(tmp_path) == {}
 

@@ -42,7 +42,7 @@ from hvax.models.prior import AbstractPrior
 from hvax.models.standardize import standardized
 from hvax.models.vae import VAE
 from hvax.parameters import Fixed, Learned
-from hvax.storage.files import verify_checksum, with_checksum
+from hvax.storage.json_files import verify_checksum, with_checksum
 from hvax.storage.structure import FORMAT, MODULES, STRUCTURE, load, save
 
 NOT_OURS = r"the saved model holds .*load\(folder, like=model\)"
@@ -273,7 +273,7 @@ def test_a_folder_holds_json_and_safetensors(tmp_path):
     weights = weights_file(tmp_path)
     assert names(tmp_path) == [STRUCTURE, weights.name]
     manifest = json.loads((tmp_path / STRUCTURE).read_text())
-    assert manifest["format"] == FORMAT and manifest["weights"] == weights.name
+    assert manifest["format"] == FORMAT.version and manifest["weights"] == weights.name
     assert manifest["sha256"] == hashlib.sha256(weights.read_bytes()).hexdigest()
     stored = safetensors.numpy.load_file(weights)
     np.testing.assert_array_equal(

@@ -17,7 +17,7 @@ from hvax.models.heads import SigmaHead
 from hvax.models.network import MLP, mlp
 from hvax.models.vae import VAE
 from hvax.parameters import Fixed, Learned
-from hvax.storage.files import verify_checksum, with_checksum
+from hvax.storage.json_files import verify_checksum, with_checksum
 from hvax.storage.structure import STRUCTURE, load, save
 
 

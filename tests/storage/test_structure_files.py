@@ -16,8 +16,9 @@ import hvax
 from hvax.models.network import MLP, mlp
 from hvax.models.vae import VAE
 from hvax.parameters import Fixed
-from hvax.storage.files import with_checksum
-from hvax.storage.structure import STRUCTURE, check_saveable, load, save
+from hvax.storage.json_files import with_checksum
+from hvax.storage.lock_file import open_locked
+from hvax.storage.structure import STRUCTURE, check_saveable, folder, load, save
 
 
 def contents(folder):
@@ -80,7 +81,7 @@ def test_a_folder_or_link_in_the_place_of_a_file_is_refused(tmp_path):
     assert contents(elsewhere) == before
 
 
-def test_weights_of_our_name_and_other_content_are_not_overwritten(tmp_path):
+def test_weights_of_our_name_with_other_content_stay(tmp_path):
     save(Fixed(0.5), tmp_path / "one")
     (weights,) = (tmp_path / "one").glob("weights-*")
     there = tmp_path / "two" / weights.name
@@ -255,6 +256,37 @@ def test_a_fit_that_could_not_save_does_not_start(tmp_path):
     with pytest.raises(TypeError, match=r"cannot save a Scale, at decoder\.network\.fn"):
         hvax.fit(model, x, epochs=1, batch_size=4, progress=False, run_dir=tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+# Two saves at a time
+
+
+def test_a_save_waits_for_another(tmp_path, monkeypatch):
+    """Of another process, which would remove weights that this one is about to name."""
+    lock, waits = open_locked(tmp_path / folder.SAVING), []
+
+    def pause(seconds):
+        waits.append(seconds)
+        if len(waits) == 3:
+            lock.release_and_remove()
+
+    monkeypatch.setattr(folder.time, "sleep", pause)
+    save(Fixed(0.5), tmp_path)
+    assert len(waits) == 3 and len(contents(tmp_path)) == 2
+
+
+def test_a_save_does_not_wait_for_ever(tmp_path, monkeypatch):
+    monkeypatch.setattr(folder.time, "sleep", lambda _: None)
+    lock = open_locked(tmp_path / folder.SAVING)
+    save(Fixed(0.5), tmp_path)
+    lock.release()
+    assert load(tmp_path).value == np.float32(0.5)
+
+
+def test_what_a_killed_save_leaves_goes_with_the_next(tmp_path):
+    (tmp_path / folder.SAVING).touch()
+    save(Fixed(0.5), tmp_path)
+    assert len(contents(tmp_path)) == 2
 
 
 # A load beside a save

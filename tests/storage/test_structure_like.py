@@ -332,7 +332,7 @@ def test_a_class_or_function_may_move_to_another_file(tmp_path, monkeypatch):
     assert same(load(tmp_path, like=model), model)
 
 
-def test_a_field_that_has_come_with_a_default_is_no_other_structure(tmp_path):
+def test_a_new_field_with_a_default_is_the_same_structure(tmp_path):
     def saved_before():
         class Grown(eqx.Module):
             held: jax.Array

@@ -12,7 +12,7 @@ import jax
 import numpy as np
 from numpy.typing import NDArray
 
-from hvax.commands.directory import BASELINE, CONFIG, RESULTS, Run, open_run, read_json
+from hvax.commands.directory import Run, open_run
 from hvax.commands.inputs import at_least_one, new_file, seed_key, subsample
 from hvax.commands.same_data import same_data
 from hvax.config import Compare
@@ -22,6 +22,8 @@ from hvax.evaluation.table import gray_warning, note, untrusted_advice
 from hvax.parameters import trainable
 from hvax.seen import checked_data
 from hvax.storage.files import write_atomically
+from hvax.storage.forms import read_record
+from hvax.storage.run_folder import BASELINE, CONFIG, RESULTS
 
 _DENSITIES = {"gaussian", "fixed-gaussian"}
 _SCORES = (
@@ -133,7 +135,7 @@ def _seconds(run: Run, model: str) -> float | None:
     folder = run.path if (run.path / CONFIG).is_file() else run.path.absolute().parent
     if not (folder / RESULTS).is_file():
         return None
-    row = read_json(folder / RESULTS).get(model)
+    row = read_record(folder / RESULTS).get(model)
     seconds = row.get("seconds_training") if isinstance(row, dict) else None
     return float(seconds) if isinstance(seconds, int | float) else None
 

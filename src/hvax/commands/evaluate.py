@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import PRNGKeyArray
 from numpy.typing import NDArray
 
-from hvax.commands.directory import EVALUATION, Run, open_run, write_json
+from hvax.commands.directory import Run, open_run
 from hvax.commands.inputs import (
     as_data,
     at_least_one,
@@ -29,6 +29,8 @@ from hvax.evaluation.ais import AIS, annealed_importance_sampling, simulate, tra
 from hvax.evaluation.evaluate import evaluate
 from hvax.evaluation.table import as_json, as_table, note
 from hvax.seen import checked_data
+from hvax.storage.forms import write_record
+from hvax.storage.run_folder import EVALUATION
 
 FINISHED = "ais"
 """In a run directory, the finished batches of annealed importance sampling."""
@@ -95,7 +97,7 @@ def _write(
     elif path is not None:
         write_whole(path, lambda file: np.save(file, np.stack(numbers, axis=1)))
     if config.source is None:
-        write_json(run.path / EVALUATION, record)
+        write_record(run.path / EVALUATION, record)
 
 
 def _again(config: Evaluate) -> str:

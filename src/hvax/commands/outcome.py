@@ -5,12 +5,12 @@ from pathlib import Path
 from typing import Any
 
 from hvax.commands.build import Parts
-from hvax.commands.directory import BASELINE
 from hvax.config import Train
 from hvax.data.source import SOURCES
 from hvax.data.split import FRACTIONS
 from hvax.evaluation.evaluate import Evaluation
 from hvax.evaluation.table import gray_warning, untrusted_advice
+from hvax.storage.run_folder import BASELINE
 
 _FEW = 20  # test points, of which a standard error is none
 _PARTS = ("train", "validation", "test")

@@ -1,4 +1,4 @@
-"""Where a run's data lie: as absolute paths, and as seen from the run, which moves with them."""
+"""The paths among a run's options, also relative to the run: a project may be moved as a whole."""
 
 import os
 from collections.abc import Mapping
@@ -11,7 +11,7 @@ from hvax.data.source import SOURCES
 _PATHS = (("source", None), ("data_dir", "data"), ("warm_start", "train"))
 
 
-def from_here(options: Mapping[str, Any], run: Path) -> dict[str, str]:
+def relative_paths(options: Mapping[str, Any], run: Path) -> dict[str, str]:
     """The paths among a run's options, relative to its directory."""
     relative = {}
     for name, group in _PATHS:
@@ -21,25 +21,23 @@ def from_here(options: Mapping[str, Any], run: Path) -> dict[str, str]:
     return relative
 
 
-def found(options: Any, relative: Any, run: Path) -> Any:
-    """The options of a run, with each path as it is from the run's directory, if something is
-    there; else the absolute one that was written down.
+def resolve_paths(
+    options: Mapping[str, Any], relative: Mapping[str, Any], run: Path
+) -> dict[str, Any]:
+    """A run's options, with each path replaced by the one relative to the run's directory where
+    something is there; else the absolute path stays.
 
-    Raises `ValueError` for what `from_here` has not made.
+    Raises `ValueError` for what `relative_paths` has not made.
     """
-    if relative is None:  # the first runs have none
-        return options
-    if not isinstance(relative, dict) or not all(isinstance(v, str) for v in relative.values()):
-        raise ValueError(f"from_here must hold paths, got {relative!r}")
-    if not isinstance(options, dict):
-        return options
-    options = dict(options)
+    if not all(isinstance(path, str) for path in relative.values()):
+        raise ValueError(f"relative_paths must hold paths, got {relative!r}")
+    resolved = dict(options)
     for name, group in _PATHS:
         path = run.resolve() / relative.get(name, "")
         if name not in relative or not path.exists():
             continue
         if group is None:
-            options[name] = os.path.normpath(path)
-        elif isinstance(options.get(group), dict):
-            options[group] = options[group] | {name: os.path.normpath(path)}
-    return options
+            resolved[name] = os.path.normpath(path)
+        elif isinstance(resolved.get(group), dict):
+            resolved[group] = resolved[group] | {name: os.path.normpath(path)}
+    return resolved

@@ -8,24 +8,15 @@ from typing import Any
 import jax
 from numpy.typing import NDArray
 
-from hvax.commands.directory import (
-    BASELINE,
-    CONFIG,
-    EVALUATION,
-    REPORT,
-    RESULTS,
-    Run,
-    open_run,
-    read_history,
-    read_json,
-)
+from hvax.commands.directory import Run, open_run, read_history
 from hvax.commands.inputs import new_file, run_data
 from hvax.config import InsideFile, WriteReport
 from hvax.data.examples import Examples
 from hvax.models.hvae import HVAE
 from hvax.report.inputs import REQUIRED, ReportInputs
 from hvax.report.report import write_page
-from hvax.storage.run_folder import MODEL
+from hvax.storage.forms import read_record
+from hvax.storage.run_folder import BASELINE, CONFIG, EVALUATION, MODEL, REPORT, RESULTS
 
 # Rows of results.json that are no models with a latent, and what the page calls them.
 _REFERENCES = {
@@ -94,7 +85,7 @@ def _opened(path: Path) -> Run:
     """The run in a directory; where its flow failed for good, the plain VAE beside it."""
     has_model, baseline = (path / MODEL).is_dir(), path / BASELINE
     results = path / RESULTS
-    if not has_model and results.is_file() and "failed" in read_json(results):
+    if not has_model and results.is_file() and "failed" in read_record(results):
         return open_run(baseline if baseline.is_dir() else path)
     return open_run(path)
 
@@ -102,7 +93,7 @@ def _opened(path: Path) -> Run:
 def _results(run: Run) -> dict[str, Mapping[str, Any]]:
     """results.json: a row for each model, and their difference; empty before the end of a run."""
     path = _beside(run, RESULTS)
-    rows = read_json(path) if path.is_file() else {}
+    rows = read_record(path) if path.is_file() else {}
     for name, row in rows.items():
         if not isinstance(row, dict) and name != "failed":
             raise ValueError(f"{path} is damaged: the row {name!r} holds no numbers but {row!r}.")
@@ -112,7 +103,7 @@ def _results(run: Run) -> dict[str, Mapping[str, Any]]:
 def _prepared(run: Run) -> Mapping[str, Any]:
     """What config.json says of the data: their shape, units, names, and what was left out."""
     path = _beside(run, CONFIG)
-    data = read_json(path).get("data", {}) if path.is_file() else {}
+    data = read_record(path).get("data", {}) if path.is_file() else {}
     return data if isinstance(data, dict) else {}
 
 
@@ -166,4 +157,4 @@ def _whole(numbers: Mapping[str, Any], folder: Path) -> Mapping[str, Any]:
 
 def _evaluation(folder: Path) -> Mapping[str, Any] | None:
     path = folder / EVALUATION
-    return read_json(path) if path.is_file() else None
+    return read_record(path) if path.is_file() else None

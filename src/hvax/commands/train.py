@@ -20,16 +20,7 @@ from hvax.commands.build import (
     load_parts,
     warm_started,
 )
-from hvax.commands.directory import (
-    BASELINE,
-    BEFORE_FLOW,
-    REPORT,
-    RESULTS,
-    claimed,
-    copy_training,
-    open_run,
-    write_json,
-)
+from hvax.commands.directory import open_run, run_directory
 from hvax.commands.inputs import seed_key, subsample
 from hvax.commands.outcome import describe, outcome_table
 from hvax.commands.reference_rows import is_worse, reference_rows, why_worse
@@ -39,6 +30,9 @@ from hvax.evaluation.evaluate import Evaluation, difference, evaluate
 from hvax.evaluation.table import as_json, note
 from hvax.exceptions import StillImproving, WorseThanIndependent, warn
 from hvax.models.hvae import without_flow
+from hvax.storage.forms import write_record
+from hvax.storage.run_files import copy_training
+from hvax.storage.run_folder import BASELINE, BEFORE_FLOW, REPORT, RESULTS
 from hvax.storage.structure import digest
 from hvax.training.fit import Fit, check_data, check_plan, fit
 from hvax.training.loop import Plan
@@ -70,7 +64,7 @@ def train(config: Train) -> int:
     for name in ("num_samples", "test_points", "train_samples"):
         count(getattr(config.train, name), f"--{name.replace('_', '-')}")
 
-    with claimed(config, parts) as run_dir:
+    with run_directory(config, parts) as run_dir:
         print(describe(config, parts))
         return _train(config, models, parts, run_dir)
 
@@ -142,7 +136,7 @@ def _train(config: Train, models: Mapping[str, PyTree], parts: Parts, run_dir: P
             )
     if len(scores) == 2:
         rows["difference"] = difference(scores["hvae"], scores["vae"])
-    write_json(run_dir / RESULTS, rows)
+    write_record(run_dir / RESULTS, rows)
     print(f"\n{outcome_table(config, rows, scores, run_dir)}\n\nrun directory: {run_dir}")
     if config.report:
         shown = run_dir if config.model.model in scores else run_dir / BASELINE

@@ -92,6 +92,9 @@ def require_whole(x: NDArray) -> None:
         )
 
 
-def _memory() -> int:
-    """Bytes of this machine's memory."""
-    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+def _memory() -> float:
+    """Bytes of this machine's memory; infinity where the system does not say (Windows)."""
+    try:
+        return float(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+    except (AttributeError, ValueError, OSError):
+        return math.inf

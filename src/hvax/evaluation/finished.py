@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from hvax.data.examples import Examples
 from hvax.exceptions import DamagedCheckpoint, warn
 from hvax.models.latent_model import AbstractLatentModel
-from hvax.storage.files import verify_checksum, with_checksum, write_atomically
+from hvax.storage.files import write_atomically
+from hvax.storage.json_files import verify_checksum, with_checksum
 from hvax.storage.structure import digest
 
 FORMAT = 1

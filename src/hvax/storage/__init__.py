@@ -1,1 +1,1 @@
-"""Folders that one process holds, and what a file system may refuse without ending a run."""
+"""Persistence: atomic files, locks, arrays, model structure, checkpoints and the run folder."""

@@ -1,7 +1,9 @@
-"""Named arrays <-> a safetensors file, checked by its SHA-256."""
+"""Named arrays to and from a safetensors file, which is checked by its SHA-256."""
 
 import hashlib
+import math
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,7 +21,11 @@ class Packed(NamedTuple):
 
     content: bytes
     sha256: str
-    narrow: dict[str, str]  # the dtypes that safetensors' NumPy reader does not know, by name
+    narrow: dict[str, str]  # name of an array -> its dtype, where NumPy itself does not know it
+
+
+# The fields in which a manifest names a file of arrays.
+ARRAYS_ENTRY: dict[str, type] = {"sha256": str, "narrow": dict}
 
 
 def storable(dtype: Any) -> bool:
@@ -30,7 +36,10 @@ def storable(dtype: Any) -> bool:
 
 
 def pack(arrays: Mapping[str, np.ndarray]) -> Packed:
-    """Every array bit for bit: bfloat16 and float8 are stored as integers of their width.
+    """The content of a safetensors file that holds every array bit for bit.
+
+    safetensors' NumPy reader does not know bfloat16 and float8: they are stored as unsigned
+    integers of their width, and listed in `narrow`.
 
     Raises `TypeError` for a dtype that is not `storable`.
     """
@@ -56,9 +65,9 @@ def unpack(path: Path, *, sha256: str, narrow: Mapping[str, Any]) -> dict[str, A
 def read(path: Path, *, sha256: str, narrow: Mapping[str, Any]) -> dict[str, np.ndarray]:
     """The arrays of a file that `pack` filled, as NumPy has them.
 
-    `narrow` is that of `Packed`, or whatever stands in its place in a file. Raises
-    `FileNotFoundError` where the file is missing, and `ValueError` where its size is not that of
-    what it claims to hold, or is more than the memory, or its checksum is another.
+    `narrow` is that of `Packed`, or whatever a manifest has in its place. Raises
+    `FileNotFoundError` where the file is missing, and `ValueError` where its size is not what its
+    header says, or is more than the machine's memory, or where its checksum differs.
     """
     content = _content(path)
     if hashlib.sha256(content).hexdigest() != sha256:
@@ -77,7 +86,8 @@ def read(path: Path, *, sha256: str, narrow: Mapping[str, Any]) -> dict[str, np.
 def on_device(array: np.ndarray, name: str, path: Path) -> Array:
     """An array of a file as a JAX array.
 
-    Raises `ValueError` for 64-bit numbers that JAX would shorten, and where it is too large.
+    Raises `ValueError` for 64-bit numbers while JAX has them switched off, as it would round them,
+    and where the array is too large for the device.
     """
     if jax.dtypes.canonicalize_dtype(array.dtype) != array.dtype:
         raise ValueError(
@@ -110,9 +120,23 @@ def _content(path: Path) -> bytes:
         raise _too_large(path, size) from error
 
 
-def _memory() -> int:
-    """The bytes of memory that this machine has."""
-    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+def has_hash_in_name(file: Path, pattern: re.Pattern[str]) -> bool:
+    """Whether a file's name matches a pattern whose one group is the start of its SHA-256: such a
+    file was written by hvax, and holds what it was written with."""
+    named = pattern.fullmatch(file.name)
+    if named is None or file.is_symlink() or not file.is_file():
+        return False
+    with file.open("rb") as content:
+        return hashlib.file_digest(content, "sha256").hexdigest().startswith(named[1])
+
+
+def _memory() -> float:
+    """The bytes of memory that this machine has; infinity where the system does not say (Windows).
+    There a file that is too large ends in the system's own error."""
+    try:
+        return float(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+    except (AttributeError, ValueError, OSError):
+        return math.inf
 
 
 def _too_large(path: Path, size: int) -> ValueError:

@@ -1,4 +1,4 @@
-"""Checkpoints: everything that a run needs to go on, in files that a crash cannot half write.
+"""Checkpoints: everything that a run needs to continue, in files that a crash cannot half write.
 
     folder/000000001200.json                     the record of step 1200, with checksums
     folder/000000001200-NAME-<hash>.safetensors  the arrays of one tree
@@ -6,11 +6,10 @@
 The record is renamed into place when all the arrays that it names are on disk, and only then are
 the files of older checkpoints removed. Two checkpoints are kept, so that one may be damaged.
 
-Nothing is removed but what is proven to be a checkpoint's: files that a whole record names, and
-arrays whose name holds their own checksum. A damaged record is set aside as NAME.damaged.
+Only files that are proven to be a checkpoint's are removed: those that an undamaged record names,
+and arrays whose name holds their own checksum. A damaged record is renamed to NAME.damaged.
 """
 
-import hashlib
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -22,11 +21,14 @@ import numpy as np
 from jaxtyping import Array, PyTree
 
 from hvax.exceptions import DamagedCheckpoint, warn
-from hvax.storage.arrays import pack, unpack
-from hvax.storage.files import verify_checksum, with_checksum, write_atomically
-from hvax.storage.lock import check_held
+from hvax.storage.arrays import ARRAYS_ENTRY, has_hash_in_name, pack, unpack
+from hvax.storage.files import write_atomically
+from hvax.storage.json_files import with_checksum
+from hvax.storage.lock import check_in_place
+from hvax.storage.manifest import Format, NewerFormat, check_fields
 
-FORMAT = 1
+FORMAT = Format(1, {"step": int, "files": dict, "record": dict})
+_FILE = {"file": str, **ARRAYS_ENTRY}  # of each tree
 _KEPT = 2
 _ARRAYS = re.compile(r"\d{12,}-.+-([0-9a-f]{8})\.safetensors")
 
@@ -50,13 +52,13 @@ class Checkpoints:
         return bool(self._manifests())
 
     def write(self, step: int, trees: Mapping[str, PyTree], record: Mapping[str, Any]) -> None:
-        """Writes the arrays of the trees and a record of JSON's types as the checkpoint of a step.
+        """Write the checkpoint of a step: the arrays of the trees, and a record that JSON can hold.
 
-        When it returns, the checkpoint survives a loss of power. `OSError` where it cannot be
-        written; the checkpoints before it then stand as they were. Raises `FolderLost` where the
-        folder is held and no longer in its place.
+        When it returns, the checkpoint survives a loss of power. Raises `OSError` where it cannot
+        be written, which leaves the checkpoints before it as they were, and `FolderReplaced` where
+        the folder is locked and another process has removed, moved or replaced it.
         """
-        check_held(self.folder)
+        check_in_place(self.folder)
         self.folder.mkdir(parents=True, exist_ok=True)
         files = {}
         for name, tree in trees.items():
@@ -64,7 +66,7 @@ class Checkpoints:
             file = self.folder / f"{step:012}-{name}-{packed.sha256[:8]}.safetensors"
             write_atomically(file, packed.content)
             files[name] = {"file": file.name, "sha256": packed.sha256, "narrow": packed.narrow}
-        manifest = {"format": FORMAT, "step": step, "files": files, "record": record}
+        manifest = {"format": FORMAT.version, "step": step, "files": files, "record": record}
         path = self.folder / f"{step:012}.json"
         if path.exists() and _files_of(path) is None:
             _set_aside(path)
@@ -76,12 +78,15 @@ class Checkpoints:
         like: Mapping[str, PyTree],
         check: Callable[[int, dict[str, Any]], Any] = lambda step, record: None,
     ) -> Checkpoint | None:
-        """The latest checkpoint, with its arrays in trees of this structure; None without one.
+        """The latest checkpoint, or None without one. Its arrays take the place of those in `like`,
+        which has a tree of the same structure for each name.
 
-        `check` is given a step and the record of its checkpoint, and raises `ValueError` for one
-        that it cannot go on from. Where the latest is damaged the one before it is taken, with a
-        warning. Raises `ValueError` where none can be read, where a tree has another structure,
-        and for a newer format.
+        `check` is called with a step and the record of its checkpoint, and raises `ValueError` for
+        a record that a run cannot continue from. Where the latest checkpoint is damaged the one
+        before it is taken, with a `DamagedCheckpoint` warning.
+
+        Raises `ValueError` where none can be read, where a tree has another structure, and, as
+        `NewerFormat`, for the checkpoint of a later version.
         """
         failures: dict[str, str] = {}
         for path in self._manifests():
@@ -94,7 +99,7 @@ class Checkpoints:
             except (OSError, ValueError) as error:
                 failures[path.name] = str(error)
                 continue
-            trees = {name: _filled(like[name], arrays[name], path) for name in like}
+            trees = {name: _with_arrays(like[name], arrays[name], path) for name in like}
             if failures:
                 warn(
                     DamagedCheckpoint,
@@ -108,7 +113,7 @@ class Checkpoints:
         return None
 
     def clear(self) -> None:
-        """Removes every checkpoint; files of others stay."""
+        """Remove every checkpoint; other files in the folder stay."""
         self._remove_old(-1)
 
     def _read_trees(
@@ -133,9 +138,10 @@ class Checkpoints:
         return sorted(found, key=lambda path: int(path.stem), reverse=True)
 
     def _remove_old(self, step: int) -> None:
-        """All but the two latest whole checkpoints up to this step, and what crashes have left.
+        """Remove all but the two latest undamaged checkpoints up to this step, and the arrays that
+        a crash has left.
 
-        Later ones are damaged: the run went back behind them.
+        Later ones are damaged: the run went on from a step before them.
         """
         kept: list[set[str]] = []
         removed: set[str] = set()
@@ -151,7 +157,7 @@ class Checkpoints:
         for file in self.folder.glob("*.safetensors"):
             if any(file.name in files for files in kept):
                 continue
-            if file.name in removed or _holds_its_name(file):
+            if file.name in removed or has_hash_in_name(file, _ARRAYS):
                 file.unlink(missing_ok=True)
 
 
@@ -169,21 +175,12 @@ def _files_of(path: Path) -> set[str] | None:
 
 
 def _set_aside(path: Path) -> None:
-    """Under another name: nothing proves that a damaged record is ours to remove."""
+    """Rename a damaged record: nothing proves that it is hvax's to remove."""
     aside, n = path.with_name(f"{path.name}.damaged"), 1
     while aside.exists() or aside.is_symlink():
         n += 1
         aside = path.with_name(f"{path.name}.damaged{n}")
     path.rename(aside)
-
-
-def _holds_its_name(file: Path) -> bool:
-    """Whether a file's name has the checksum of its content, as those of all arrays have."""
-    named = _ARRAYS.fullmatch(file.name)
-    if named is None or file.is_symlink() or not file.is_file():
-        return False
-    with file.open("rb") as content:
-        return hashlib.file_digest(content, "sha256").hexdigest()[:8] == named[1]
 
 
 def _check_record(
@@ -195,34 +192,14 @@ def _check_record(
         raise ValueError(f"{path} is damaged: {error}.") from error
 
 
-class NewerFormat(ValueError):
-    """A checkpoint of a later version of hvax."""
-
-
 def _read_manifest(path: Path) -> dict[str, Any]:
+    manifest = FORMAT.read(path)
     try:
-        manifest = verify_checksum(path.read_bytes())
-        version = manifest["format"]
-        if version == FORMAT:
-            _check_form(manifest)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        for entry in manifest["files"].values():
+            check_fields(entry, _FILE)
+    except ValueError as error:
         raise ValueError(f"{path} is damaged: {error}.") from error
-    if version != FORMAT:
-        raise NewerFormat(
-            f"{path} has format {version!r}; this version of hvax reads format {FORMAT}. "
-            "Install a newer hvax to go on with this run."
-        )
     return manifest
-
-
-def _check_form(manifest: dict[str, Any]) -> None:
-    for name, kind in {"step": int, "files": dict, "record": dict}.items():
-        if not isinstance(manifest[name], kind):
-            raise ValueError(f"{name!r} is no {kind.__name__}")
-    for entry in manifest["files"].values():
-        for name, kind in {"file": str, "sha256": str, "narrow": dict}.items():
-            if not isinstance(entry[name], kind):
-                raise ValueError(f"{name!r} is no {kind.__name__}")
 
 
 def _arrays(tree: PyTree) -> dict[str, Any]:
@@ -232,6 +209,7 @@ def _arrays(tree: PyTree) -> dict[str, Any]:
 
 
 def _stored(leaf: Any) -> np.ndarray:
+    """An array as it is stored: a PRNG key as its integers."""
     return np.asarray(jax.random.key_data(leaf) if _is_key(leaf) else leaf)
 
 
@@ -239,8 +217,8 @@ def _is_key(leaf: Any) -> bool:
     return jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
 
 
-def _filled(like: PyTree, arrays: dict[str, Array], path: Path) -> PyTree:
-    """`like` with every array replaced by the one of its path."""
+def _with_arrays(like: PyTree, arrays: dict[str, Array], path: Path) -> PyTree:
+    """The tree `like` with every array replaced by the one of its path."""
     own = _arrays(like)
     for name in sorted(own.keys() | arrays.keys()):
         here = _shape(_stored(own[name])) if name in own else "nothing"

@@ -1,15 +1,37 @@
-"""What the files of numbers in a run directory hold: checked where they are read, so that a file
-that was changed by hand is told by its name, and not by where its numbers fail."""
+"""What results.json and evaluation.json hold.
+
+It is checked when they are read: the error about a file that was edited by hand names the file and
+the value.
+"""
 
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
-from hvax.storage.run_files import EVALUATION, RESULTS
+from hvax.storage.files import write_atomically
+from hvax.storage.json_files import dumps, read_json
+from hvax.storage.run_folder import EVALUATION, RESULTS
+
+
+def read_record(path: Path) -> dict[str, Any]:
+    """Read a JSON object of a run. Raises `ValueError`, which names the file, where it is damaged
+    or not of the form that belongs to its name."""
+    record = read_json(path)
+    try:
+        check_form(path.name, record)
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged: {error}.") from error
+    return record
+
+
+def write_record(path: Path, record: Mapping[str, Any]) -> None:
+    """Write a JSON object of a run, whole or not at all; NaN and infinity become null."""
+    write_atomically(path, (dumps(record, indent=1) + "\n").encode())
 
 
 def check_form(name: str, record: Mapping[str, Any]) -> None:
-    """Raises `ValueError` where the record in a file of this name is not of its form; files of
-    other names may hold anything."""
+    """Raise `ValueError` where the record in a file of this name holds a value of another kind than
+    hvax writes there. Files of other names are not checked."""
     if name == EVALUATION:
         _check(record, "", _EVALUATION)
     if name == RESULTS:
@@ -31,7 +53,7 @@ def _check(
             raise ValueError(f"{before}{name} must be {wanted}, got {str(value)[:80]}")
 
 
-# Each kind gives None, or what it wants.
+# Each of these gives None for a value of its kind, and else what the value must be.
 def _number(value: Any) -> str | None:
     """null stands for what is not finite."""
     return None if value is None or _is_number(value) else "a number or null"

@@ -1,110 +1,113 @@
-"""The files of a run directory by name, and how a run that is replaced is taken away: its own files
-go, and whatever else lies there stays."""
+"""Removing the files of a run, and copying a training.
+
+A run's files are removed one by one, as its folder may hold files of somebody else: they stay.
+"""
 
 import contextlib
-import hashlib
-import re
 import shutil
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from hvax.storage.files import LOCK, held, verify_checksum
+from hvax.storage.arrays import has_hash_in_name
+from hvax.storage.lock import LOCK_FILE, exclusive_lock
+from hvax.storage.lock_file import LockFile
+from hvax.storage.logs import METRICS, SKIPPED
 from hvax.storage.run_folder import (
+    BASELINE,
     BEFORE_FLOW,
     CHECKPOINTS,
-    METRICS,
+    EVALUATION,
     MODEL,
     PLAN,
-    SKIPPED,
+    REPORT,
+    RESULTS,
     RunFolder,
     check_folders,
 )
 from hvax.storage.structure import STRUCTURE
-from hvax.storage.temporary import is_temporary, sweep
+from hvax.storage.structure.manifest import WEIGHTS, weights_named_in
+from hvax.storage.temporary import is_temporary, remove_stale_temporaries
 
-CONFIG, RESULTS, EVALUATION, REPORT, BASELINE = (
-    "config.json",
-    "results.json",
-    "evaluation.json",
-    "report.html",
-    "baseline",
-)
 _FILES = (METRICS, SKIPPED, PLAN, RESULTS, EVALUATION, REPORT)
-_WEIGHTS = re.compile(r"weights-([0-9a-f]{16})\.safetensors")
 _COPY = ".hvax-baseline.tmp"
 
 
-def trainings(path: Path) -> list[Path]:
+def training_folders(path: Path) -> list[Path]:
     """The folders of a run in which a model is trained, its own last."""
     return [path / BASELINE, path / BEFORE_FLOW, path]
 
 
 def check_no_links(path: Path) -> None:
-    """Raises `ValueError` where a folder within a run directory is a link, or no folder."""
+    """Raise `ValueError` where a folder within a run directory is a link or a file."""
     baseline = path / BASELINE
     if baseline.is_symlink():
         raise ValueError(
             f"{baseline} must be a folder, got a link to {baseline.readlink()}. Use another "
             "--run-dir; a run directory itself may be a link."
         )
-    for folder in trainings(path):
+    for folder in training_folders(path):
         check_folders(folder)
 
 
 def is_empty(path: Path) -> bool:
-    """Whether a directory holds nothing but what a run leaves that was killed before it began."""
-    return path.is_dir() and all(p.name == LOCK or is_temporary(p.name) for p in path.iterdir())
+    """Whether a directory holds nothing, or only what a run leaves that is killed at its start."""
+    return path.is_dir() and all(
+        file.name == LOCK_FILE or is_temporary(file.name) for file in path.iterdir()
+    )
 
 
-def clear(path: Path) -> None:
-    """Removes a run's files from its directory, which this process holds.
+def remove_run(path: Path) -> None:
+    """Remove a run's files from its directory, but for config.json and the directory's own lock,
+    which the caller has.
 
     Raises `ValueError` where a folder in it is a link, or another process trains in one; nothing is
     removed then.
     """
     check_no_links(path)
-    folders = [folder for folder in trainings(path) if folder.is_dir()]
-    with contextlib.ExitStack() as stack:
+    folders = [folder for folder in training_folders(path) if folder.is_dir()]
+    with _locks_of(folders) as locks:
         for folder in folders:
-            if (folder / CHECKPOINTS).is_dir():
-                stack.enter_context(held(folder / CHECKPOINTS))
-        for folder in folders:
-            _clear_training(folder)
+            _remove_training(folder, locks.get(folder))
             if folder != path:
                 _remove_if_empty(folder)
 
 
-def _clear_training(folder: Path) -> None:
-    """What a training has written into its folder, and the commands on it after that."""
+@contextlib.contextmanager
+def _locks_of(folders: Sequence[Path]) -> Iterator[dict[Path, LockFile]]:
+    """Lock the checkpoints of trainings, where there are some."""
+    with contextlib.ExitStack() as stack:
+        yield {
+            folder: stack.enter_context(exclusive_lock(folder / CHECKPOINTS)).file
+            for folder in folders
+            if (folder / CHECKPOINTS).is_dir()
+        }
+
+
+def _remove_training(folder: Path, lock: LockFile | None) -> None:
+    """Remove what a training has written into its folder, and what the commands have added; `lock`
+    is the lock of its checkpoints."""
     RunFolder(folder).checkpoints.clear()
-    (folder / CHECKPOINTS / LOCK).unlink(missing_ok=True)
-    _clear_model(folder / MODEL)
+    _remove_model(folder / MODEL)
     for name in _FILES:
         (folder / name).unlink(missing_ok=True)
     for part in (folder / CHECKPOINTS, folder / MODEL, folder):
-        sweep(part)
+        remove_stale_temporaries(part)
+    if lock is not None:
+        lock.release_and_remove()
     _remove_if_empty(folder / CHECKPOINTS)
     _remove_if_empty(folder / MODEL)
     shutil.rmtree(folder / _COPY, ignore_errors=True)
 
 
-def _clear_model(folder: Path) -> None:
-    """The weights that structure.json names, and those whose name has their own checksum."""
-    structure = folder / STRUCTURE
+def _remove_model(folder: Path) -> None:
+    """Remove structure.json, the weights that it names, and those whose name has their own hash."""
     named = None
     with contextlib.suppress(OSError, ValueError):
-        named = verify_checksum(structure.read_bytes()).get("weights")
+        named = weights_named_in(folder)
     for file in folder.glob("weights-*.safetensors"):
-        if file.name == named or _holds_its_name(file):
+        if file.name == named or has_hash_in_name(file, WEIGHTS):
             file.unlink()
-    structure.unlink(missing_ok=True)
-
-
-def _holds_its_name(file: Path) -> bool:
-    found = _WEIGHTS.fullmatch(file.name)
-    if found is None or file.is_symlink() or not file.is_file():
-        return False
-    with file.open("rb") as content:
-        return hashlib.file_digest(content, "sha256").hexdigest()[:16] == found[1]
+    (folder / STRUCTURE).unlink(missing_ok=True)
 
 
 def _remove_if_empty(folder: Path) -> None:
@@ -113,30 +116,32 @@ def _remove_if_empty(folder: Path) -> None:
 
 
 def copy_training(folder: Path, other: Path) -> None:
-    """A training that goes on from where another has come to, in a folder of its own, if it has not
-    begun."""
+    """Copy the training in the folder `other` into `folder`, so that it can go on from there in
+    another way. Nothing is done where a training has begun in `folder`."""
     if RunFolder(folder).checkpoints:
         return
-    beside = folder.with_name(_COPY)
-    shutil.rmtree(beside, ignore_errors=True)
-    ignored = shutil.ignore_patterns(LOCK, BASELINE, BEFORE_FLOW)
-    shutil.copytree(other, beside, ignore=ignored, symlinks=True)
+    copy = folder.with_name(_COPY)
+    shutil.rmtree(copy, ignore_errors=True)
+    ignored = shutil.ignore_patterns(LOCK_FILE, BASELINE, BEFORE_FLOW)
+    shutil.copytree(other, copy, ignore=ignored, symlinks=True)
     if not folder.exists():
-        beside.rename(folder)
+        copy.rename(folder)
         return
-    _clear_training(folder)  # files of others are there
-    for part in sorted(beside.iterdir(), key=lambda part: part.name == CHECKPOINTS):
+    # Somebody's files are there, and stay beside the copy.
+    with _locks_of([folder]) as locks:
+        _remove_training(folder, locks.get(folder))
+    for part in sorted(copy.iterdir(), key=lambda part: part.name == CHECKPOINTS):
         folder.mkdir(exist_ok=True)
         _move(part, folder / part.name)
-    shutil.rmtree(beside)
+    shutil.rmtree(copy)
 
 
 def _move(part: Path, to: Path) -> None:
-    """A file, or the files of a folder, into their place beside what is there."""
+    """Move a file, or the files of a folder, to another place beside what is there."""
     if not part.is_dir():
-        part.rename(to)
+        part.replace(to)
         return
     to.mkdir(exist_ok=True)
     # A record after the arrays that it names.
     for file in sorted(part.iterdir(), key=lambda file: file.suffix == ".json"):
-        file.rename(to / file.name)
+        file.replace(to / file.name)

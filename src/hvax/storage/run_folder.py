@@ -1,11 +1,21 @@
-"""What a training run keeps on disk, so that it can be continued and looked at.
+"""The folder of a run: its files by name, and whether a run may begin or continue in it.
 
-folder/metrics.jsonl   one JSON object per epoch
-folder/skipped.jsonl   one JSON object per update that was left out
-folder/model/          the best model so far (hvax.load opens it)
-folder/checkpoints/    all that the run needs to go on
-folder/before-flow/    the same of the epochs before a flow was turned on
-folder/plan.json       the epoch in which it is
+What a training writes (hvax.fit with run_dir):
+
+    folder/metrics.jsonl   one JSON object per epoch
+    folder/skipped.jsonl   one JSON object per skipped update
+    folder/model/          the best model so far (hvax.load opens it)
+    folder/checkpoints/    all that the run needs to continue
+    folder/before-flow/    the same of the epochs before a flow is turned on
+    folder/plan.json       the epoch in which it is
+
+What the program adds:
+
+    folder/config.json     every option, what was read, versions
+    folder/results.json    the final table
+    folder/evaluation.json what `hvax evaluate` printed last
+    folder/report.html     the page to look at
+    folder/baseline/       the plain VAE of the same networks, as a run of its own
 """
 
 import os
@@ -14,17 +24,20 @@ from pathlib import Path
 from typing import Any
 
 from hvax.storage.checkpoint import Checkpoints
-from hvax.storage.files import LOCK, append, dumps, held, json_object, read_json, write_atomically
+from hvax.storage.files import append, write_atomically
+from hvax.storage.json_files import dumps, read_json
+from hvax.storage.lock import LOCK_FILE, exclusive_lock
+from hvax.storage.logs import METRICS, SKIPPED, read_log
 from hvax.storage.structure import STRUCTURE
 from hvax.wording import words
 
-METRICS, SKIPPED, MODEL, CHECKPOINTS = "metrics.jsonl", "skipped.jsonl", "model", "checkpoints"
-BEFORE_FLOW = "before-flow"  # the plain VAE that a flow was turned on in, as a folder of its own
-PLAN = "plan.json"
+MODEL, CHECKPOINTS, BEFORE_FLOW, PLAN = "model", "checkpoints", "before-flow", "plan.json"
+CONFIG, RESULTS, EVALUATION = "config.json", "results.json", "evaluation.json"
+REPORT, BASELINE = "report.html", "baseline"
 
 
 class RunFolder:
-    """The files of one run, written by one process."""
+    """The files of one training, written by one process."""
 
     def __init__(self, path: Path):
         self.path = path
@@ -35,20 +48,20 @@ class RunFolder:
         return self.path / MODEL
 
     def log(self, metrics: Mapping[str, Any]) -> None:
-        """Adds an epoch's line."""
+        """Add an epoch's line to metrics.jsonl."""
         self._append(METRICS, metrics)
 
     def log_skipped(self, record: Mapping[str, Any]) -> None:
-        """Adds a line about an update that was left out."""
+        """Add a skipped update's line to skipped.jsonl."""
         self._append(SKIPPED, record)
 
     def go_back_to(self, step: int, history: Sequence[Mapping[str, Any]]) -> None:
-        """Takes out of the logs what was written after the checkpoint of a step."""
+        """Remove from the logs what was written after the checkpoint of a step, whose epochs are
+        `history`."""
         self._write(METRICS, history)
         path = self.path / SKIPPED
-        lines = path.read_bytes().splitlines() if path.is_file() else []
         if path.is_file():
-            records = [record for line in lines if is_skipped(record := _parsed(line))]
+            records = read_log(path, leave_out_damaged=True)
             self._write(SKIPPED, [record for record in records if record["step"] < step])
 
     def _append(self, name: str, record: Mapping[str, Any]) -> None:
@@ -59,18 +72,17 @@ class RunFolder:
 
 
 def check_unused(path: Path) -> None:
-    """Raises `ValueError` for a folder that holds a run, or files of others that one would
-    replace."""
+    """Raise `ValueError` where a folder holds a run, or files that a new run would replace."""
     for folder in (path, path / BEFORE_FLOW):
         check_begin(folder, resume=False)
 
 
 def check_begin(path: Path, *, resume: bool) -> None:
-    """Raises `ValueError` where a run that begins in a folder, or goes on, would replace what is
-    not proven its own; nothing is changed.
+    """Raise `ValueError` where a run that begins in a folder, or continues with `resume`, would
+    replace files that are not proven to be its own. Nothing is changed.
 
-    A new run replaces the log of one that was killed before its first checkpoint, and nothing
-    else. A run without checkpoints that has a model has lost them: it does not start over.
+    A new run may replace the logs of a run that was killed before its first checkpoint, and nothing
+    else. A run that has a model but no checkpoints has lost them: it is not trained again.
     """
     check_folders(path)
     parent = RunFolder(path.parent)
@@ -94,8 +106,11 @@ def check_begin(path: Path, *, resume: bool) -> None:
 
 
 def check_folders(path: Path) -> None:
-    """Raises `ValueError` where a folder of a run is a link, or no folder: files are removed in
-    them, and a link may lead to those of others. The run's own folder may be a link."""
+    """Raise `ValueError` where a folder within a run is a link or a file.
+
+    Files are removed in these folders, and a link may lead to other people's files. The run's own
+    folder may be a link.
+    """
     for name in (CHECKPOINTS, MODEL, BEFORE_FLOW):
         folder = path / name
         if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
@@ -112,34 +127,34 @@ def _lost(path: Path, what: str) -> ValueError:
 
 
 def _is_in_the_way(path: Path, name: str) -> bool:
-    """Whether something of this name would be replaced that is not proven to be without worth."""
+    """Whether a new run would replace something of this name that may be of worth to somebody."""
     file = path / name
     if name == MODEL:
         return (file / STRUCTURE).exists()
     if file.is_symlink() or file.is_dir():
         return True
-    lines = file.read_bytes().splitlines() if file.exists() else []
-    if not lines:
+    if not file.exists() or not file.stat().st_size:
         return False
-    ours = is_metrics if name == METRICS else is_skipped
-    return not (
-        (path / CHECKPOINTS / LOCK).is_file()
-        and all(ours(_parsed(line)) for line in lines[:-1])
-        and (ours(_parsed(lines[-1])) or not _parsed(lines[-1]))  # cut short by a kill
-    )
+    try:
+        read_log(file)
+    except ValueError:
+        return True
+    # A log beside a lock, without checkpoints: the run was killed before it had one.
+    return not (path / CHECKPOINTS / LOCK_FILE).is_file()
 
 
 def write_plan(path: Path, flow_from_epoch: int) -> None:
-    """Notes in which epoch a run turns its flow on: a resumed run must not choose anew.
+    """Write down in which epoch a run turns its flow on, so that a resumed run does not choose
+    another.
 
-    Raises `ValueError` where the run has begun with another, or another process is at it.
+    Raises `ValueError` where the run has begun with another epoch, or another process trains it.
     """
     before = RunFolder(path / BEFORE_FLOW)
     check_folders(path)
     check_folders(before.path)
     read_plan(path)
     before.checkpoints.folder.mkdir(parents=True, exist_ok=True)
-    with held(before.checkpoints.folder, covers=path):  # as the epochs before the flow do
+    with exclusive_lock(before.checkpoints.folder, protects=path):  # as the epochs before do
         there = read_plan(path)
         if there == flow_from_epoch:
             return
@@ -153,7 +168,7 @@ def write_plan(path: Path, flow_from_epoch: int) -> None:
 
 
 def read_plan(path: Path) -> int | None:
-    """The epoch that `write_plan` has noted; None where it has not. Raises `ValueError` for a file
+    """The epoch that `write_plan` wrote down; None where it did not. Raises `ValueError` for a file
     that it has not written."""
     file = path / PLAN
     if not (file.is_file() or file.is_symlink()):
@@ -166,26 +181,3 @@ def read_plan(path: Path) -> int | None:
             f"stand there alone, got {dumps(plan)[:80]}."
         )
     return epoch
-
-
-def is_metrics(record: Mapping[str, Any]) -> bool:
-    """Whether a line of metrics.jsonl is one that `RunFolder.log` wrote: an epoch and numbers."""
-    epoch = record.get("epoch")
-    return (
-        type(epoch) is int
-        and epoch >= 1
-        and all(value is None or type(value) in (int, float) for value in record.values())
-    )
-
-
-def is_skipped(record: Mapping[str, Any]) -> bool:
-    """Whether a line of skipped.jsonl is one that `RunFolder.log_skipped` wrote."""
-    return type(record.get("step")) is int and type(record.get("epoch")) is int
-
-
-def _parsed(line: bytes) -> dict[str, Any]:
-    """A line of a log; empty for one that a crash has cut short, or that is none of ours."""
-    try:
-        return json_object(line)
-    except ValueError:
-        return {}

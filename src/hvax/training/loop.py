@@ -21,7 +21,7 @@ from hvax.checks import check_callable, count, real_number
 from hvax.data.batches import epoch_batches
 from hvax.exceptions import DivergentTrajectories, SkippedUpdate, warn
 from hvax.progress import compiling
-from hvax.storage.lock import FolderLost
+from hvax.storage.lock import FolderReplaced
 from hvax.storage.run_folder import RunFolder
 from hvax.storage.structure import save
 from hvax.training import skipped_updates
@@ -168,7 +168,7 @@ class Loop:
             if not _consumed(self.state):
                 try:
                     self.save()
-                except (OSError, FolderLost) as failure:
+                except (OSError, FolderReplaced) as failure:
                     error.add_note(str(failure))
             raise
 

@@ -20,7 +20,7 @@ from hvax.hamiltonian.gradient import FiniteDifference
 from hvax.models.hvae import HVAE, has_flow
 from hvax.models.smoothed import kinks_of
 from hvax.progress import progress_bar
-from hvax.storage.files import held
+from hvax.storage.lock import exclusive_lock
 from hvax.storage.run_folder import RunFolder, check_begin
 from hvax.training.compiled_steps import Chunk, CompiledSteps, LossKwargs, Transform
 from hvax.training.feed import feed
@@ -195,7 +195,7 @@ def _run_folder(path: str | Path | None, resume: bool) -> Iterator[RunFolder | N
     folder = RunFolder(Path(path))
     check_begin(folder.path, resume=resume)
     folder.checkpoints.folder.mkdir(parents=True, exist_ok=True)
-    with held(folder.checkpoints.folder, covers=folder.path):
+    with exclusive_lock(folder.checkpoints.folder, protects=folder.path):
         check_begin(folder.path, resume=resume)  # another process may have come to its end
         yield folder
 

@@ -1,11 +1,11 @@
-"""The position of a run as its checkpoint holds it, checked before it is gone on from."""
+"""The position of a run in the record of its checkpoint, checked before the run continues there."""
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, fields
+from dataclasses import fields
 from typing import Any
 
-from hvax.storage.run_folder import is_metrics
+from hvax.storage.logs import is_metrics
 from hvax.training.loop import Position
 
 _COUNTS = {"epoch": 1, "done": 0, "skipped": 0, "skipped_in_a_row": 0, "best_epoch": 0}
@@ -16,15 +16,15 @@ _ENDS = {"", "finished", "early stop", "interrupted", "terminated", "callback"}
 def position_of(step: int, record: Mapping[str, Any]) -> Position:
     """The position in the record of a step's checkpoint.
 
-    Raises `ValueError` for a record that no run has written: its checksum may be right, as anybody
+    Raises `ValueError` for a record that no run has written. Its checksum may be right, as anybody
     can compute one.
     """
     position, identity = record.get("position"), record.get("identity")
     if not isinstance(position, dict) or not isinstance(identity, dict):
         raise ValueError("it holds no position of a run, or does not say of which")
-    if unknown := position.keys() - {field.name for field in fields(Position)}:
-        raise ValueError(f"its position has {sorted(unknown)}, which no run has")
-    position = asdict(Position()) | position  # a later version may have added a field
+    expected = {field.name for field in fields(Position)}
+    if position.keys() != expected:
+        raise ValueError(f"its position must have {sorted(expected)}, got {sorted(position)}")
     for name, least in _COUNTS.items():
         if type(position[name]) is not int or position[name] < least:
             raise ValueError(f"{name} must be an integer >= {least}, got {position[name]!r}")
@@ -58,7 +58,7 @@ def _check_history(history: Any, epoch: int) -> None:
 
 
 def _check_step(step: int, position: Mapping[str, Any], identity: Mapping[str, Any]) -> None:
-    """That a position is of its step: all epochs have as many steps."""
+    """Check that a position belongs to its step: every epoch has the same number of steps."""
     batch, examples = identity.get("batch_size"), identity.get("examples")
     if type(batch) is not int or batch < 1 or not isinstance(examples, list) or not examples:
         raise ValueError("it does not say of how many examples, in which batches")

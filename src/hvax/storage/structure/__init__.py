@@ -1,4 +1,4 @@
-"""A model <-> a folder: its structure as JSON, its arrays as safetensors. No pickle, no code."""
+"""A model to and from a folder: its structure as JSON, its arrays as safetensors. No pickle."""
 
 from hvax.storage.structure.folder import check_saveable as check_saveable
 from hvax.storage.structure.folder import digest as digest

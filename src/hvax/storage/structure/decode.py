@@ -1,8 +1,9 @@
-"""JSON and named arrays -> a model. Classes and functions are looked up, never imported.
+"""From JSON and named arrays to a model. Classes and functions are looked up by name in a table of
+hvax's own: a file can import nothing.
 
-Where a `like` is given it goes along level by level: it lends the classes and functions that are
-no file's to name, and must agree with the file in everything but the numbers in its arrays. So
-what comes back is the saved model, whatever `like` held.
+A user's own classes and functions come from `like`, a model that the user has built. It is walked
+through together with the file, and must agree with it in everything but the numbers in its arrays.
+So the result is the saved model, whatever numbers `like` has.
 """
 
 import copy
@@ -16,7 +17,7 @@ import jax
 import numpy as np
 
 from hvax.storage.arrays import on_device
-from hvax.storage.structure.alike import check_alike, check_children
+from hvax.storage.structure.compare import check_same_children, check_same_node
 from hvax.storage.structure.encode import encode
 from hvax.storage.structure.fields import check_fields
 from hvax.storage.structure.names import FUNCTIONS, MODULES
@@ -31,15 +32,15 @@ from hvax.storage.structure.node import (
     SEQUENCES,
     VALUE,
     Malformed,
+    Mismatch,
     Node,
-    NotOfThis,
-    at,
+    node_of,
+    place,
     short,
-    shown,
-    take_apart,
+    without_dot,
 )
 
-NO_LIKE: Any = object()  # where the file alone decides
+NO_LIKE: Any = object()  # None may be a part of a model
 
 
 class Decoder:
@@ -50,35 +51,38 @@ class Decoder:
         self._weights = weights
 
     def decode(self, record: Any, like: Any = NO_LIKE, path: str = "") -> Any:
-        """The thing at a path. Raises `Malformed`, and `NotOfThis` where `like` does not suit."""
-        there = self._parse(record, path)
-        here = None if like is NO_LIKE else take_apart(like, path)
-        if here is not None:
-            check_alike(there, here, like, path)
-        if there.kind == "module":
-            there = self._with_new_fields(there, like, path)
-        if here is not None:
-            check_children(there, here, path)
+        """The part of the model at a path, from its record in the file.
+
+        Raises `Malformed` for a record of no model, and `Mismatch` where `like` is another model.
+        """
+        saved = self._parse(record, path)
+        own = None if like is NO_LIKE else node_of(like, path)
+        if own is not None:
+            check_same_node(saved, own, like, path)
+        if saved.kind == "module":
+            saved = self._with_new_fields(saved, like, path)
+        if own is not None:
+            check_same_children(saved, own, path)
         children = {
             label: self.decode(
-                child, NO_LIKE if here is None else here.children[label], there.path_of(label, path)
+                child, NO_LIKE if own is None else own.children[label], saved.path_of(label, path)
             )
-            for label, child in there.children.items()
+            for label, child in saved.children.items()
         }
-        if there.kind in ARRAYS or there.kind == KEY:
-            return self._array(there, path)
-        if there.kind == VALUE:
-            return there.content if here is None else like
-        return _put_together(there, children, like, path)
+        if saved.kind in ARRAYS or saved.kind == KEY:
+            return self._array(saved, path)
+        if saved.kind == VALUE:
+            return saved.content if own is None else like
+        return _build(saved, children, like, path)
 
     def _parse(self, record: Any, path: str) -> Node:
         """The node that a record describes; its children are records."""
         if not isinstance(record, dict):
-            raise Malformed(f"at {at(path)} it has {short(record)} for a node")
+            raise Malformed(f"at {place(path)} it has {short(record)} for a node")
         kind = next(iter(record), "")
         more = {"fields"} if kind in NAMED else {IMPLEMENTATION} if kind == KEY else set()
         if record.keys() != {kind, *more}:
-            raise Malformed(f"at {at(path)} it has a node of {short(list(record))}")
+            raise Malformed(f"at {place(path)} it has a node of {short(list(record))}")
         content = record[kind]
         if kind in NAMED:
             _check(content, str, path)
@@ -89,18 +93,20 @@ class Decoder:
             return Node(kind, None, _check(content, dict, path))
         if kind in ARRAYS or kind == KEY:
             if _check(content, str, path) not in self._arrays:
-                raise Malformed(f"at {at(path)} it names the array {short(content)}, which is no")
+                raise Malformed(
+                    f"at {place(path)} it names the array {short(content)}, which the weights lack"
+                )
             implementation = _check(record.get(IMPLEMENTATION, ""), str, path)
             return Node(kind, self._arrays[content], {}, implementation)
         if kind == VALUE:
             return Node(kind, _check(content, bool | int | float | str | None, path), {})
         if kind == FUNCTION:
             return Node(kind, _check(content, str, path), {})
-        raise Malformed(f"at {at(path)} it has an unknown kind of node {short(kind)}")
+        raise Malformed(f"at {place(path)} it has an unknown kind of node {short(kind)}")
 
     def _with_new_fields(self, node: Node, like: Any, path: str) -> Node:
-        """A module's node with its fields in order; one with a default may be missing in the
-        file: it was saved before the field was added."""
+        """A module's node with its fields in order. A field that is missing in the file has its
+        default, if it has one: the model was saved before the field was added."""
         kind = _class_of(node, like, path)
         fields = {field.name: field for field in dataclasses.fields(kind)}
         children = {}
@@ -114,7 +120,7 @@ class Decoder:
                 children[name] = encode(new, self._arrays, node.path_of(name, path))
         if children.keys() != fields.keys() or node.children.keys() - fields.keys():
             raise Malformed(
-                f"at {at(path)} {kind.__name__} has the fields {list(fields)}, the file "
+                f"at {place(path)} {kind.__name__} has the fields {list(fields)}, the file "
                 f"{short(list(node.children))}"
             )
         return node._replace(children=children)
@@ -122,14 +128,14 @@ class Decoder:
     def _array(self, node: Node, path: str) -> Any:
         if node.kind == "numpy":
             return node.content
-        array = on_device(node.content, shown(path), self._weights)
+        array = on_device(node.content, without_dot(path), self._weights)
         if node.kind == "array":
             return array
         try:
             return jax.random.wrap_key_data(array, impl=node.implementation)
         except (TypeError, ValueError) as error:
             raise Malformed(
-                f"at {at(path)} it has no PRNG key of {short(node.implementation)}"
+                f"at {place(path)} it has no PRNG key of {short(node.implementation)}"
             ) from error
 
 
@@ -137,23 +143,23 @@ def _class_of(node: Node, like: Any, path: str) -> Any:
     """The class of a module, namedtuple or partial."""
     if node.kind == "partial":
         if node.content not in PARTIALS:
-            raise Malformed(f"at {at(path)} it has a partial of {short(node.content)}")
+            raise Malformed(f"at {place(path)} it has a partial of {short(node.content)}")
         return PARTIALS[node.content]
-    return type(like) if like is not NO_LIKE else _known(MODULES, node.content)
+    return type(like) if like is not NO_LIKE else _look_up(MODULES, node.content)
 
 
-def _known(table: Mapping[str, Any], name: str) -> Any:
+def _look_up(table: Mapping[str, Any], name: str) -> Any:
     if name not in table:
-        raise NotOfThis(
+        raise Mismatch(
             f"the saved model holds {short(name)}, which is not hvax's own. Build a model of the "
             "same structure and pass it: load(folder, like=model)."
         )
     return table[name]
 
 
-def _put_together(node: Node, children: dict[str, Any], like: Any, path: str) -> Any:
+def _build(node: Node, children: dict[str, Any], like: Any, path: str) -> Any:
     if node.kind == FUNCTION:
-        return _known(FUNCTIONS, node.content) if like is NO_LIKE else like
+        return _look_up(FUNCTIONS, node.content) if like is NO_LIKE else like
     if node.kind in SEQUENCES:
         items = list(children.values())
         return tuple(items) if node.kind == "tuple" else items
@@ -170,9 +176,9 @@ def _put_together(node: Node, children: dict[str, Any], like: Any, path: str) ->
     if like is NO_LIKE:
         try:
             check_fields(module)
-        except Exception as error:  # of a constructor's checks, which expect what they made
+        except Exception as error:  # any: a module's own checks do not expect such fields
             raise Malformed(
-                f"at {at(path)} {error}. Where it was saved so, build a model of the same "
+                f"at {place(path)} {error}. Where it was saved so, build a model of the same "
                 "structure and pass it: load(folder, like=model)"
             ) from error
     return module
@@ -182,8 +188,8 @@ def _new(kind: type, path: str) -> Any:
     """An instance without its fields, as when a pytree is unflattened: `__init__` does not run."""
     try:
         return object.__new__(kind)
-    except TypeError as error:  # abstract
-        raise Malformed(f"at {at(path)} {error}") from error
+    except TypeError as error:  # an abstract class
+        raise Malformed(f"at {place(path)} {error}") from error
 
 
 def _partial(kind: type, children: dict[str, Any], path: str) -> Any:
@@ -191,7 +197,7 @@ def _partial(kind: type, children: dict[str, Any], path: str) -> Any:
     function, args, words = parts
     whole = callable(function) and isinstance(args, tuple) and len(children) == 3
     if not whole or not isinstance(words, dict) or not all(isinstance(w, str) for w in words):
-        raise Malformed(f"at {at(path)} it has no partial function")
+        raise Malformed(f"at {place(path)} it has no partial function")
     return kind(function, *args, **words)
 
 
@@ -199,10 +205,10 @@ def _key(label: str, path: str) -> Any:
     try:
         return _check(json.loads(label), bool | int | float | str | None, path)
     except (ValueError, RecursionError) as error:
-        raise Malformed(f"at {at(path)} it has {short(label)} for a key") from error
+        raise Malformed(f"at {place(path)} it has {short(label)} for a key") from error
 
 
 def _check(value: Any, kind: Any, path: str) -> Any:
     if not isinstance(value, kind):
-        raise Malformed(f"at {at(path)} it has {short(value)}")
+        raise Malformed(f"at {place(path)} it has {short(value)}")
     return value

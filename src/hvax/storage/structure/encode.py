@@ -1,4 +1,4 @@
-"""A model -> JSON and named arrays."""
+"""From a model to JSON and named arrays."""
 
 from typing import Any
 
@@ -13,22 +13,22 @@ from hvax.storage.structure.node import (
     NAMED,
     SEQUENCES,
     VALUE,
-    shown,
-    take_apart,
+    node_of,
+    without_dot,
 )
 
 
 def encode(thing: Any, arrays: dict[str, np.ndarray], path: str = "") -> dict[str, Any]:
-    """The JSON of a thing at a path of a model; its arrays are put into `arrays`, by path.
+    """The JSON of the part of a model at a path. Its arrays are added to `arrays`, by path.
 
     Raises `TypeError` for what cannot be saved.
     """
-    node = take_apart(thing, path)
+    node = node_of(thing, path)
     if node.kind in (*ARRAYS, KEY):
         stored = jax.random.key_data(thing) if node.kind == KEY else thing
-        arrays[shown(path)] = np.ascontiguousarray(stored).reshape(stored.shape)
+        arrays[without_dot(path)] = np.ascontiguousarray(stored).reshape(stored.shape)
         implementation = {IMPLEMENTATION: node.implementation} if node.kind == KEY else {}
-        return {node.kind: shown(path), **implementation}
+        return {node.kind: without_dot(path), **implementation}
     if node.kind in (VALUE, FUNCTION):
         return {node.kind: node.content}
     children = {

@@ -1,4 +1,4 @@
-"""Whether what a file says of a module's fields can be: by their annotations."""
+"""Check the fields of a module that was read from a file against their annotations."""
 
 import dataclasses
 import math
@@ -15,14 +15,14 @@ import numpy as np
 from hvax.models.convolution import Convolution
 from hvax.models.network import MLP
 
-_MOST = 2**31  # no count, and no axis of an array that fits into a memory, is larger
+_MAX_COUNT = 2**31  # also of an axis: a larger array fits into no memory
 
 
 def check_fields(module: eqx.Module) -> None:
-    """Raises `ValueError` where a field of a module, built without its `__init__`, cannot be.
+    """Raise `ValueError` where a field of a module that was built without `__init__` has a value
+    that its annotation, or the module's own `__check_init__`, does not allow.
 
-    Only what all uses of a module have in common is judged: an array may have more axes than is
-    annotated (a stack of models), and other numbers.
+    The shape of an array is not checked: it may have more axes than annotated (a stack of models).
     """
     for field in dataclasses.fields(module):
         value = getattr(module, field.name)
@@ -35,13 +35,13 @@ def check_fields(module: eqx.Module) -> None:
 
 
 def _check_sizes(module: eqx.Module) -> None:
-    """That a network's arrays have the sizes which it tells: a program that believes them would
-    ask for data, and memory, of any size."""
+    """Check that a network's arrays have the sizes in its fields. A forged size would have the
+    program ask for any amount of data and memory."""
     if isinstance(module, MLP):
-        told = [math.prod(module.in_shape), math.prod(module.out_shape)]
+        sizes = [math.prod(module.in_shape), math.prod(module.out_shape)]
         weights = [layer.weight.shape[-2:] for layer in module.layers]
         chain = [size for shape in weights for size in reversed(shape)]  # in, out, in, out, ...
-        if len(chain) < 2 or [chain[0], chain[-1]] != told or chain[1:-1:2] != chain[2:-1:2]:
+        if len(chain) < 2 or [chain[0], chain[-1]] != sizes or chain[1:-1:2] != chain[2:-1:2]:
             raise ValueError(
                 f"a network from {module.in_shape} to {module.out_shape} must have weights for "
                 f"it, got shapes {_short(weights)}"
@@ -68,12 +68,12 @@ def _fits(value: Any, hint: Any) -> bool:
     if hint is None or hint is types.NoneType:
         return value is None
     if not isinstance(hint, type) or hint is jaxtyping.PyTree:
-        return True  # an annotation that says nothing, or nothing that is known here
+        return True  # an annotation that is not understood here
     if hint is float:
         number = isinstance(value, int | float) and not isinstance(value, bool)
-        return _is_array(value) or (number and abs(value) < _MOST**30 and math.isfinite(value))
+        return _is_array(value) or (number and abs(value) < _MAX_COUNT**30 and math.isfinite(value))
     if hint is int:
-        return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < _MOST
+        return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < _MAX_COUNT
     if hint is jax.Array or issubclass(hint, jaxtyping.AbstractArray):
         return _is_array(value)
     return isinstance(value, hint)

@@ -7,7 +7,6 @@ structure.json names the weights file by its hash and is replaced last, so a fol
 one whole model. Other files in the folder are not touched.
 """
 
-import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -18,53 +17,60 @@ import equinox as eqx
 import numpy as np
 
 from hvax.storage.arrays import pack, read
-from hvax.storage.files import with_checksum, write_atomically
+from hvax.storage.files import write_atomically
+from hvax.storage.json_files import with_checksum
+from hvax.storage.lock_file import REMOVES_OPEN_FILES, open_locked
 from hvax.storage.structure.decode import NO_LIKE, Decoder
 from hvax.storage.structure.encode import encode
-from hvax.storage.structure.manifest import FORMAT, STRUCTURE, read_manifest, weights_of_ours
-from hvax.storage.structure.node import Malformed, NotOfThis
+from hvax.storage.structure.manifest import FORMAT, STRUCTURE, read_manifest, weights_named_in
+from hvax.storage.structure.node import Malformed, Mismatch
 
-_TRIES, _PAUSE = 50, 0.002  # seconds; of a load, while others save
-_WAITS, _WAIT = 1000, 0.01  # seconds; of a save
+_LOADS, _LOAD_PAUSE = 50, 0.002  # attempts, and seconds between them, while others save
+_SAVES, _SAVE_PAUSE = 1000, 0.01  # the same of a save
+# Windows denies access to a file that is being removed.
+_BUSY = (BlockingIOError,) if REMOVES_OPEN_FILES else (BlockingIOError, PermissionError)
+# A name of a temporary file's form: what a killed save leaves goes with the next write.
+SAVING = f".hvax-{0:016x}.tmp"
 
 
 def save(model: eqx.Module, folder: str | Path) -> None:
-    """Writes a model into `folder`, made where missing; a model that is there is replaced whole.
+    """Save a model into `folder`, which is made where missing; a model that is there is replaced.
 
-    Arrays come back bit-equal. A model with modules or functions of the user's own is saved too,
-    and loads with `load(folder, like=model)`. Other files in the folder are left alone; where
-    `folder` is a link nothing is removed behind it, an older model's weights neither.
+    `load` gives back arrays that are equal bit for bit. A model that holds modules or functions of
+    your own is saved too, and loads with `load(folder, like=model)`. Other files in the folder are
+    left alone. Where `folder` is a link nothing behind it is removed, not even the weights of the
+    model that was there.
 
     Raises `TypeError` for what cannot be saved (see `check_saveable`), and `ValueError` where the
-    folder holds files of others by the names that are needed; nothing is written then.
+    folder holds a structure.json or weights that hvax has not written; nothing is written then.
     """
     folder = Path(folder)
     arrays: dict[str, np.ndarray] = {}
     tree = _encoded(model, arrays)
     weights = pack(arrays)
     manifest: dict[str, Any] = {
-        "format": FORMAT,
+        "format": FORMAT.version,
         "weights": f"weights-{weights.sha256[:16]}.safetensors",
         "sha256": weights.sha256,
         "narrow": weights.narrow,
         "model": tree,
     }
     folder.mkdir(parents=True, exist_ok=True)
-    with _alone(folder):
+    with _one_save_at_a_time(folder):
         _replace(folder, manifest, weights.content)
 
 
 def check_saveable(model: eqx.Module, folder: str | Path | None = None) -> None:
-    """Raises what `save(model, folder)` would raise, and writes nothing: for a start that is not
-    to fail at its end.
+    """Raise what `save(model, folder)` would raise, and write nothing. `fit` calls this first, so
+    that no training ends in an error.
 
-    `TypeError` for what no file can hold: other things than modules, arrays of numbers, typed PRNG
-    keys, functions by name and their partials, Python's numbers and strings, and tuples, lists and
-    dicts (with strings or numbers for keys) of these.
+    A model can hold modules, arrays of numbers, typed PRNG keys, functions that have a name and
+    their partials, Python's numbers and strings, and tuples, lists and dicts (with strings or
+    numbers for keys) of these. `TypeError` for anything else.
     """
     _encoded(model, {})
     if folder is not None and Path(folder).is_dir():
-        weights_of_ours(Path(folder))
+        weights_named_in(Path(folder))
 
 
 def digest(model: eqx.Module) -> str:
@@ -98,7 +104,7 @@ def load(folder: str | Path, *, like: eqx.Module | None = None) -> Any:
     except (Malformed, RecursionError) as error:
         why = "it is nested too deeply" if isinstance(error, RecursionError) else error
         raise ValueError(f"{path} does not describe a model of this version: {why}.") from error
-    except NotOfThis as error:
+    except Mismatch as error:
         raise ValueError(f"{path}: {error}") from error
     return model
 
@@ -110,7 +116,7 @@ def _encoded(model: eqx.Module, arrays: dict[str, np.ndarray]) -> dict[str, Any]
 
 
 def _replace(folder: Path, manifest: dict[str, Any], content: bytes) -> None:
-    old, new = weights_of_ours(folder), folder / manifest["weights"]
+    old, new = weights_named_in(folder), folder / manifest["weights"]
     if new.name != old:
         _check_free(new, content)
     write_atomically(new, content)
@@ -124,30 +130,28 @@ def _replace(folder: Path, manifest: dict[str, Any], content: bytes) -> None:
 
 
 @contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Waits while another process saves into a folder: it would remove weights that this one is
-    about to name. Not for ever, and not where the file system has no locks: a save comes first."""
-    import fcntl
-
-    descriptor = os.open(folder, os.O_RDONLY)
+def _one_save_at_a_time(folder: Path) -> Iterator[None]:
+    """Wait while another process saves into a folder: it would remove weights that this one is
+    about to name. After ten seconds, and where there are no locks, the save goes on without."""
+    lock = None
+    for _ in range(_SAVES):
+        try:
+            lock = open_locked(folder / SAVING)
+            break
+        except _BUSY:
+            time.sleep(_SAVE_PAUSE)
+        except (OSError, ValueError):
+            break
     try:
-        for _ in range(_WAITS):
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                time.sleep(_WAIT)
-            except OSError:
-                break
         yield
     finally:
-        with suppress(OSError):
-            fcntl.flock(descriptor, fcntl.LOCK_UN)  # also where a fork still holds the folder open
-        os.close(descriptor)
+        if lock is not None:
+            with suppress(OSError):
+                lock.release_and_remove()
 
 
 def _check_free(path: Path, content: bytes) -> None:
-    """Raises `ValueError` where a path is taken by anything but this content."""
+    """Raise `ValueError` where a path holds anything but this content."""
     if path.is_symlink() or path.exists():
         same = path.is_file() and path.stat().st_size == len(content)
         if path.is_symlink() or not same or path.read_bytes() != content:
@@ -158,11 +162,11 @@ def _check_free(path: Path, content: bytes) -> None:
 
 
 def _remove_unnamed(path: Path) -> None:
-    """Removes a weights file of ours, unless structure.json names it; nothing through a link."""
+    """Remove a weights file, unless structure.json names it; nothing is removed through a link."""
     if path.parent.is_symlink() or path.is_symlink() or not path.is_file():
         return
     try:
-        named = weights_of_ours(path.parent)
+        named = weights_named_in(path.parent)
     except ValueError:
         return
     if named != path.name:
@@ -171,14 +175,15 @@ def _remove_unnamed(path: Path) -> None:
 
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """A manifest and the arrays that it names."""
-    for left in reversed(range(_TRIES)):
+    for attempts_left in reversed(range(_LOADS)):
         manifest = read_manifest(path)
         weights = path.parent / manifest["weights"]
         try:
             return manifest, read(weights, sha256=manifest["sha256"], narrow=manifest["narrow"])
         except FileNotFoundError:
-            # Another process has saved a model between the two reads, unless it stays so.
-            if not left:
+            # Another process may have saved a model between the two reads: the new manifest then
+            # names other weights. Weights that stay away are truly missing.
+            if not attempts_left:
                 raise
-            time.sleep(_PAUSE)
+            time.sleep(_LOAD_PAUSE)
     raise AssertionError

@@ -1,46 +1,39 @@
-"""structure.json: what it must hold, and whether one is hvax's."""
+"""structure.json: what it must hold, and whether one was written by hvax."""
 
 import re
 from pathlib import Path
 from typing import Any
 
-from hvax.storage.files import json_object, verify_checksum
+from hvax.storage.arrays import ARRAYS_ENTRY
+from hvax.storage.json_files import json_object, verify_checksum
+from hvax.storage.manifest import Format
 
-FORMAT = 1
 STRUCTURE = "structure.json"
-_MANIFEST = {"weights": str, "sha256": str, "narrow": dict, "model": dict}
-_WEIGHTS = re.compile(r"weights-[0-9a-f]{1,64}\.safetensors")
-_LARGEST = 2**30  # bytes of a structure.json; a large model's has some hundred thousand
+FORMAT = Format(1, {"weights": str, "model": dict, **ARRAYS_ENTRY})
+WEIGHTS = re.compile(r"weights-([0-9a-f]{16})\.safetensors")  # the start of the file's SHA-256
 
 
 def read_manifest(path: Path) -> dict[str, Any]:
-    """The manifest of a saved model. Raises `FileNotFoundError` where there is none, and
-    `ValueError` for a damaged or newer one."""
+    """The manifest of a saved model. Raises `FileNotFoundError` where there is none, `ValueError`
+    for a damaged one, and `NewerFormat` for that of a later version."""
     if not path.is_file():
         raise FileNotFoundError(f"no model in {path.parent}: {path.name} is missing.")
-    try:
-        manifest = verify_checksum(_content(path))
-        version = manifest.get("format")
-        if type(version) is not int:
-            raise ValueError("'format' is no int")
-        if version == FORMAT:
-            _check_manifest(manifest)
-            return manifest
-    except RecursionError as error:
-        raise ValueError(f"{path} is damaged: it is nested too deeply.") from error
-    except (ValueError, TypeError) as error:
-        raise ValueError(f"{path} is damaged: {error}.") from error
-    raise ValueError(
-        f"{path} has format {str(version)[:20]}; this version of hvax reads format {FORMAT}. "
-        "Install a newer hvax to load it."
-    )
+    manifest = FORMAT.read(path)
+    weights = manifest["weights"]
+    if Path(weights).name != weights:
+        raise ValueError(
+            f"{path} is damaged: the weights file {weights[:100]!r} lies outside the folder."
+        )
+    if not WEIGHTS.fullmatch(weights):
+        raise ValueError(f"{path} is damaged: {weights[:100]!r} is no name of a weights file.")
+    return manifest
 
 
-def weights_of_ours(folder: Path) -> str | None:
-    """The weights file that the structure.json in a folder names; None where there is none.
+def weights_named_in(folder: Path) -> str | None:
+    """The weights file that the structure.json in a folder names; None without a structure.json.
 
-    Raises `ValueError` for a structure.json that is not proven to be one of `save`: it is
-    somebody's, and not to be overwritten.
+    Raises `ValueError` for a structure.json that is not proven to be hvax's, so that nobody's file
+    of that name is overwritten.
     """
     path = folder / STRUCTURE
     if not path.exists() and not path.is_symlink():
@@ -48,31 +41,14 @@ def weights_of_ours(folder: Path) -> str | None:
     try:
         if path.is_symlink() or not path.is_file():
             raise ValueError("it is no plain file")
-        record = json_object(_content(path))
-        if not all(isinstance(record.get(name), kind) for name, kind in _MANIFEST.items()):
-            verify_checksum(_content(path))  # of a newer format, perhaps
+        content = path.read_bytes()
+        record = json_object(content)
+        if not all(isinstance(record.get(name), kind) for name, kind in FORMAT.fields.items()):
+            verify_checksum(content)  # of a newer format, perhaps
         weights = record.get("weights")
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise ValueError(
             f"{path} is not a file that hvax wrote, or is damaged ({error}), and is not "
             "overwritten. Move it away, or save into another folder."
         ) from error
-    return weights if isinstance(weights, str) and _WEIGHTS.fullmatch(weights) else None
-
-
-def _check_manifest(manifest: dict[str, Any]) -> None:
-    for name, kind in _MANIFEST.items():
-        if not isinstance(manifest.get(name), kind):
-            raise ValueError(f"{name!r} is no {kind.__name__}")
-    weights = manifest["weights"]
-    if Path(weights).name != weights:
-        raise ValueError(f"the weights file {weights[:100]!r} lies outside the folder")
-    if not _WEIGHTS.fullmatch(weights):
-        raise ValueError(f"{weights[:100]!r} is no name of a weights file")
-
-
-def _content(path: Path) -> bytes:
-    size = path.stat().st_size
-    if size > _LARGEST:
-        raise ValueError(f"it has {size} bytes, more than any structure has")
-    return path.read_bytes()
+    return weights if isinstance(weights, str) and WEIGHTS.fullmatch(weights) else None

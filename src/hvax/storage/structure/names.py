@@ -1,4 +1,4 @@
-"""Which classes and functions a structure.json may name, and by which names."""
+"""The classes and functions that a structure.json may name."""
 
 import inspect
 from collections.abc import Callable
@@ -30,7 +30,8 @@ _OWN = (
     convolution, decoder, gaussian, heads, hvae, likelihood, network, prior, smoothed,
     standardize, transform, vae,
 )  # fmt: skip
-# hvax's own modules, Equinox's layers, and these functions; all else is the user's own.
+# Modules of hvax and layers of Equinox. With the functions below they are all that loads without
+# a `like`.
 MODULES: dict[str, type] = {
     f"hvax.{name}": cls
     for module in _OWN
@@ -67,9 +68,12 @@ def name_of(thing: Any) -> str:
     return f"{getattr(thing, '__module__', None)}.{name}" if name else ""
 
 
-def is_named(name: str, thing: Any) -> bool:
-    """Whether `name` was saved of this class or function, or of one of the user's own that is
-    called the same: its module may have been moved, or run as a program (`__main__`)."""
+def is_name_of(name: str, thing: Any) -> bool:
+    """Whether `name` was saved for this class or function.
+
+    Of a user's own only the last part must agree: its file may have been moved, or run as a program
+    (`__main__`).
+    """
     own = name_of(thing)
     if name == own or name in MODULES or name in FUNCTIONS or id(thing) in _NAMES:
         return name == own

@@ -1,7 +1,7 @@
-"""One level of a model: what kind of thing it is, by which name, and what it holds.
+"""A node is one level of a model: its kind, its name or value, and its children by label.
 
-A model that is saved, a structure.json, and the `like` that a model is loaded into are all seen as
-nodes, so that what one of them can hold, so can the others.
+The model that is saved, the structure.json, and the `like` that a model is loaded into are all read
+as nodes, so each can hold what the others can.
 """
 
 import dataclasses
@@ -33,15 +33,15 @@ _PARTIAL_NAMES = {kind: name for name, kind in PARTIALS.items()}
 
 
 class Malformed(ValueError):
-    """A structure.json that describes no model of this version."""
+    """A structure.json does not describe a model of this version."""
 
 
-class NotOfThis(ValueError):
-    """A model that does not come of this file and this `like`, or none: see its message."""
+class Mismatch(ValueError):
+    """The model in a file needs a `like`, or another one than was given."""
 
 
 class Node(NamedTuple):
-    """A thing without what it holds."""
+    """One level of a model. In a file the children are JSON, in a model they are its parts."""
 
     kind: str
     content: Any  # a name, a value, or an array
@@ -49,28 +49,28 @@ class Node(NamedTuple):
     implementation: str = ""  # of a PRNG key
 
     def path_of(self, label: str, path: str) -> str:
-        """Where a child is, given where this node is."""
+        """The path of a child of this node, which is at `path`."""
         return f"{path}[{label}]" if self.kind in MAPPINGS else f"{path}.{label}"
 
 
-def shown(path: str) -> str:
-    """A path as it is written in files and messages."""
+def without_dot(path: str) -> str:
+    """A path as it is written in files and messages: vae.encoder."""
     return path.lstrip(".")
 
 
-def at(path: str) -> str:
+def place(path: str) -> str:
     """A path, for a message."""
-    return shown(path) or "its top"
+    return without_dot(path) or "its top"
 
 
 def short(value: Any) -> str:
-    """A value of a file, which may be of any length, for a message."""
+    """A value of a file, cut to a length that suits a message."""
     whole = value if isinstance(value, str) and value.isprintable() else repr(value)
     return whole if len(whole) <= 100 else f"{whole[:80]}..."
 
 
-def take_apart(thing: Any, path: str) -> Node:
-    """The node of a thing in a model. Raises `TypeError` for what no file can hold."""
+def node_of(thing: Any, path: str) -> Node:
+    """The node of a part of a model. Raises `TypeError` for what cannot be saved."""
     if isinstance(thing, eqx.Module):
         fields = [field.name for field in dataclasses.fields(thing)]
         return Node("module", name_of(type(thing)), {n: getattr(thing, n) for n in fields})
@@ -103,8 +103,8 @@ def _array(array: jax.Array | np.ndarray, path: str) -> Node:
         raise _cannot_save(array, path, "Use a plain NumPy or JAX array.")
     if not storable(array.dtype):
         raise TypeError(
-            f"cannot save an array of {array.dtype}, at {shown(path)} of the model. Use numbers "
-            "of at most 64 bits."
+            f"cannot save an array of {array.dtype}, at {without_dot(path)} of the model. Use "
+            "numbers of at most 64 bits."
         )
     return Node("array" if isinstance(array, jax.Array) else "numpy", array, {})
 
@@ -114,13 +114,13 @@ def _key(key: Any, path: str) -> str:
     if key is not None and type(key) not in (str, int, float, bool):
         raise TypeError(
             f"a dict in a model must have strings or numbers for keys to be saved, got a "
-            f"{type(key).__name__}, at {shown(path)}."
+            f"{type(key).__name__}, at {without_dot(path)}."
         )
     return json.dumps(key)
 
 
 def _function(function: Any, path: str) -> Node:
-    # What such a thing holds, arrays too, would be lost: a name is all that is saved of it.
+    # Only a function's name is saved: what a callable object or a bound method holds would be lost.
     bound = isinstance(function, types.MethodType) and not isinstance(function.__self__, type)
     if not name_of(function) or bound:
         raise _cannot_save(function, path, "Make it a function, or an equinox.Module.")
@@ -128,5 +128,5 @@ def _function(function: Any, path: str) -> Node:
 
 
 def _cannot_save(thing: Any, path: str, advice: str = "") -> TypeError:
-    what = f"cannot save a {type(thing).__name__}, at {shown(path)} of the model. {advice}"
+    what = f"cannot save a {type(thing).__name__}, at {without_dot(path)} of the model. {advice}"
     return TypeError(what.rstrip())
