@@ -436,11 +436,13 @@ def test_what_is_refused_at_the_door(options, error, message):
 def test_data_outside_the_support_are_refused(likelihood, x, message):
     model = VAE(MODEL.encoder, Decoder(MODEL.decoder.network, likelihood))
     good = np.ones((9, 3))
-    for data, validation in ((x, None), (good, x), ((good, x), None), (good, (good, x))):
+    for data, validation in ((x, None), (good, x), ((good, x), None), ((good, good), (good, x))):
         with pytest.raises(ValueError, match=message):
             check_data(model, data, validation)
-    parts, held_out = check_data(model, (x, good), good)
-    assert len(parts.parts()) == 2 and len(held_out.parts()) == 1
+    parts, held_out = check_data(model, (x, good), (good, good))
+    assert len(parts.parts()) == len(held_out.parts()) == 2
+    with pytest.raises(ValueError, match=r"shape of data, {'x': \(3,\), 'target': \(3,\)}, got"):
+        check_data(model, (x, good), good)
 
 
 def test_a_loss_function_returns_one_number():

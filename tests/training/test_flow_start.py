@@ -10,9 +10,10 @@ import optax
 import pytest
 
 import hvax
+from hvax.batch import Batch
 from hvax.exceptions import DivergentTrajectories, FlowFailed, SkippedUpdate
 from hvax.models.hvae import HVAE
-from hvax.training.flow_start import with_calm_steps, with_smaller_steps, without_flow
+from hvax.training.flow_start import switched_off, with_calm_steps, with_smaller_steps
 from hvax.training.schedule import schedule
 from models_for_tests import linear_gaussian
 
@@ -41,16 +42,16 @@ def test_steps_start_where_trajectories_are_stable():
     """2.0 is beyond the stability of leapfrog for this posterior; half of it, twice, is not."""
     wild = flowing(2.0)
     assert np.quantile(errors(wild), 0.9) > 100
-    calm, halvings = with_calm_steps(wild, jnp.asarray(X), None, key=KEY)
+    calm, halvings = with_calm_steps(wild, Batch(jnp.asarray(X)), key=KEY)
     assert 1 <= halvings <= 5 and step_size(calm) == pytest.approx(2.0 / 2**halvings, rel=1e-5)
     assert np.quantile(errors(calm), 0.9) <= 3
-    _, again = with_calm_steps(flowing(0.05), jnp.asarray(X), None, key=KEY)
+    _, again = with_calm_steps(flowing(0.05), Batch(jnp.asarray(X)), key=KEY)
     assert again == 0
 
 
 def test_fixed_steps_are_the_users():
     fixed = HVAE(VAE, hvax.HamiltonianFlow(6, 2.0, hvax.NullTempering(1.0)))
-    assert with_calm_steps(fixed, jnp.asarray(X), None, key=KEY)[0] is fixed
+    assert with_calm_steps(fixed, Batch(jnp.asarray(X)), key=KEY)[0] is fixed
     assert with_smaller_steps(fixed, 0.5) is fixed
 
 
@@ -68,7 +69,7 @@ def test_steps_never_reach_their_bound():
 
 
 def test_without_its_flow_a_model_is_the_plain_vae():
-    model = without_flow(flowing(0.3))
+    model = switched_off(flowing(0.3))
     scores = [
         hvax.hamiltonian_elbo(one, jnp.asarray(X), key=jax.random.key(2)) for one in (model, VAE)
     ]

@@ -63,8 +63,8 @@ def there_and_back(step):
     return {"step": step, "away_at": 8}
 
 
-def jitter(x, *, key):
-    return x + 0.1 * jax.random.uniform(key, x.shape)
+def jitter(batch, *, key):
+    return batch._replace(x=batch.x + 0.1 * jax.random.uniform(key, batch.x.shape))
 
 
 # Every kind of run, each with what tells it from the first.
@@ -339,9 +339,9 @@ def test_an_hvae_with_its_own_loss(tmp_path, a_step_a_call):
         if len(calls) == 2:
             signal.raise_signal(signal.SIGINT)
 
-    def interrupt_at_once(x, *, key):
+    def interrupt_at_once(batch, *, key):
         jax.debug.callback(seen)
-        return x
+        return batch
 
     stopped = train(tmp_path, **options, transform=interrupt_at_once)
     assert int(stopped.state.step) == 1

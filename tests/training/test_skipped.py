@@ -10,11 +10,13 @@ import numpy as np
 import optax
 import pytest
 
+from hvax.batch import Batch
 from hvax.data.batches import epoch_batches
 from hvax.exceptions import DivergentTrajectories, SkippedUpdate
 from hvax.hamiltonian.flow import HamiltonianFlow
 from hvax.models.hvae import HVAE
 from hvax.objectives import draw_batch, hamiltonian_elbo
+from hvax.storage.run_folder import RunFolder
 from hvax.storage.structure import load
 from hvax.training import feed, loop
 from hvax.training.fit import fit
@@ -118,7 +120,7 @@ def by_hand(odd):
     def one(model, opt_state, x, key):
         def value(bias):
             moved = eqx.tree_at(lambda m: m.decoder.network.bias, model, bias)
-            return distance(moved, x, key=key)[0]
+            return distance(moved, Batch(x), key=key)[0]
 
         loss, gradient = jax.value_and_grad(value)(model.decoder.network.bias)
         updates, opt_state = MOMENTUM.update(gradient, opt_state)

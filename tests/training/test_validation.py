@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from hvax.batch import Batch
 from hvax.data.examples import Examples
 from hvax.models.decoder import Decoder
 from hvax.models.likelihood import AbstractLikelihood, FixedGaussian
@@ -17,7 +18,7 @@ TOLERANCE = 2e-6  # about ten numbers are summed, each rounded at 6e-8
 
 
 def validate(model, *arrays, batch_size=3, seed=5, num_samples=1):
-    parts = tuple(a if isinstance(a, Examples) else Examples(a) for a in arrays)
+    parts = Batch(*(a if isinstance(a, Examples) else Examples(a) for a in arrays))
     key = jax.random.key(seed)
     return Validation(parts, batch_size=batch_size, key=key, num_samples=num_samples)(model)
 
@@ -51,7 +52,7 @@ def test_it_does_not_depend_on_the_batch_size(batch_size):
 
 def test_it_is_the_same_number_at_every_call_and_another_with_another_key():
     model = linear_gaussian()
-    validation = Validation((Examples(X),), batch_size=3, key=jax.random.key(5))
+    validation = Validation(Batch(Examples(X)), batch_size=3, key=jax.random.key(5))
     assert validation(model) == validation(model)
     assert validation(model) != validate(model, X, seed=6)
 

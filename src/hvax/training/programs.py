@@ -81,7 +81,7 @@ def _fresh(function: Any) -> Callable:
     def fresh(*arguments: PyTree) -> PyTree:
         return function(*arguments)
 
-    fresh.__name__ = getattr(function, "__name__", type(function).__name__)
+    fresh.__name__ = fresh.__qualname__ = getattr(function, "__name__", type(function).__name__)
     return fresh
 
 
