@@ -113,7 +113,7 @@ def test_one_program_serves_every_step(compilations, monkeypatch):
     monkeypatch.setattr(feed, "_STREAMED_BYTES", 3 * 5 * 12)
     clear_programs()
     fitted = train(loss_function=distance, epochs=3)
-    assert compilations("_Steps") == 1 and int(fitted.state.step) == 12
+    assert compilations("program_of") == 1 and int(fitted.state.step) == 12
     assert fitted.seconds_compiling > 0 and fitted.seconds_training > 0
 
 
@@ -127,7 +127,7 @@ def test_later_epochs_and_the_next_fit_trace_nothing(compilations):
     train(loss_function=counted, epochs=1)
     once = len(traces)
     fitted = train(loss_function=counted, epochs=4)
-    assert len(traces) == once and compilations("_Steps") == 1
+    assert len(traces) == once and compilations("program_of") == 1
     assert int(fitted.state.step) == 16
 
 

@@ -78,11 +78,10 @@ def clear_programs() -> None:
 def _fresh(function: Any) -> Callable:
     """A function of its own, so that JAX's caches, which are per function, go with the program."""
 
-    def fresh(*arguments: PyTree) -> PyTree:
+    def program_of(*arguments: PyTree) -> PyTree:
         return function(*arguments)
 
-    fresh.__name__ = fresh.__qualname__ = getattr(function, "__name__", type(function).__name__)
-    return fresh
+    return program_of
 
 
 def _key(function: Any, arguments: PyTree, donate: str) -> Hashable | None:
