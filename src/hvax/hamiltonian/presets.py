@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
+from jax.typing import ArrayLike
 
 from hvax.checks import count
 from hvax.hamiltonian.bridge import AbstractBridge, FixedBridge, LearnedBridge
@@ -119,7 +120,7 @@ def preset_options(name: str, num_steps: int | None, given: Mapping[str, Any]) -
     return {"num_steps": K, **options}
 
 
-def as_step_size(first: Any, upper: float | None) -> AbstractParameter:
+def as_step_size(first: ArrayLike, upper: float | None) -> AbstractParameter:
     """Step sizes that are learned below a bound, or fixed where there is none."""
     return Fixed(first) if upper is None else Learned(first, upper=upper)
 
