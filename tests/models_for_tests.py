@@ -75,11 +75,11 @@ def family(name: str, num_steps: int, d: int = 2, **options) -> HamiltonianFlow:
     some take their steps in units of the latent space, the others in the posterior's."""
     sizes = (0.2 if name in IN_LATENT_UNITS else 0.5) * np.linspace(0.7, 1.4, d)
     rising = np.linspace(0.25, 0.85, num_steps) ** 1.5
-    options |= {
+    options = {
         "step_size": Learned(sizes, upper=1.5),
         "bridge": LearnedBridge(num_steps, rising if num_steps else None),
         "eta": Learned(0.6),
-    }
+    } | options
     if name in PRESETS:
         if PRESETS[name].bridge == "none":
             del options["bridge"]

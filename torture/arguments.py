@@ -141,7 +141,7 @@ MODELS: Values = [
 ]  # fmt: skip
 ETAS: Values = [
     ("2", Wrong(2.0)), ("-1", Wrong(-1.0)), ("NaN", Wrong(float("nan"))), ("text", Wrong("a")),
-    ("complex", Wrong(0.5j)), ("None", Wrong(None)), ("an array", Wrong(np.full(2, 0.5))),
+    ("complex", Wrong(0.5j)), ("None", Odd(None)), ("an array", Wrong(np.full(2, 0.5))),
     ("0", Odd(0)), ("NumPy's", Odd(np.float64(0.5))),
 ]  # fmt: skip
 WEIGHTS: Values = [

@@ -6,7 +6,7 @@ drawn from and the one that its potential stands for.
 
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple, TypeVar
 
 import equinox as eqx
 import jax
@@ -20,6 +20,7 @@ from hvax.hamiltonian.gradient import Evaluation, ValueAndGrad
 from hvax.parameters import FLOOR, Fixed
 
 Weights = ArrayLike | Sequence[float]
+A = TypeVar("A", Array, np.ndarray)
 
 
 class AbstractBridge(eqx.Module):
@@ -115,7 +116,7 @@ def _check(weights: np.ndarray, name: str) -> None:
         raise ValueError(f"{name} must be increasing numbers in (0, 1], got {weights}.")
 
 
-def _of(weights: Any, num_steps: int) -> Any:
+def _of(weights: A, num_steps: int) -> A:
     if weights.shape != (num_steps,):
         raise ValueError(
             f"this bridge has {weights.size} weights, the flow has {num_steps} transitions."

@@ -1,13 +1,13 @@
 """The Hamiltonian flow: transitions of leapfrog steps, each behind a refreshment of the momentum
 and ahead of a rescaling, on one potential or through densities that bridge to it."""
 
-from typing import Any, NamedTuple, cast
+from typing import Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
-from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
+from jaxtyping import Array, Float, PRNGKeyArray
 
 from hvax.checks import check_callable, check_key, check_kind, count, positive, vector
 from hvax.hamiltonian.abstract_flow import AbstractFlow, FlowResult, Start
@@ -20,9 +20,13 @@ from hvax.hamiltonian.gradient import (
     with_aux,
 )
 from hvax.hamiltonian.integrator import AbstractIntegrator, VelocityVerlet, integrator_named
-from hvax.hamiltonian.leapfrog import PhaseState
-from hvax.hamiltonian.momentum import AbstractMomentum, GaussianMomentum
-from hvax.hamiltonian.path import AbstractPath, path_to
+from hvax.hamiltonian.momentum import (
+    AbstractMomentum,
+    GaussianMomentum,
+    check_noise,
+    momentum_or_eta,
+)
+from hvax.hamiltonian.path import path_to
 from hvax.hamiltonian.phase_space import PhaseSpace, Stages
 from hvax.hamiltonian.presets import preset_options
 from hvax.hamiltonian.step_size import (
@@ -36,31 +40,8 @@ from hvax.hamiltonian.step_size import (
     unit_of,
 )
 from hvax.hamiltonian.tempering import AbstractTempering, NullTempering, check_schedule
+from hvax.hamiltonian.transitions import Mover, Steps, Transitions
 from hvax.parameters import AbstractParameter, as_parameter
-
-# Flows of up to so many steps are compiled without a loop: 784-400-20 with K = 3 then trains in
-# 0.85 of the time, the paper's convolutional net with K = 5 in 0.84.
-_UNROLLED = 5
-
-
-class _Transition(NamedTuple):
-    """What transition k takes."""
-
-    k: Int[Array, ""]
-    step_size: Float[Array, " d"]
-    scaling: Float[Array, ""]  # sqrt(beta_{k-1} / beta_k)
-    beta: Float[Array, ""]  # beta_{k-1}
-    xi: Float[Array, " d"] | None  # where momenta are refreshed
-    b: Float[Array, ""]  # the bridging weight; 1 where there is no bridge
-
-
-class _Step(NamedTuple):
-    """What transition k leaves behind."""
-
-    z: Float[Array, " d"]
-    rho: Float[Array, " d"]
-    log_refreshment: Float[Array, ""]
-    energy_errors: Float[Array, " L"]
 
 
 class HamiltonianFlow(AbstractFlow):
@@ -72,12 +53,11 @@ class HamiltonianFlow(AbstractFlow):
             z, rho = L leapfrog steps from (z, rho) on b_k U(z) - (1 - b_k) log q(z)
             rho    = sqrt(beta_{k-1} / beta_k) rho
 
-    with q the density that z_0 was drawn from. Each part is an object of its own, and the defaults
-    here are the simplest of each: leapfrog steps of a fixed size on U itself, the momentum kept
-    throughout. `hvae`, `uha`, `dais` and `ula` are the flows to train with, by names that the
-    program has too (docs/flows.md). A flow of K >= 1 transitions evaluates the potential's gradient
-    K L + 1 times; one of none evaluates the potential once and no gradient. Caterini, Doucet and
-    Sejdinovic (2018), Algorithm 1.
+    with q the density that z_0 was drawn from. The defaults are the simplest of each part: leapfrog
+    steps of a fixed size on U itself, the momentum kept throughout. `hvae`, `uha`, `dais` and `ula`
+    are the flows to train with, by names that the program has too (docs/flows.md). A flow of K >= 1
+    transitions evaluates the potential's gradient K L + 1 times; one of none evaluates the
+    potential once and no gradient. Caterini, Doucet and Sejdinovic (2018), Algorithm 1.
 
     **Arguments:**
 
@@ -151,7 +131,7 @@ class HamiltonianFlow(AbstractFlow):
         self.gradient = gradient_method(gradient)
         self.remat = remat
         self.bridge = None if bridge is None else as_bridge(bridge)
-        self.momentum = _momentum(momentum, eta)
+        self.momentum = momentum_or_eta(momentum, eta)
         self.leapfrog_steps = count(leapfrog_steps, "leapfrog_steps")
         self.mass = None if mass is None else as_parameter(mass, "mass")
         self.units = check_units(units)
@@ -176,43 +156,24 @@ class HamiltonianFlow(AbstractFlow):
     @classmethod
     def hvae(cls, num_steps: int = 4, **options: Any) -> "HamiltonianFlow":
         """The Hamiltonian VAE's: no bridge, all of the momentum kept, tempered with a learned
-        beta_0. Caterini, Doucet and Sejdinovic (2018).
-
-        `options` are arguments of the class, here and below. Step sizes are learned and in units
-        of q's standard deviations, and the force is limited.
-        """
+        beta_0. Its step size, as in `uha`, `dais` and `ula`, is learned and in units of q's
+        standard deviations, and the force is limited; `options` are arguments of the class."""
         return cls.preset("hvae", num_steps, **options)
 
     @classmethod
     def uha(cls, num_steps: int = 4, **options: Any) -> "HamiltonianFlow":
-        """Uncorrected Hamiltonian annealing: a learned bridge, eta and step size, no tempering.
-
-        Geffner and Domke, "MCMC Variational Inference via Uncorrected Hamiltonian Annealing"
-        (2021).
-        """
+        """Uncorrected Hamiltonian annealing: a learned bridge, eta and step size, no tempering."""
         return cls.preset("uha", num_steps, **options)
 
     @classmethod
     def dais(cls, num_steps: int = 4, **options: Any) -> "HamiltonianFlow":
         """Differentiable annealed importance sampling: as `uha`, by position Verlet: K gradients
-        and one value.
-
-        Its authors refresh the momentum behind each step. Here it is refreshed ahead of each: the
-        refreshment behind the last step moves nothing that is scored, and one ahead of the first
-        replaces one draw from N(0, I) by another, so the log-weights have the same distribution.
-        Zhang, Hsu, Li, Finn and Grosse, "Differentiable Annealed Importance Sampling and the Perils
-        of Gradient Noise" (2021).
-        """
+        and one value."""
         return cls.preset("dais", num_steps, **options)
 
     @classmethod
     def ula(cls, num_steps: int = 4, **options: Any) -> "HamiltonianFlow":
-        """Unadjusted Langevin: as `uha` with eta = 0, a fresh momentum for each transition.
-
-        One leapfrog step of size e from a fresh momentum is a Langevin step of size e^2 / 2; its
-        reverse is scored with the momentum that the step ends with. Thin, Kotelevskii et al.,
-        "Monte Carlo Variational Auto-Encoders" (2021).
-        """
+        """Unadjusted Langevin: as `uha` with eta = 0, a fresh momentum for each transition."""
         return cls.preset("ula", num_steps, **options)
 
     @classmethod
@@ -221,15 +182,15 @@ class HamiltonianFlow(AbstractFlow):
         units; but for its step size of 1e-4, at which nothing moves (docs/from-julia.md)."""
         return cls.preset("reference", num_steps, **options)
 
-    @property
-    def eta(self) -> AbstractParameter | None:
-        """How much of a Gaussian momentum stays; None where it is all kept, or of another kind."""
-        return self.momentum.eta if isinstance(self.momentum, GaussianMomentum) else None
-
     @property  # type: ignore[misc]
     def num_gradients(self) -> int:  # type: ignore[override]
         """K L; by velocity Verlet one more."""
         return self.num_steps * self.leapfrog_steps
+
+    @property
+    def eta(self) -> AbstractParameter | None:
+        """How much of a Gaussian momentum stays; None where it is all kept, or of another kind."""
+        return self.momentum.eta if isinstance(self.momentum, GaussianMomentum) else None
 
     @property
     def step_sizes(self) -> Float[Array, "..."]:
@@ -285,7 +246,7 @@ class HamiltonianFlow(AbstractFlow):
         start: Start | None = None,
     ) -> FlowResult:
         """The deterministic flow from z with the noise gamma of rho_0 and xi of refreshments."""
-        return self._run(potential, z=z, gamma=gamma, xi=xi, start=start)[0]
+        return self._run(potential, start, z=z, gamma=gamma, xi=xi)[0]
 
     def stages(
         self,
@@ -297,8 +258,8 @@ class HamiltonianFlow(AbstractFlow):
         start: Start | None = None,
     ) -> tuple[PhaseSpace, Stages]:
         """The trajectory of `transport`, with where each transition ended."""
-        result, steps = self._run(potential, z=z, gamma=gamma, xi=xi, start=start)
-        space = cast(PhaseSpace, result.trajectory)
+        result, steps = self._run(potential, start, z=z, gamma=gamma, xi=xi)
+        space = result.trajectory
         _, log_start = self.momentum.start(space.gamma, space.beta[0])
         log_end = jax.vmap(self.momentum.log_density)(steps.rho, space.beta[1:])
         log_ratio = log_end - log_start + jnp.cumsum(steps.log_refreshment)
@@ -307,136 +268,51 @@ class HamiltonianFlow(AbstractFlow):
     def _run(
         self,
         potential: Potential,
+        start: Start | None,
         *,
         z: Float[Array, " d"],
         gamma: Float[Array, " d"],
         xi: Float[Array, "K d"] | None,
-        start: Start | None,
-    ) -> tuple[FlowResult, _Step]:
+    ) -> tuple[FlowResult, Steps]:
         z, gamma = vector(z, "z"), vector(gamma, "gamma")
-        xi = self._refreshments(xi, z)
+        xi = check_noise(self.momentum, xi, self.num_steps, z)
         beta = self.tempering.beta(self.num_steps).astype(z.dtype)
         rho, log_start = self.momentum.start(gamma, beta[0])
         if self.num_steps == 0:
             _, aux = potential(z)
-            end, none = (z, rho), beta[:0]
-            steps = _Step(z[None][:0], rho[None][:0], none, none[:, None])
+            z_end, rho_end, none = z, rho, beta[:0]
+            steps = Steps(z[None][:0], rho[None][:0], none, none[:, None])
             total, errors = jnp.zeros((), z.dtype), none
         else:
-            end, aux, steps = self._moved(potential, beta, z=z, rho=rho, xi=xi, start=start)
-            total, errors = jnp.sum(steps.log_refreshment), steps.energy_errors.reshape(-1)
-        log_ratio = self.momentum.log_density(end[1], beta[-1]) - (log_start - total)
-        space = PhaseSpace(z, rho, *end, gamma, beta, total, errors)
-        return FlowResult(space.z_final, log_ratio, aux, space), steps
+            transitions, unit = self._transitions(beta, z, xi, start)
+            path = path_to(
+                potential,
+                start=start,
+                bridged=self.bridge is not None,
+                gradient=self.gradient,
+                with_aux_at_gradients=self.integrator.last_gradient_at_end,
+                limit=None if self.max_force is None else self.max_force / unit,
+            )
+            parts = (path, self.integrator, self.momentum, self.leapfrog_steps, start)
+            end, steps = Mover(*parts).move(transitions, z=z, rho=rho, remat=self.remat)
+            value, errors = path.value(transitions.b[-1]), steps.energy_errors.reshape(-1)
+            aux, errors = self.integrator.end(value, end, errors)
+            z_end, rho_end, total = end.z, end.rho, jnp.sum(steps.log_refreshment)
+        log_ratio = self.momentum.log_density(rho_end, beta[-1]) - (log_start - total)
+        space = PhaseSpace(z, rho, z_end, rho_end, gamma, beta, total, errors)
+        return FlowResult(z_end, log_ratio, aux, space), steps
 
-    def _moved(
+    def _transitions(
         self,
-        potential: Potential,
         beta: Float[Array, " stages"],
-        *,
         z: Float[Array, " d"],
-        rho: Float[Array, " d"],
         xi: Float[Array, "K d"] | None,
         start: Start | None,
-    ) -> tuple[tuple[Float[Array, " d"], Float[Array, " d"]], PyTree, _Step]:
-        """The end (z_K, rho_K) of K >= 1 transitions, the potential's aux there, and all steps."""
-        path, unit = self._path(potential, z, start), unit_of(self.units, start, z)
-        b = self._bridging_weights(z)
-
-        def transition(state: PhaseState, now: _Transition) -> tuple[PhaseState, _Step]:
-            state, log_refreshment = self._refresh(state, now, start)
-            # The last transition left U and its gradient of the density that it followed.
-            state = state._replace(**path.reweight(now.b, state.met)._asdict())
-            state, errors = self._leapfrog(path, state, now)
-            state = state._replace(rho=now.scaling * state.rho)
-            return state, _Step(state.z, state.rho, log_refreshment, errors)
-
-        if self.remat:
-            transition = jax.checkpoint(transition)
-        first = path.value_and_grad(b[0])
-        transitions = _Transition(
-            jnp.arange(1, self.num_steps + 1),
-            of_transitions(self.step_sizes, self.num_steps, z, unit=unit),
-            jnp.sqrt(beta[:-1] / beta[1:]),
-            beta[:-1],
-            xi,
-            b,
-        )
-        unroll = self.num_steps * self.leapfrog_steps <= _UNROLLED and not self.remat
-        state = self.integrator.start(first, z=z, rho=rho)
-        state, steps = jax.lax.scan(transition, state, transitions, unroll=unroll)
-        value = path.value(b[-1])
-        aux, errors = self.integrator.end(value, state, steps.energy_errors.reshape(-1))
-        return (state.z, state.rho), aux, steps._replace(energy_errors=errors)
-
-    def _bridging_weights(self, z: Float[Array, " d"]) -> Float[Array, " K"]:
-        if self.bridge is None:
-            return jnp.ones(self.num_steps, z.dtype)
-        return self.bridge.weights(self.num_steps).astype(z.dtype)
-
-    def _path(
-        self, potential: Potential, z: Float[Array, " d"], start: Start | None
-    ) -> AbstractPath:
-        limit = None
-        if self.max_force is not None:
-            unit = unit_of(self.units, start, z)
-            limit = self.max_force / (jnp.ones_like(z) if unit is None else unit)
-        return path_to(
-            potential,
-            start=start,
-            bridged=self.bridge is not None,
-            gradient=self.gradient,
-            with_aux_at_gradients=self.integrator.last_gradient_at_end,
-            limit=limit,
-        )
-
-    def _refresh(
-        self, state: PhaseState, now: _Transition, start: Start | None
-    ) -> tuple[PhaseState, Float[Array, ""]]:
-        """The state with its momentum refreshed, and what that adds to the log-weight."""
-        if now.xi is None:
-            return state, jnp.zeros((), state.rho.dtype)
-        rho, log_ratio = self.momentum.refresh(
-            state.rho, now.xi, z=state.z, k=now.k, beta=now.beta, start=start
-        )
-        return state._replace(rho=rho), log_ratio
-
-    def _leapfrog(
-        self, path: AbstractPath, state: PhaseState, now: _Transition
-    ) -> tuple[PhaseState, Float[Array, " L"]]:
-        """The leapfrog steps of one transition, and their energy errors."""
-        evaluate = path.value_and_grad(now.b)
-        if self.leapfrog_steps == 1:
-            state, error = self.integrator.step(evaluate, state, now.step_size)
-            return state, error[None]
-        return jax.lax.scan(
-            lambda state, _: self.integrator.step(evaluate, state, now.step_size),
-            state,
-            length=self.leapfrog_steps,
-            unroll=self.leapfrog_steps <= _UNROLLED,
-        )
-
-    def _refreshments(
-        self, xi: Float[Array, "K d"] | None, z: Float[Array, " d"]
-    ) -> Float[Array, "K d"] | None:
-        if not self.momentum.refreshes:
-            return None
-        shape = (self.num_steps, *z.shape)
-        if xi is None or xi.shape != shape:
-            got = "none" if xi is None else f"shape {xi.shape}"
-            raise ValueError(
-                f"a flow with eta needs xi, normal numbers of shape {shape}, got {got}; "
-                "flow.momenta(z, key=key) draws gamma and xi."
-            )
-        return xi.astype(z.dtype)
-
-
-def _momentum(
-    momentum: AbstractMomentum | None, eta: AbstractParameter | ArrayLike | None
-) -> AbstractMomentum:
-    if momentum is None:
-        return GaussianMomentum(1.0 if eta is None else eta)
-    check_kind(momentum, "momentum", AbstractMomentum)
-    if eta is not None:
-        raise ValueError("eta is short for momentum=GaussianMomentum(eta): give one of the two.")
-    return momentum
+    ) -> tuple[Transitions, Float[Array, " d"]]:
+        """What K >= 1 transitions take, and the unit of each dimension's step size."""
+        K, unit = self.num_steps, unit_of(self.units, start, z)
+        sizes = of_transitions(self.step_sizes, K, z)
+        sizes = sizes if self.units == "latent" else sizes * unit[None]
+        scaling, k = jnp.sqrt(beta[:-1] / beta[1:]), jnp.arange(1, K + 1)
+        b = jnp.ones(K) if self.bridge is None else self.bridge.weights(K)
+        return Transitions(k, sizes, scaling, beta[:-1], b.astype(z.dtype), xi), unit

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int
 
+from hvax.checks import check_kind
 from hvax.hamiltonian.abstract_flow import Start
 from hvax.parameters import AbstractParameter, Fixed, Learned, as_parameter
 
@@ -108,6 +109,40 @@ class GaussianMomentum(AbstractMomentum):
         spread = jnp.where(eta < 1, jnp.sqrt(room), 0.0)
         fresh = eta * rho + spread * xi / jnp.sqrt(beta)
         return fresh, 0.5 * beta * (fresh @ fresh - rho @ rho)
+
+
+def check_noise(
+    momentum: AbstractMomentum,
+    xi: Float[Array, "K d"] | None,
+    num_steps: int,
+    z: Float[Array, " d"],
+) -> Float[Array, "K d"] | None:
+    """The noise of K refreshments in z's dtype; None where nothing is refreshed.
+
+    Raises `ValueError` where it is not of the shape (K, d).
+    """
+    if not momentum.refreshes:
+        return None
+    shape = (num_steps, *z.shape)
+    if xi is None or xi.shape != shape:
+        got = "none" if xi is None else f"shape {xi.shape}"
+        raise ValueError(
+            f"a flow with eta needs xi, normal numbers of shape {shape}, got {got}; "
+            "flow.momenta(z, key=key) draws gamma and xi."
+        )
+    return xi.astype(z.dtype)
+
+
+def momentum_or_eta(
+    momentum: AbstractMomentum | None, eta: AbstractParameter | ArrayLike | None
+) -> AbstractMomentum:
+    """The momentum that is given, or the Gaussian one of eta; `ValueError` where both are."""
+    if momentum is None:
+        return GaussianMomentum(1.0 if eta is None else eta)
+    check_kind(momentum, "momentum", AbstractMomentum)
+    if eta is not None:
+        raise ValueError("eta is short for momentum=GaussianMomentum(eta): give one of the two.")
+    return momentum
 
 
 def _as_eta(eta: AbstractParameter | ArrayLike) -> AbstractParameter | None:

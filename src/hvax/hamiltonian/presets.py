@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
+from jax.typing import ArrayLike
 
 from hvax.checks import count
 from hvax.hamiltonian.bridge import AbstractBridge, FixedBridge, LearnedBridge
@@ -64,10 +65,21 @@ class Preset:
 
 
 PRESETS: Mapping[str, Preset] = {
+    # Caterini, Doucet and Sejdinovic, "Hamiltonian Variational Auto-Encoder" (2018).
     "hvae": Preset(bridge="none", eta=1.0, schedule="quadratic", turn=1.6),
+    # Geffner and Domke, "MCMC Variational Inference via Uncorrected Hamiltonian Annealing" (2021).
     "uha": Preset(),
+    # Zhang, Hsu, Li, Finn and Grosse, "Differentiable Annealed Importance Sampling and the Perils
+    # of Gradient Noise" (2021). They refresh the momentum behind each step. Here it is refreshed
+    # ahead of each: the refreshment behind the last step moves nothing that is scored, and one
+    # ahead of the first replaces one draw from N(0, I) by another, so the log-weights have the same
+    # distribution.
     "dais": Preset(integrator="position"),
+    # Thin, Kotelevskii et al., "Monte Carlo Variational Auto-Encoders" (2021). One leapfrog step of
+    # size e from a fresh momentum is a Langevin step of size e^2 / 2; its reverse is scored with
+    # the momentum that the step ends with.
     "ula": Preset(eta=0.0),
+    # The Julia implementation's, but for its step size of 1e-4, at which nothing moves.
     "reference": Preset(
         bridge="none",
         eta=1.0,
@@ -108,7 +120,7 @@ def preset_options(name: str, num_steps: int | None, given: Mapping[str, Any]) -
     return {"num_steps": K, **options}
 
 
-def as_step_size(first: Any, upper: float | None) -> AbstractParameter:
+def as_step_size(first: ArrayLike, upper: float | None) -> AbstractParameter:
     """Step sizes that are learned below a bound, or fixed where there is none."""
     return Fixed(first) if upper is None else Learned(first, upper=upper)
 

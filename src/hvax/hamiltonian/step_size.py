@@ -81,28 +81,23 @@ def in_unit_mass(step_sizes: Float[Array, "..."], mass: Float[Array, "..."]) -> 
 
 
 def of_transitions(
-    step_sizes: Float[Array, "..."],
-    num_steps: int,
-    z: Float[Array, " d"],
-    *,
-    unit: Float[Array, " d"] | None,
+    step_sizes: Float[Array, "..."], num_steps: int, z: Float[Array, " d"]
 ) -> Float[Array, "K d"]:
-    """One row of step sizes for each transition of a flow from z, in the latent space's units."""
+    """One row of step sizes for each transition of a flow from z, in z's dtype."""
     shape = (num_steps, z.size)
     if step_sizes.shape not in {(), z.shape, (num_steps, 1), shape}:
         raise ValueError(
             f"step_size must have shape (), ({z.size},), ({num_steps}, 1) or {shape} "
             f"for {num_steps} steps in {z.size} dimensions, got {step_sizes.shape}."
         )
-    step_sizes = jnp.broadcast_to(step_sizes, shape).astype(z.dtype)
-    return step_sizes if unit is None else step_sizes * unit[None]
+    return jnp.broadcast_to(step_sizes, shape).astype(z.dtype)
 
 
-def unit_of(units: str, start: Start | None, z: Float[Array, " d"]) -> Float[Array, " d"] | None:
-    """What a step size of 1 is in each dimension of z: the standard deviations of q, which z was
-    drawn from, or None for 1. Raises `ValueError` where q has none."""
+def unit_of(units: str, start: Start | None, z: Float[Array, " d"]) -> Float[Array, " d"]:
+    """What a step size of 1 is in each dimension of z: 1, or the standard deviations of q, which
+    z was drawn from. Raises `ValueError` where q has none."""
     if units == "latent":
-        return None
+        return jnp.ones_like(z)
     sigma = getattr(start, "sigma", None)
     if sigma is None or sigma.shape != z.shape:
         got = "none" if sigma is None else f"shape {sigma.shape}"
