@@ -8,6 +8,7 @@ from jaxtyping import PRNGKeyArray
 
 from hvax import __version__
 from hvax.evaluation.evaluate import ESS, K_HAT
+from hvax.hamiltonian.phase_space import DIVERGENT
 from hvax.report.figures.bounds import bounds
 from hvax.report.figures.learning_curves import Run, learning_curves
 from hvax.report.figures.style import BLUE, ORANGE
@@ -40,9 +41,10 @@ class Contents:
     all_numbers: Table
     prepared: Table | None  # how the data were prepared
     options: Table | None
-    # What the weights of importance sampling must keep to, and who wrote the page.
+    # The limits that the words of the page name, and the version that wrote it.
     k_hat: float = K_HAT
     ess: float = ESS
+    divergent: float = DIVERGENT
     version: str = __version__
 
 

@@ -34,7 +34,7 @@ def bound_by_step(log_weight: Float[np.ndarray, "n draws stages"]) -> Picture | 
     return Picture(
         figure,
         f"ELBO gained by the flow stopped after each step: {total} nats after step {k[-1]}.",
-        "Stopped after k steps the flow gives a bound too: what it gains over this model’s encoder "
-        f"alone, mean over {len(kept)} test points with ± 2 standard errors. All steps together "
-        f"make {total} nats." + also,
+        "Stopped after k steps, the flow gives a bound too. Shown is what it gains over the "
+        f"encoder alone: the mean over {len(kept)} test points ± 2 standard errors. All steps "
+        f"together gain {total} nats." + also,
     )
