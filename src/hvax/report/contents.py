@@ -17,6 +17,7 @@ from hvax.report.full_tables import everything, options
 from hvax.report.inputs import ReportInputs
 from hvax.report.latent import latent
 from hvax.report.model_view import kind_of, likelihood_words
+from hvax.report.numbers import counted
 from hvax.report.parts import Picture, Table
 from hvax.report.posteriors import Posteriors, posteriors
 from hvax.report.reconstructions import Reconstructions, reconstructions
@@ -71,15 +72,11 @@ def _subtitle(report: ReportInputs) -> str:
     """What the model is, and of what data."""
     shape = report.test.x_shape
     if len(shape) == 1:
-        data = _counted(shape[0], "feature")
+        data = counted(shape[0], "feature")
     else:
         data = f"examples of shape {' × '.join(map(str, shape))}"
-    latent_size = _counted(report.latent_size, "latent dimension")
+    latent_size = counted(report.latent_size, "latent dimension")
     return ", ".join((kind_of(report.model), latent_size, likelihood_words(report.model), data))
-
-
-def _counted(number: int, what: str) -> str:
-    return f"{number:,} {what}{'' if number == 1 else 's'}"
 
 
 def _training(report: ReportInputs) -> list[Picture]:
