@@ -49,7 +49,7 @@ def test_models_below_a_reference_are_told():
     ("more", "advice"),
     [
         ({}, "Evaluate with more samples"),
-        ({"samples_needed": 2300}, "It would be with about 2,300 samples."),
+        ({"samples_needed": 2300}, "About 2,300 samples would suffice."),
         ({"samples_needed": None}, "annealed importance sampling will (hvax evaluate --ais)"),
     ],
 )

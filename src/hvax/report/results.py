@@ -100,7 +100,7 @@ def _cure(e: Evaluation) -> str:
     """What would make an NLL trusted, as far as the evaluation tells."""
     needed = e.get("samples_needed", math.nan)
     if math.isfinite(needed):
-        return f"It would be with about {needed:,.0f} samples."
+        return f"About {needed:,.0f} samples would suffice."
     if "samples_needed" in e:
         return (
             "More samples will not help; annealed importance sampling will (hvax evaluate --ais)."
