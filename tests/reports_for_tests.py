@@ -20,7 +20,7 @@ from hvax.data.source import load_source
 from hvax.evaluation.evaluate import difference, evaluate
 from hvax.evaluation.table import as_json
 from hvax.hamiltonian.flow import HamiltonianFlow
-from hvax.hamiltonian.tempering import FreeTempering
+from hvax.hamiltonian.tempering import FreeTempering, QuadraticTempering
 from hvax.models.hvae import HVAE, without_flow
 from hvax.models.likelihood import (
     Bernoulli,
@@ -73,7 +73,7 @@ def tiny_run() -> ReportInputs:
     source = load_source("digits")
     bits = (source.x[:330] > 8).astype(np.float32)
     plain = vae((8, 8), Bernoulli(), 2)
-    flow = HamiltonianFlow(3, Learned(np.full(2, 0.2), upper=0.5))
+    flow = HamiltonianFlow(3, Learned(np.full(2, 0.2), upper=0.5), QuadraticTempering(0.3))
     fields, scored = {}, {}
     for name, model in (("baseline", plain), ("model", HVAE(plain, flow))):
         fitted = fit(model, bits[:200], validation=bits[200:250], epochs=2, progress=False)

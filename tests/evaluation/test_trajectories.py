@@ -57,7 +57,7 @@ MODELS = (
 def test_the_drawn_path_ends_where_the_flow_ends(model):
     """To rounding: the same operations, compiled apart."""
     follow = model.potential_for_flow or type(VAE).potential
-    xi = None if model.flow.eta is None else jnp.ones((model.flow.num_steps, 2))
+    xi = jnp.ones((model.flow.num_steps, 2)) if model.flow.momentum.refreshes else None
     posterior = VAE.posterior(X)
     end = model.flow.transport(follow(VAE, X), **START, xi=xi, start=posterior)
     stages = hamiltonian_stages(model, X, posterior, **START, xi=xi)

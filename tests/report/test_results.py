@@ -49,8 +49,8 @@ def test_models_below_a_reference_are_told():
     ("more", "advice"),
     [
         ({}, "Evaluate with more samples"),
-        ({"samples_needed": 2300}, "From about 2,300 samples on it would be."),
-        ({"samples_needed": None}, "annealed importance sampling is (hvax evaluate --ais)"),
+        ({"samples_needed": 2300}, "About 2,300 samples would suffice."),
+        ({"samples_needed": None}, "annealed importance sampling will (hvax evaluate --ais)"),
     ],
 )
 def test_the_advice_is_that_of_the_evaluation(more, advice):
@@ -63,7 +63,7 @@ def test_points_without_the_flow_are_counted():
     (warning,) = warnings([score(trusted=True, plain_points=3, num_points=57)])
     assert said(warning) == (
         "At 3 of 57 points the DAIS’s flow fails: they are scored by the encoder’s draws without "
-        "it, a bound all the same."
+        "it, which is a lower bound too."
     )
 
 

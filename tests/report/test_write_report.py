@@ -7,6 +7,9 @@ import pandas as pd
 import pytest
 
 import hvax
+from hvax.batch import Batch
+from hvax.hamiltonian.abstract_flow import AbstractFlow, FlowResult
+from hvax.models.latent_model import AbstractLatentModel
 from hvax.report.report import write_report
 from laplace_posterior import LaplaceEncoder
 from models_for_tests import linear_gaussian
@@ -70,16 +73,73 @@ def test_a_posterior_that_is_not_gaussian(tmp_path):
     write_report(other, X[:20], tmp_path / "a.html", evaluation=evaluation)
     text, page = read(tmp_path / "a.html")
     assert "posteriors" in sections(page) and "draws of the encoder." in text
-    assert "ellipse" not in text and "misses it by" in text
+    assert "ellipse" not in text and "falls short of it by" in text
     gaussian = hvax.evaluate(vae, X[:20], key=KEY, **QUICK)
     write_report(vae, X[:20], tmp_path / "b.html", evaluation=gaussian)
     assert "the ellipse that should hold 90% of them" in read(tmp_path / "b.html")[0]
+
+
+class Shifted(AbstractFlow):
+    """A flow of a user's own: every z goes the same way, which preserves volume."""
+
+    shift: float = 0.1
+    num_gradients: int = 1
+
+    def __call__(self, potential, z, *, key, start=None):
+        _, aux = potential(z + self.shift)
+        return FlowResult(z + self.shift, jnp.zeros(()), aux, {"from": z})
+
+
+class Wrapped(AbstractLatentModel):
+    """A model of a user's own around another, with posterior and draw alone."""
+
+    inner: AbstractLatentModel
+    tells: bool
+
+    @property
+    def prior(self):
+        return self.inner.prior
+
+    @property
+    def decoder(self):
+        return self.inner.decoder
+
+    @property
+    def latent_size(self):
+        return 2
+
+    def posterior(self, x, condition=None):
+        return self.inner.posterior(x)
+
+    def draw(self, posterior, target, condition=None, *, key):
+        draw = self.inner.draw(posterior, target, key=key)
+        return draw if self.tells else draw._replace(trajectory=None)
+
+
+@pytest.mark.parametrize(
+    ("kind", "moved"), [("flow", True), ("model", True), ("model that does not tell", False)]
+)
+def test_what_is_the_users_own(kind, moved, tmp_path):
+    """A flow or a model of another make is shown by its two ends; one stage where it has no way."""
+    vae = linear_gaussian()
+    flow = Shifted() if kind == "flow" else hvax.HamiltonianFlow(2, 0.1)
+    model = hvax.HVAE(vae, flow)
+    if kind != "flow":
+        model = Wrapped(model, tells=moved)
+    path = tmp_path / "own.html"
+    write_report(model, Batch(X[:20]), path, num_samples=50, progress=False)
+    text, page = read(path)
+    assert ("flow" in sections(page)) == moved == ("after the flow" in text)
+    name = "a flow by Shifted" if kind == "flow" else "Wrapped"
+    assert name in "".join(page.words["p"])
+    assert any(image["alt"].startswith("ELBO gained") for image in page.all("img")) == moved
 
 
 @pytest.mark.parametrize(
     ("data", "more", "message"),
     [
         ((X, X), {}, "`data` must be one array of examples, got a pair"),
+        (Batch(X, condition=X), {}, "got a pair or a batch of several parts"),
         (X, {"labels": [1, 2]}, "`labels` must be one per test example, got 2"),
         (X, {"feature_names": ["a"]}, "one per feature, 3"),
         (X, {"evaluation": {"nll": 1.0}}, "`evaluation` must hold the numbers of `hvax.evaluate`"),

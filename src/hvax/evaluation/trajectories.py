@@ -83,11 +83,9 @@ def hamiltonian_stages(
     if model.potential_for_flow is not None:
         followed = with_aux(model.potential_for_flow(model.vae, x))
     space, later = flow.stages(followed, z=z, gamma=gamma, xi=xi, start=posterior)
-    kinetic = 0.5 * (gamma @ gamma - space.beta[1:] * jnp.sum(later.rho**2, axis=1))
-    log_ratio = kinetic + jnp.cumsum(later.log_refreshment)
     return Stages(
         jnp.concatenate([z[None], later.z]),
-        jnp.append(jnp.zeros((1,), z.dtype), log_ratio),
+        jnp.append(jnp.zeros((1,), z.dtype), later.log_ratio),
         space.energy_errors,
     )
 

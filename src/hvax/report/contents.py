@@ -8,6 +8,7 @@ from jaxtyping import PRNGKeyArray
 
 from hvax import __version__
 from hvax.evaluation.evaluate import ESS, K_HAT
+from hvax.hamiltonian.phase_space import DIVERGENT
 from hvax.report.figures.bounds import bounds
 from hvax.report.figures.learning_curves import Run, learning_curves
 from hvax.report.figures.style import BLUE, ORANGE
@@ -16,6 +17,7 @@ from hvax.report.full_tables import everything, options
 from hvax.report.inputs import ReportInputs
 from hvax.report.latent import latent
 from hvax.report.model_view import kind_of, likelihood_words
+from hvax.report.numbers import counted
 from hvax.report.parts import Picture, Table
 from hvax.report.posteriors import Posteriors, posteriors
 from hvax.report.reconstructions import Reconstructions, reconstructions
@@ -40,9 +42,10 @@ class Contents:
     all_numbers: Table
     prepared: Table | None  # how the data were prepared
     options: Table | None
-    # What the weights of importance sampling must keep to, and who wrote the page.
+    # The limits that the words of the page name, and the version that wrote it.
     k_hat: float = K_HAT
     ess: float = ESS
+    divergent: float = DIVERGENT
     version: str = __version__
 
 
@@ -69,15 +72,11 @@ def _subtitle(report: ReportInputs) -> str:
     """What the model is, and of what data."""
     shape = report.test.x_shape
     if len(shape) == 1:
-        data = _counted(shape[0], "feature")
+        data = counted(shape[0], "feature")
     else:
         data = f"examples of shape {' × '.join(map(str, shape))}"
-    latent_size = _counted(report.latent_size, "latent dimension")
+    latent_size = counted(report.latent_size, "latent dimension")
     return ", ".join((kind_of(report.model), latent_size, likelihood_words(report.model), data))
-
-
-def _counted(number: int, what: str) -> str:
-    return f"{number:,} {what}{'' if number == 1 else 's'}"
 
 
 def _training(report: ReportInputs) -> list[Picture]:

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 from jaxtyping import PRNGKeyArray
 
 from hvax.evaluation.trajectories import paths
@@ -34,7 +35,7 @@ def flow(report: ReportInputs, *, key: PRNGKeyArray) -> Flow | None:
     found = flow_view(report.model)
     x = report.test[spaced(len(report.test), _POINTS)]
     drawn = paths(report.model, x, _DRAWS, key=key)
-    errors = drawn.energy_errors.reshape(-1, drawn.energy_errors.shape[-1])
+    errors = np.concatenate(drawn.energy_errors)  # a row for each draw of each point
     pictures = [
         bound_by_step(drawn.log_weight),
         energy_errors(errors, midway=found.midway) if errors.size else None,

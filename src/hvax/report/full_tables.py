@@ -28,7 +28,7 @@ _NAMES = {
     "untrusted": f"fraction of points with k-hat > {K_HAT} or ESS < {ESS:g}",
     "trusted": "NLL to be trusted",
     "points_with": "points not to be trusted, for",
-    "samples_needed": "samples from which on the NLL would be trusted",
+    "samples_needed": "samples with which the NLL would be trusted",
     "plain_points": "points scored without the flow, which fails there",
     "lost_points": "points at which every draw fails",
     "non_finite": "log-weights that are not finite",

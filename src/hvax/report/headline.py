@@ -44,7 +44,7 @@ _LINES = (
     ),
     _Line(
         "Effective samples",
-        "per point; few make an NLL too high",
+        "per point; too few make the NLL too high",
         lambda e: number(e["ess_median"], 1),
         lambda e: f"median of {e['num_samples']}; 5th percentile {number(e['ess_5'], 1)}",
     ),
@@ -106,7 +106,7 @@ def headline(
 
 
 def _reference_name(name: str) -> Cell:
-    return Cell(name[:1].upper() + name[1:], "NLL of a model without a latent")
+    return Cell(name[:1].upper() + name[1:], "NLL of a model without latent variables")
 
 
 def _reference(nll: float, e: Evaluation) -> Cell:

@@ -16,6 +16,7 @@ from hvax.hamiltonian.abstract_flow import AbstractFlow
 from hvax.hamiltonian.flow import HamiltonianFlow
 from hvax.hamiltonian.gradient import Potential
 from hvax.hamiltonian.integrator import PositionVerlet
+from hvax.hamiltonian.momentum import GaussianMomentum
 from hvax.models.gaussian import DiagonalGaussian
 from hvax.models.hvae import HVAE, has_flow
 from hvax.models.latent_model import AbstractLatentModel, Draw
@@ -26,6 +27,7 @@ from hvax.models.prior import StandardNormal
 from hvax.models.standardize import StandardizedLikelihood
 from hvax.models.vae import VAE
 from hvax.parameters import trainable
+from hvax.report.numbers import counted
 
 Model = AbstractLatentModel
 
@@ -116,13 +118,14 @@ def transitions(flow: AbstractFlow) -> str:
         return f"a flow by {type(flow).__name__}"
     if flow.num_steps == 0:
         return "a flow of no steps"
-    kind = "tempered " if flow.bridge is None and flow.eta is None else ""
+    plain = flow.bridge is None and not flow.momentum.refreshes
+    kind = "tempered " if plain and _is_tempered(flow) else ""
     by = " by position Verlet" if isinstance(flow.integrator, PositionVerlet) else ""
-    if flow.bridge is None and flow.eta is None and flow.leapfrog_steps == 1:
-        return f"{flow.num_steps} {kind}leapfrog steps{by}"
+    if plain and flow.leapfrog_steps == 1:
+        return f"{counted(flow.num_steps, f'{kind}leapfrog step')}{by}"
     many = "" if flow.leapfrog_steps == 1 else f" of {flow.leapfrog_steps} leapfrog steps"
     annealed = kind if flow.bridge is None else "annealed "
-    return f"{flow.num_steps} {annealed}transitions{many}{by}"
+    return f"{counted(flow.num_steps, f'{annealed}transition')}{many}{by}"
 
 
 class FlowView(NamedTuple):
@@ -147,12 +150,11 @@ def flow_view(model: Model) -> FlowView:
     if not isinstance(flow, HamiltonianFlow):
         return FlowView(words)
     beta = np.asarray(flow.tempering.beta(flow.num_steps))
-    tempered = is_learned(flow.tempering) or bool(np.any(beta != 1))
     return FlowView(
         words=words,
         step_sizes=np.asarray(flow.step_sizes),
         step_sizes_learned=is_learned((flow.step_size, flow.mass)),
-        beta=beta if tempered else None,
+        beta=beta if _is_tempered(flow) else None,
         beta_learned=is_learned(flow.tempering),
         bridge=None if flow.bridge is None else np.asarray(flow.bridge.weights(flow.num_steps)),
         bridge_learned=is_learned(flow.bridge),
@@ -173,15 +175,23 @@ def _flow_words(flow: AbstractFlow, *, own_potential: bool) -> str:
     if not isinstance(flow, HamiltonianFlow):
         return f"{words}."
     words += "." if flow.bridge is None else ", by way of densities between it and the encoder’s."
-    if flow.eta is not None:
-        how = _how(flow.eta)
-        words += f" A transition keeps {float(flow.eta.value):.3f} of the momentum (η, {how})."
+    momentum = flow.momentum
+    if not isinstance(momentum, GaussianMomentum):
+        words += f" Its momenta are those of {type(momentum).__name__}."
+    elif momentum.eta is not None:
+        kept, how = float(momentum.eta.value), _how(momentum.eta)
+        words += f" A transition keeps {kept:.3f} of the momentum (η, {how})."
     steps = np.asarray(flow.step_sizes)
     if steps.size == 1:
         unit = " standard deviations of the encoder" if flow.units == "posterior" else ""
         how = _how((flow.step_size, flow.mass))
         words += f" The step size is {float(steps.reshape(())):.4f}{unit}, {how}."
     return words
+
+
+def _is_tempered(flow: HamiltonianFlow) -> bool:
+    """Whether a stage of a flow has, or may learn, an inverse temperature other than 1."""
+    return is_learned(flow.tempering) or bool(np.any(flow.tempering.beta(flow.num_steps) != 1))
 
 
 def _how(part: Any) -> str:

@@ -17,7 +17,8 @@ _PIXELS_PER_INCH = 96  # CSS's
 
 def render(contents: Contents) -> str:
     """The whole page, which holds everything it shows."""
-    return _templates().get_template("page.html.j2").render(page=contents)
+    text = _templates().get_template("page.html.j2").render(page=contents)
+    return text.lstrip()  # of the blank lines that the definitions before the page leave
 
 
 @cache

@@ -89,7 +89,8 @@ def _exact(
         scene = plane(report.model, jnp.asarray(to_model(report.model, one)), cover=cover)
         gap = scene.log_p - found.log_weight[i].astype(np.float64)
         missed = _with_error(gap[:, 0]) if scene.kl is None else number(scene.kl)
-        said = f"log p(x) = {number(scene.log_p)} nats. The encoder’s bound misses it by {missed}"
+        said = f"log p(x) = {number(scene.log_p)} nats. "
+        said += f"The encoder’s bound falls short of it by {missed}"
         if report.moved and np.all(np.isfinite(gap[:, -1])):
             said += f", with the flow by {_with_error(gap[:, -1])}"
         caption = f"{_named(report, int(rows[i]))}: {said}."
@@ -133,11 +134,11 @@ def _drawn(
         density = smoothed(clouds[0], *box(*clouds))
         encoder = Encoder(found.mean[i, shown], found.sigma[i, shown], gaussian=gaussian)
         caption = (
-            f"{_named(report, int(rows[i]))}: latent {axes[0]} and {axes[1]}, the two that x ties "
-            f"most closely.{_gained(found.log_weight[i])}"
+            f"{_named(report, int(rows[i]))}: latent {axes[0]} and {axes[1]}, the two that x "
+            f"couples most strongly.{_gained(found.log_weight[i])}"
         )
         if truth.acceptance[i] < _MOVES:
-            caption += " The chains behind the gray regions hardly moved: they are rough."
+            caption += " The chains behind the gray regions hardly moved, so the regions are rough."
         scenes.append(posterior(density, encoder, stages, axes, caption))
     return scenes
 
@@ -158,7 +159,7 @@ def _marks(report: ReportInputs, *, gaussian: bool) -> list[Mark]:
     held = ", ".join(f"{mass:.0%}" for mass in MASSES[:-1]) + f" and {MASSES[-1]:.0%}"
     truth = "the true posterior p(z | x)"
     if d > 2:
-        truth += f", as it looks over two of the {d} dimensions when all others vary too"
+        truth += f", its marginal over two of the {d} dimensions"
     encoder = f"{_DRAWN} draws of the encoder{', z₀' if flowed else ''}"
     if gaussian:
         encoder += ", and the ellipse that should hold 90% of them"
@@ -167,16 +168,16 @@ def _marks(report: ReportInputs, *, gaussian: bool) -> list[Mark]:
         Mark("Orange", "baseline", "encoder", f"{encoder}."),
     ]
     if flowed:
-        ways = f"; lines: the ways of {_TRAJECTORIES} of them" if d == 2 else ""
+        ways = f"; lines: the paths of {_TRAJECTORIES} of them" if d == 2 else ""
         marks.append(Mark("Blue", "model", "flow", f"the same draws after the flow, z_K{ways}."))
     return marks
 
 
 def _note(report: ReportInputs) -> str:
     """How to read the pictures."""
-    note = "The better the dots fill the gray, the closer is the bound."
+    note = "The better the dots fill the gray regions, the tighter the bound."
     if report.latent_size > 2:
-        note += " The gray regions are smoothed draws of Hamiltonian Monte Carlo."
+        note += " The gray regions are smoothed draws by Hamiltonian Monte Carlo."
     return note
 
 

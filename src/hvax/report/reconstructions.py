@@ -57,9 +57,9 @@ def reconstructions(report: ReportInputs, *, key: PRNGKeyArray) -> Reconstructio
     found, lost = _finite(reconstructed(report.model, report.test, rows, key=key))
     if len(found.rows) == 0:
         return Reconstructions(warning="This model’s reconstructions are not finite.")
-    how = "at one z after the flow." if report.moved else "at one z."
+    how = "at one draw of z, after the flow." if report.moved else "at one draw of z."
     if lost:
-        how += f" Of {lost} more it is not finite."
+        how += f" For {lost} more it is not finite."
     if in_pairs:
         words = f"{len(found.rows)} test points, evenly spaced: the input on the left, E[x | z] "
         return Reconstructions(words + how, pairs=_pairs(report, found))
@@ -68,7 +68,7 @@ def reconstructions(report: ReportInputs, *, key: PRNGKeyArray) -> Reconstructio
         picture = _features(report, found)
     else:
         picture = _series(report, found.rows, series, laid_out(found.mean, series))
-    return Reconstructions(f"What comes back of a test point: E[x | z] {how}", picture=picture)
+    return Reconstructions(f"Reconstructions of test points: E[x | z] {how}", picture=picture)
 
 
 def reconstructed(

@@ -8,6 +8,7 @@ import jax
 import numpy as np
 from jaxtyping import PRNGKeyArray
 
+from hvax.batch import Batch
 from hvax.data.examples import as_examples
 from hvax.evaluation.batching import or_first_key
 from hvax.evaluation.evaluate import evaluate
@@ -45,7 +46,7 @@ def write_report(
 
     - `model`: a trained model.
     - `data`: the examples that are scored and shown, (n, *x_shape) with the batch axis first: an
-      array, a DataFrame or `Examples`. Pairs (x_in, x_out) have no page.
+      array, a DataFrame or `Examples`. There is no page of pairs (x, target), nor of conditions.
     - `path`: the file to write; one that is there is replaced, whole or not at all.
     - `title`: the page's title; by default the file's name without its ending.
     - `labels`: one for each example, numbers or strings: an array, a list or a Series. They color
@@ -64,10 +65,12 @@ def write_report(
     cannot be written.
     """
     key = or_first_key(key)
+    if isinstance(data, Batch) and len(data.parts()) == 1:
+        data = data.x
     if isinstance(data, tuple):
         raise ValueError(
-            "`data` must be one array of examples, got a pair. Give the examples that the model "
-            "reads and scores; a page of pairs (x_in, x_out) cannot be written."
+            "`data` must be one array of examples, got a pair or a batch of several parts. Give "
+            "the examples that the model both reads and scores."
         )
     if not Path(path).parent.is_dir():
         raise FileNotFoundError(

@@ -60,7 +60,8 @@ def sentence(scores: Sequence[Score], difference: Difference) -> Sentence:
         return [*said, Span("; that of the plain VAE is not finite.")]
     if error is None or abs(gap) < 2 * error:
         apart = with_error(gap, error)
-        return [*said, Span(f". No difference from the plain VAE’s is seen: {apart} nats.")]
+        words = f". Its difference from the plain VAE’s, {apart} nats, is not significant."
+        return [*said, Span(words)]
     better = f"{with_error(abs(gap), error)} nats {'better' if gap < 0 else 'worse'}"
     return [*said, Span(", "), Span(better, strong=True), Span(" than the plain VAE’s.")]
 
@@ -83,7 +84,7 @@ def warnings(scores: Sequence[Score]) -> list[Sentence]:
         if e.get("plain_points"):
             some = (
                 f"At {e['plain_points']:,} of {e['num_points']:,} points the {name}’s flow fails: "
-                "they are scored by the encoder’s draws without it, a bound all the same."
+                "they are scored by the encoder’s draws without it, which is a lower bound too."
             )
             said.append([Span(some)])
     if doubtful:
@@ -99,10 +100,12 @@ def _cure(e: Evaluation) -> str:
     """What would make an NLL trusted, as far as the evaluation tells."""
     needed = e.get("samples_needed", math.nan)
     if math.isfinite(needed):
-        return f"From about {needed:,.0f} samples on it would be."
+        return f"About {needed:,.0f} samples would suffice."
     if "samples_needed" in e:
-        return "More samples are no cure; annealed importance sampling is (hvax evaluate --ais)."
-    return "Evaluate with more samples, or by annealed importance sampling (--ais)."
+        return (
+            "More samples will not help; annealed importance sampling will (hvax evaluate --ais)."
+        )
+    return "Evaluate with more samples, or by annealed importance sampling (hvax evaluate --ais)."
 
 
 def against(scores: Sequence[Score], references: Mapping[str, float]) -> list[Sentence]:
@@ -113,8 +116,8 @@ def against(scores: Sequence[Score], references: Mapping[str, float]) -> list[Se
         if worse:
             verb = "have a higher NLL" if len(worse) > 1 else "has a higher NLL"
             words = (
-                f"{' and '.join(worse)} {verb} than the reference “{name}”, which has no latent: "
-                "train longer, give more data or try other settings."
+                f"{' and '.join(worse)} {verb} than the reference “{name}”, which has no latent "
+                "variables: train longer, give more data or try other settings."
             )
             said.append([Span(words)])
     return said

@@ -62,7 +62,7 @@ def _beside_data(report: ReportInputs, key: PRNGKeyArray) -> Samples:
         picture = _series(report, series, laid_out(sampled, series))
     else:
         picture = _features(report, x.reshape(len(x), -1), sampled.reshape(len(sampled), -1))
-    warning = f"{lost} samples are not finite and left out." if lost else ""
+    warning = f"{lost} samples are not finite and are left out." if lost else ""
     return Samples(picture=picture, warning=warning)
 
 

@@ -43,7 +43,7 @@ def quantile_bars(
 
 def axis_of_stages(axes: Axes, stages: int, ylabel: str) -> None:
     """An axis of what holds at the start and after each step."""
-    axes.set(xlabel="after so many steps", ylabel=ylabel)
+    axes.set(xlabel="steps taken", ylabel=ylabel)
     axes.xaxis.set_major_locator(MaxNLocator(nbins=10, integer=True))
     axes.set_xlim(-0.3, stages - 0.7)
     axes.grid(axis="y")

@@ -5,6 +5,7 @@ from jaxtyping import Float
 
 from hvax.report.figures.axes import axis_of_stages
 from hvax.report.figures.style import BLUE, GREY, new_figure, styled
+from hvax.report.numbers import number
 from hvax.report.parts import Picture
 
 
@@ -23,18 +24,18 @@ def bound_by_step(log_weight: Float[np.ndarray, "n draws stages"]) -> Picture | 
     axes.plot(k, mean, "o-", color=BLUE, ms=4.5)
     digits = 2 if abs(mean[-1]) >= 0.1 else 3
     axes.annotate(
-        f"{mean[-1]:+.{digits}f}".replace("-", "−"), (k[-1], mean[-1]), xytext=(0, 8),
+        number(float(mean[-1]), digits, sign=True), (k[-1], mean[-1]), xytext=(0, 8),
         textcoords="offset points", ha="right", color=BLUE, fontsize=8.5,
     )  # fmt: skip
     axes.margins(y=0.18)
     axis_of_stages(axes, len(mean), "ELBO gained (nats)")
     left_out = len(sound) - len(kept)
     also = f" {left_out} points with non-finite weights are left out." if left_out else ""
-    total = f"{mean[-1]:+.3f} ± {error[-1]:.3f}".replace("-", "−")
+    total = f"{number(float(mean[-1]), 3, sign=True)} ± {number(float(error[-1]), 3)}"
     return Picture(
         figure,
         f"ELBO gained by the flow stopped after each step: {total} nats after step {k[-1]}.",
-        "Stopped after k steps the flow gives a bound too: what it gains over this model’s encoder "
-        f"alone, mean over {len(kept)} test points with ± 2 standard errors. All steps together "
-        f"make {total} nats." + also,
+        "Stopped after k steps, the flow gives a bound too. Shown is what it gains over the "
+        f"encoder alone: the mean over {len(kept)} test points ± 2 standard errors. All steps "
+        f"together gain {total} nats." + also,
     )

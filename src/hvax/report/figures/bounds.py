@@ -46,8 +46,8 @@ def bounds(runs: Sequence[Run]) -> Picture | None:
         figure,
         "Importance-weighted bound by number of samples: " + "; ".join(said) + ".",
         "The importance-weighted bound on test data. One sample is the ELBO; with more the bound "
-        "climbs towards log p(x). A curve that still climbs at its end says that the NLL is not "
-        "reached yet.",
+        "climbs towards log p(x). A curve that still climbs at its end means that more samples "
+        "would lower the NLL.",
     )
 
 

@@ -37,7 +37,7 @@ def energy_errors(errors: Float[np.ndarray, "draws K"], *, midway: bool) -> Pict
         f"{len(typical)} steps.",
         f"Change of energy {where if midway else 'over each leapfrog step'}, {len(finite)} "
         "trajectories on test data: median (dot), half of them (thick), nine tenths (thin). An "
-        "exact flow would keep the energy." + beyond,
+        "exact flow would conserve energy." + beyond,
     )
 
 

@@ -61,8 +61,8 @@ def learning_curves(runs: Sequence[Run]) -> Picture | None:
         figure,
         "Learning curves. " + "; ".join(said) + ".",
         "ELBO by epoch: solid on validation data, with a dot at the best epoch, dotted on training "
-        "data. Dashed: minus the final NLL, on test data. The axis leaves out what lies far below, "
-        "such as the first epochs.",
+        "data. Dashed: minus the final NLL, on test data. Values far below, such as those of "
+        "the first epochs, are outside the axis.",
     )
 
 
