@@ -37,7 +37,7 @@ def build(name: str, steps: int, *, remat: bool = False) -> hvax.HVAE | hvax.VAE
     if steps == 0:
         return vae
     step_size = hvax.Learned(np.full(net.latent, 0.05), upper=0.5)
-    tempering = hvax.QuadraticTempering(hvax.Learned(0.3))
+    tempering = hvax.hamiltonian.QuadraticTempering(hvax.Learned(0.3))
     return hvax.HVAE(vae, hvax.HamiltonianFlow(steps, step_size, tempering, remat=remat))
 
 
@@ -93,9 +93,11 @@ def from_torch(name: str, steps: int, arrays: dict[str, np.ndarray]) -> hvax.HVA
            for a, b in ((layer.weight, weight), (layer.bias, bias))}  # fmt: skip
     step_size = hvax.Learned(0.5 / (1 + np.exp(-w["eps_raw"])), upper=0.5)
     beta0 = hvax.Learned(float(1 / (1 + np.exp(-w["beta_raw"]))))
-    flow = hvax.HamiltonianFlow(steps, step_size, hvax.QuadraticTempering(beta0))
+    flow = hvax.HamiltonianFlow(steps, step_size, hvax.hamiltonian.QuadraticTempering(beta0))
     vae = jax.tree.map(lambda leaf: new.get(id(leaf), leaf), model.vae)
     # The peer's sigma is a softplus, without hvax's bound.
-    head = hvax.SigmaHead(vae.encoder.log_sigma.network, form="softplus", lower=-1e6, upper=1e6)
+    head = hvax.models.SigmaHead(
+        vae.encoder.log_sigma.network, form="softplus", lower=-1e6, upper=1e6
+    )
     vae = eqx.tree_at(lambda vae: vae.encoder.log_sigma, vae, head)
     return hvax.HVAE(vae, flow)

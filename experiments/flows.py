@@ -126,7 +126,9 @@ class World:
             self.train if x is None else x,
             epochs=epochs,
             batch_size=BATCH,
-            optimizer=hvax.scale_flow_updates(hvax.clip_by_running_norm(optax.adam(1e-3))),
+            optimizer=hvax.training.scale_flow_updates(
+                hvax.training.clip_by_running_norm(optax.adam(1e-3))
+            ),
             transform=binary,
             seed=seed,
             progress=False,

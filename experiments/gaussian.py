@@ -138,7 +138,7 @@ class Planar(eqx.Module):
     def sample_and_log_prob(self, *, key: PRNGKeyArray) -> tuple[Array, Array]:
         base = hvax.DiagonalGaussian(self.mean, jnp.zeros_like(self.u))
         inner = self.w @ self.u
-        u = self.u + (hvax.softplus(inner) - 1 - inner) * self.w / (self.w @ self.w)
+        u = self.u + (hvax.models.softplus(inner) - 1 - inner) * self.w / (self.w @ self.w)
 
         def layer(state: tuple[Array, Array], _: None) -> tuple[tuple[Array, Array], None]:
             z, log_q = state
@@ -158,7 +158,7 @@ def hamiltonian(K: int, tempered: bool, d: int, *, key: PRNGKeyArray) -> hvax.HV
     flow = hvax.HamiltonianFlow.hvae(
         K,
         step_size=hvax.Learned(np.full(d, 0.005), upper=0.5),
-        tempering=hvax.QuadraticTempering(hvax.Learned(1 / 25) if tempered else 1.0),
+        tempering=hvax.hamiltonian.QuadraticTempering(hvax.Learned(1 / 25) if tempered else 1.0),
         units="latent",
     )
     return hvax.HVAE(hvax.VAE(Prior(d), start(d)), flow)
@@ -244,16 +244,18 @@ def train(method: str, d: int, bar: tqdm) -> dict[str, Any]:
     # That of TensorFlow 1, which starts its averages at 1.
     optimizer = optax.rmsprop(1e-3, decay=0.9, eps=1e-10, initial_scale=1.0)
 
-    def begin(key: PRNGKeyArray) -> hvax.TrainState:
+    def begin(key: PRNGKeyArray) -> hvax.training.TrainState:
         model_key, key = jax.random.split(key)
         return hvax.train_state(METHODS[method](d, key=model_key), optimizer, key=key)
 
-    def again(model: Any, key: PRNGKeyArray) -> hvax.TrainState:
+    def again(model: Any, key: PRNGKeyArray) -> hvax.training.TrainState:
         return hvax.train_state(model, optimizer, key=key)
 
     @eqx.filter_jit(donate="all-except-first")
-    def go_on(x: Array, states: hvax.TrainState) -> tuple[hvax.TrainState, Array]:
-        def one(x: Array, state: hvax.TrainState) -> tuple[hvax.TrainState, Array]:
+    def go_on(x: Array, states: hvax.training.TrainState) -> tuple[hvax.training.TrainState, Array]:
+        def one(
+            x: Array, state: hvax.training.TrainState
+        ) -> tuple[hvax.training.TrainState, Array]:
             arrays, rest = eqx.partition(state, eqx.is_array)
             draws = jnp.broadcast_to(x, (DRAWS, *x.shape))
 
@@ -267,7 +269,9 @@ def train(method: str, d: int, bar: tqdm) -> dict[str, Any]:
 
         return eqx.filter_vmap(one)(x, states)
 
-    def trained(x: Array, states: hvax.TrainState) -> tuple[hvax.TrainState, list[np.ndarray]]:
+    def trained(
+        x: Array, states: hvax.training.TrainState
+    ) -> tuple[hvax.training.TrainState, list[np.ndarray]]:
         bounds = []
         for _ in range(ITERATIONS // CHUNK):
             states, losses = go_on(x, states)
@@ -304,7 +308,7 @@ def train(method: str, d: int, bar: tqdm) -> dict[str, Any]:
     }
     if isinstance(model, hvax.HVAE):
         record["step_size"] = np.median(model.flow.step_sizes, axis=1).tolist()
-        if isinstance(model.flow.tempering, hvax.QuadraticTempering):
+        if isinstance(model.flow.tempering, hvax.hamiltonian.QuadraticTempering):
             beta0 = np.broadcast_to(model.flow.tempering.beta0.value, (DATA_SETS,))
             record["beta0"] = beta0.tolist()
     return record

@@ -136,9 +136,9 @@ def flow_of(config: Config, d: int) -> hvax.HamiltonianFlow:
         return hvax.HamiltonianFlow.preset(config.flow, K)
     shape = (K, d) if config.step_size == "per-layer" else (d,)
     temperings: dict[str, Any] = {
-        "free": lambda: hvax.FreeTempering(K, hvax.Learned(0.9)),
-        "fixed": lambda: hvax.TemperatureTempering(hvax.Learned(1 / 1.5)),
-        "none": lambda: hvax.NullTempering(1.0),
+        "free": lambda: hvax.hamiltonian.FreeTempering(K, hvax.Learned(0.9)),
+        "fixed": lambda: hvax.hamiltonian.TemperatureTempering(hvax.Learned(1 / 1.5)),
+        "none": lambda: hvax.hamiltonian.NullTempering(1.0),
     }
     paper = config.recipe == "paper"
     return hvax.HamiltonianFlow.hvae(
@@ -206,7 +206,7 @@ def optimizer(config: Config, epochs: int, updates: int) -> optax.GradientTransf
         steps = max(epochs, 2) * updates
         rate = optax.warmup_cosine_decay_schedule(1e-5, 1e-3, updates, steps, 1e-5)
         adam = optax.adam(rate if config.schedule == "cosine" else 1e-3)
-        found = hvax.scale_flow_updates(hvax.clip_by_running_norm(adam))
+        found = hvax.training.scale_flow_updates(hvax.training.clip_by_running_norm(adam))
     return averaged(found, config.average) if config.average else found
 
 

@@ -1,5 +1,5 @@
 """What a decoder's relu does to the gradient of training through a flow, and what
-`hvax.SmoothedPotential` does about it.
+`hvax.models.SmoothedPotential` does about it.
 
     python -m experiments.relu --data-dir data     # a table for docs/flows.md; some minutes
 
@@ -31,7 +31,7 @@ BATCHES, NEAR = 60, 0.02
 def models() -> Iterator[tuple[str, hvax.HVAE]]:
     """Those that are there, with their names."""
     uha = RESULTS / "uha" / "checkpoints"
-    for force, potential in (("relu", None), ("relu, smoothed", hvax.SmoothedPotential())):
+    for force, potential in (("relu", None), ("relu, smoothed", hvax.models.SmoothedPotential())):
         for start in sorted(uha.glob("vae-*/model")):
             name = f"{force}, VAE of {start.parent.name.split('-')[1]} epochs"
             yield (

@@ -14,7 +14,7 @@ start, checks them on --ais of these.
 
 The decoder's relu makes the force on the flow jump, and the gradient of training biased; so the
 flow follows a smoothed decoder, which leaves the bound a bound on the likelihood of this one
-(`hvax.SmoothedPotential`; --force exact for the force as it is).
+(`hvax.models.SmoothedPotential`; --force exact for the force as it is).
 """
 
 import argparse
@@ -36,7 +36,7 @@ PUBLISHED = {  # test bounds after 100 epochs
     "iw": {1: -93.4, 8: -90.5, 16: -89.9, 32: -89.4, 64: -89.0},
 }
 
-FORCES = {"smoothed": hvax.SmoothedPotential(), "exact": None}
+FORCES = {"smoothed": hvax.models.SmoothedPotential(), "exact": None}
 
 
 def main() -> None:
@@ -99,8 +99,8 @@ def _run(options: argparse.Namespace, folder: Path) -> None:
             fitted = fit(
                 model,
                 epochs=options.epochs,
-                optimizer=hvax.scale_flow_updates(
-                    hvax.clip_by_running_norm(optax.adam(_rate(options, len(train))))
+                optimizer=hvax.training.scale_flow_updates(
+                    hvax.training.clip_by_running_norm(optax.adam(_rate(options, len(train))))
                 ),
                 num_samples=K if kind == "iw" else 1,
                 seed=1,

@@ -121,7 +121,7 @@ def test_after_divergence_smaller_or_fewer_steps_help(cure):
 def test_after_a_flow_that_failed_a_smaller_step_helps():
     options = {"validation": LINE[:20], "flow_from_epoch": 5}
     for step, fine in ((1.6, False), (0.1, True)):
-        flow = hvax.HamiltonianFlow(4, step, hvax.NullTempering(1.0))
+        flow = hvax.HamiltonianFlow(4, step, hvax.hamiltonian.NullTempering(1.0))
         fitted, told, _ = fit(hvax.HVAE(vae(), flow), **options)
         assert (FlowFailed not in told) == fine == (fitted.model.flow.num_steps == 4)
 

@@ -31,13 +31,13 @@ def test_a_single_precision_model_has_single_precision_losses_in_a_double_world(
     with jax.enable_x64(True):
         x = np.zeros((5, 4), np.float32)
         value = hvax.loss(vae, x, key=jax.random.key(1), kl_weight=0.5)
-        state = hvax.phase_state(
-            hvax.ReverseMode().value_and_grad(lambda z: (0.5 * z @ z, None)),
+        state = hvax.hamiltonian.phase_state(
+            hvax.hamiltonian.ReverseMode().value_and_grad(lambda z: (0.5 * z @ z, None)),
             z=jnp.ones(2, jnp.float32),
             rho=jnp.ones(2, jnp.float32),
         )
-        moved = hvax.leapfrog_step(
-            hvax.ReverseMode().value_and_grad(lambda z: (0.5 * z @ z, None)), state, 0.1
+        moved = hvax.hamiltonian.leapfrog_step(
+            hvax.hamiltonian.ReverseMode().value_and_grad(lambda z: (0.5 * z @ z, None)), state, 0.1
         )
     assert value.dtype == moved.z.dtype == moved.rho.dtype == jnp.float32
 

@@ -1,100 +1,97 @@
 """Hamiltonian variational autoencoders on JAX and Equinox.
 
-The names below are the library; each is explained where it is defined. `hvax.data` reads and splits
-files, and the program `hvax` trains from the command line.
+The names below are what most programs need; each is explained where it is defined. One level down
+stand `hvax.hamiltonian` (integrators, gradients, bridges, schedules), `hvax.models` (heads, terms,
+potentials), `hvax.training`, `hvax.evaluation`, `hvax.data` (files and splits) and
+`hvax.exceptions` (the warnings). The program `hvax` trains from the command line.
 """
 
-from hvax.batch import Batch as Batch
-from hvax.data.examples import Examples as Examples
-from hvax.evaluation.ais import AIS as AIS
-from hvax.evaluation.ais import annealed_importance_sampling as annealed_importance_sampling
-from hvax.evaluation.evaluate import Evaluation as Evaluation
-from hvax.evaluation.evaluate import evaluate as evaluate
-from hvax.evaluation.interpolate import interpolate as interpolate
-from hvax.evaluation.latent import Encoding as Encoding
-from hvax.evaluation.latent import decode as decode
-from hvax.evaluation.latent import encode as encode
-from hvax.evaluation.latent import reconstruct as reconstruct
-from hvax.evaluation.latent import sample as sample
-from hvax.evaluation.result import difference as difference
-from hvax.hamiltonian.abstract_flow import AbstractFlow as AbstractFlow
-from hvax.hamiltonian.abstract_flow import FlowResult as FlowResult
-from hvax.hamiltonian.bridge import AbstractBridge as AbstractBridge
-from hvax.hamiltonian.bridge import FixedBridge as FixedBridge
-from hvax.hamiltonian.bridge import LearnedBridge as LearnedBridge
-from hvax.hamiltonian.flow import HamiltonianFlow as HamiltonianFlow
-from hvax.hamiltonian.gradient import AbstractGradient as AbstractGradient
-from hvax.hamiltonian.gradient import FiniteDifference as FiniteDifference
-from hvax.hamiltonian.gradient import ForwardMode as ForwardMode
-from hvax.hamiltonian.gradient import ReverseMode as ReverseMode
-from hvax.hamiltonian.integrator import AbstractIntegrator as AbstractIntegrator
-from hvax.hamiltonian.integrator import PositionVerlet as PositionVerlet
-from hvax.hamiltonian.integrator import VelocityVerlet as VelocityVerlet
-from hvax.hamiltonian.leapfrog import PhaseState as PhaseState
-from hvax.hamiltonian.leapfrog import leapfrog_step as leapfrog_step
-from hvax.hamiltonian.leapfrog import phase_state as phase_state
-from hvax.hamiltonian.momentum import AbstractMomentum as AbstractMomentum
-from hvax.hamiltonian.momentum import GaussianMomentum as GaussianMomentum
-from hvax.hamiltonian.phase_space import PhaseSpace as PhaseSpace
-from hvax.hamiltonian.phase_space import Stages as Stages
-from hvax.hamiltonian.step_size import AffineStepSize as AffineStepSize
-from hvax.hamiltonian.tempering import AbstractTempering as AbstractTempering
-from hvax.hamiltonian.tempering import CustomTempering as CustomTempering
-from hvax.hamiltonian.tempering import FreeTempering as FreeTempering
-from hvax.hamiltonian.tempering import NullTempering as NullTempering
-from hvax.hamiltonian.tempering import QuadraticTempering as QuadraticTempering
-from hvax.hamiltonian.tempering import TemperatureTempering as TemperatureTempering
-from hvax.hamiltonian.tempering import null_tempering as null_tempering
-from hvax.hamiltonian.tempering import quadratic_tempering as quadratic_tempering
-from hvax.hamiltonian.tempering import temperature_tempering as temperature_tempering
-from hvax.models.convolution import conv as conv
-from hvax.models.decoder import Decoder as Decoder
-from hvax.models.gaussian import DiagonalGaussian as DiagonalGaussian
-from hvax.models.hamiltonian_terms import log_p_bar as log_p_bar
-from hvax.models.hamiltonian_terms import log_q_bar as log_q_bar
-from hvax.models.heads import DispersedCounts as DispersedCounts
-from hvax.models.heads import JointGaussian as JointGaussian
-from hvax.models.heads import SigmaHead as SigmaHead
-from hvax.models.heads import SplitGaussian as SplitGaussian
-from hvax.models.hvae import HVAE as HVAE
-from hvax.models.latent_model import AbstractLatentModel as AbstractLatentModel
-from hvax.models.latent_model import Draw as Draw
-from hvax.models.likelihood import AbstractLikelihood as AbstractLikelihood
-from hvax.models.likelihood import Bernoulli as Bernoulli
-from hvax.models.likelihood import Categorical as Categorical
-from hvax.models.likelihood import CountRate as CountRate
-from hvax.models.likelihood import FixedGaussian as FixedGaussian
-from hvax.models.likelihood import LearnedGaussian as LearnedGaussian
-from hvax.models.likelihood import NegativeBinomial as NegativeBinomial
-from hvax.models.likelihood import Poisson as Poisson
-from hvax.models.network import MLP as MLP
-from hvax.models.network import mlp as mlp
-from hvax.models.numerics import softplus as softplus
-from hvax.models.posterior import Posterior as Posterior
-from hvax.models.potential import potential_energy as potential_energy
-from hvax.models.potential import potential_gradient as potential_gradient
-from hvax.models.prior import AbstractPrior as AbstractPrior
-from hvax.models.prior import StandardNormal as StandardNormal
-from hvax.models.smoothed import SmoothedPotential as SmoothedPotential
-from hvax.models.standardize import standardized as standardized
-from hvax.models.vae import VAE as VAE
-from hvax.objectives import elbo as elbo
-from hvax.objectives import hamiltonian_elbo as hamiltonian_elbo
-from hvax.objectives import importance_weighted_bound as importance_weighted_bound
-from hvax.objectives import loss as loss
-from hvax.parameters import Fixed as Fixed
-from hvax.parameters import Learned as Learned
-from hvax.parameters import trainable as trainable
-from hvax.storage.structure import load as load
-from hvax.storage.structure import save as save
-from hvax.training.fit import Event as Event
-from hvax.training.fit import Fit as Fit
-from hvax.training.fit import fit as fit
-from hvax.training.optimizers import clip_by_running_norm as clip_by_running_norm
-from hvax.training.optimizers import scale_flow_updates as scale_flow_updates
-from hvax.training.prepare import prepare as prepare
-from hvax.training.state import TrainState as TrainState
-from hvax.training.state import train_state as train_state
-from hvax.training.state import train_step as train_step
+from hvax.batch import Batch
+from hvax.data.examples import Examples
+from hvax.evaluation.ais import annealed_importance_sampling
+from hvax.evaluation.evaluate import evaluate
+from hvax.evaluation.interpolate import interpolate
+from hvax.evaluation.latent import decode, encode, reconstruct, sample
+from hvax.evaluation.result import Evaluation, difference
+from hvax.hamiltonian.abstract_flow import AbstractFlow, FlowResult
+from hvax.hamiltonian.flow import HamiltonianFlow
+from hvax.models.convolution import conv
+from hvax.models.decoder import Decoder
+from hvax.models.gaussian import DiagonalGaussian
+from hvax.models.heads import JointGaussian, SplitGaussian
+from hvax.models.hvae import HVAE
+from hvax.models.latent_model import AbstractLatentModel, Draw
+from hvax.models.likelihood import (
+    AbstractLikelihood,
+    Bernoulli,
+    Categorical,
+    FixedGaussian,
+    LearnedGaussian,
+    NegativeBinomial,
+    Poisson,
+)
+from hvax.models.network import MLP, mlp
+from hvax.models.prior import AbstractPrior, StandardNormal
+from hvax.models.vae import VAE
+from hvax.objectives import elbo, hamiltonian_elbo, importance_weighted_bound, loss
+from hvax.parameters import Fixed, Learned, trainable
+from hvax.report.report import write_report
+from hvax.storage.structure import load, save
+from hvax.training.fit import fit
+from hvax.training.phase import Fit
+from hvax.training.prepare import prepare
+from hvax.training.state import train_state, train_step
 
 __version__ = "0.1.0"
+
+__all__ = [
+    "HVAE",
+    "MLP",
+    "VAE",
+    "AbstractFlow",
+    "AbstractLatentModel",
+    "AbstractLikelihood",
+    "AbstractPrior",
+    "Batch",
+    "Bernoulli",
+    "Categorical",
+    "Decoder",
+    "DiagonalGaussian",
+    "Draw",
+    "Evaluation",
+    "Examples",
+    "Fit",
+    "Fixed",
+    "FixedGaussian",
+    "FlowResult",
+    "HamiltonianFlow",
+    "JointGaussian",
+    "Learned",
+    "LearnedGaussian",
+    "NegativeBinomial",
+    "Poisson",
+    "SplitGaussian",
+    "StandardNormal",
+    "annealed_importance_sampling",
+    "conv",
+    "decode",
+    "difference",
+    "elbo",
+    "encode",
+    "evaluate",
+    "fit",
+    "hamiltonian_elbo",
+    "importance_weighted_bound",
+    "interpolate",
+    "load",
+    "loss",
+    "mlp",
+    "prepare",
+    "reconstruct",
+    "sample",
+    "save",
+    "train_state",
+    "train_step",
+    "trainable",
+    "write_report",
+]

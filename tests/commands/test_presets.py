@@ -71,7 +71,10 @@ def test_flow_without_steps():
         ("--units latent", {"units": "latent"}),
         ("--leapfrog-steps 3", {"leapfrog_steps": 3}),
         ("--step-size 0.2 --no-learn-step-size", {"step_size": 0.2}),
-        ("--schedule quadratic", {"tempering": hvax.QuadraticTempering(hvax.Learned(0.8))}),
+        (
+            "--schedule quadratic",
+            {"tempering": hvax.hamiltonian.QuadraticTempering(hvax.Learned(0.8))},
+        ),
         ("--gradient finite --remat", {"gradient": "finite", "remat": True}),
     ],
 )
@@ -124,7 +127,7 @@ def test_force_is_limited_where_units_are_the_posteriors():
 
 def test_the_references_defaults():
     flow = hvax.HamiltonianFlow.reference()
-    assert_same(flow, hvax.HamiltonianFlow(3, 0.05, hvax.QuadraticTempering(0.3)))
+    assert_same(flow, hvax.HamiltonianFlow(3, 0.05, hvax.hamiltonian.QuadraticTempering(0.3)))
 
 
 class Still(AbstractMomentum):

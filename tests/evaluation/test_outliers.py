@@ -254,7 +254,7 @@ def test_a_draw_is_never_far_below_the_plain_one_that_it_began_as(no_pilot):
     """By hand; unbiased, for both weights are. Seen to fail, at -1e26, without the guard."""
     vae, x = linear_gaussian(), np.random.default_rng(0).normal(size=(40, 3))
     for flow, some in ((0.05, False), (1.0, True)):
-        model = hvax.HVAE(vae, hvax.HamiltonianFlow(6, flow, hvax.NullTempering(1.0)))
+        model = hvax.HVAE(vae, hvax.HamiltonianFlow(6, flow, hvax.hamiltonian.NullTempering(1.0)))
         outputs = draw_batch(model, jnp.asarray(x), key=jax.random.key(1))
         guarded, ran_away = jax.vmap(partial(guarded_log_weight, model))(outputs, jnp.asarray(x))
         own = jax.vmap(lambda one: one.log_weight)(outputs)

@@ -20,7 +20,7 @@ def bits():
     return jnp.asarray(BITS)
 
 
-SHARP = hvax.SmoothedPotential(20.0)
+SHARP = hvax.models.SmoothedPotential(20.0)
 
 
 def vae(activation=jax.nn.relu, d=1):
@@ -85,7 +85,7 @@ def test_the_gradient_is_the_bounds_where_the_force_is_smooth():
 def test_the_weights_are_those_of_the_decoder_as_it_is():
     """mean exp(log w) is p(x), by quadrature over z, within 4.5 standard errors; with a sharpness
     of 1, whose decoder is quite another. Planted error: scored by the smooth one it is 0.05."""
-    model = hvax.HVAE(vae(), potential=hvax.SmoothedPotential(1.0))
+    model = hvax.HVAE(vae(), potential=hvax.models.SmoothedPotential(1.0))
     z = np.linspace(-9, 9, 20_001)
     joint = jax.vmap(lambda z: model.vae.log_joint(bits(), z[None]))(jnp.asarray(z))
     p = np.trapezoid(np.exp(joint.log_likelihood + joint.log_prior), z)
@@ -100,13 +100,13 @@ def test_a_sharp_potential_is_the_decoders_own():
     for z in (-1.3, 0.2, 2.0):
         own, _ = model.potential(bits())(jnp.array([z]))
         for sharpness in (1.0, 4.0):
-            smooth, _ = hvax.SmoothedPotential(sharpness)(model, bits())(jnp.array([z]))
+            smooth, _ = hvax.models.SmoothedPotential(sharpness)(model, bits())(jnp.array([z]))
             # |d log p / d logit| <= 1
             assert 0 < abs(smooth - own) < np.abs(last.weight).sum() * np.log(2) / sharpness
 
 
 def test_it_is_saved_with_the_model(tmp_path):
-    model = hvax.HVAE(vae(), hvax.HamiltonianFlow.uha(2), hvax.SmoothedPotential(7.1))
+    model = hvax.HVAE(vae(), hvax.HamiltonianFlow.uha(2), hvax.models.SmoothedPotential(7.1))
     hvax.save(model, tmp_path)
     found = hvax.load(tmp_path)
     assert found.potential_for_flow.sharpness == 7.1
@@ -164,7 +164,10 @@ def test_relu_is_replaced_wherever_it_is_called(called, monkeypatch):
     zs, x = jax.random.normal(jax.random.key(1), (5, 4)), bits()
     model = hvax.VAE(vae(d=4).encoder, hvax.Decoder(CALLED[called], Sums()))
     assert kinks_of(model.potential(x), zs[0]) == {"relu"}
-    found, own = evaluated(hvax.SmoothedPotential(7.0)(model, x)), evaluated(model.potential(x))
+    found, own = (
+        evaluated(hvax.models.SmoothedPotential(7.0)(model, x)),
+        evaluated(model.potential(x)),
+    )
     monkeypatch.setattr(jax.nn, "relu", lambda a: jax.nn.softplus(7.0 * a) / 7.0)
     jax.clear_caches()
     expected = evaluated(model.potential(x))
@@ -187,23 +190,23 @@ def test_a_network_of_equinoxs():
     network = eqx.nn.MLP(1, 3, 5, 1, jax.nn.relu, key=jax.random.key(0))
     model = hvax.VAE(vae().encoder, hvax.Decoder(network, hvax.Bernoulli()))
     own, _ = model.potential(bits())(jnp.array([0.3]))
-    smooth, _ = hvax.SmoothedPotential(10.0)(model, bits())(jnp.array([0.3]))
+    smooth, _ = hvax.models.SmoothedPotential(10.0)(model, bits())(jnp.array([0.3]))
     assert smooth != own
     np.testing.assert_allclose(smooth, own, atol=0.2)
 
 
 @pytest.mark.parametrize(
-    ("activation", "said"), [(hvax.softplus, "this one has none"), (jax.nn.selu, "has selu")]
+    ("activation", "said"), [(hvax.models.softplus, "this one has none"), (jax.nn.selu, "has selu")]
 )
 def test_a_decoder_without_relu_is_refused(activation, said):
     with pytest.raises(ValueError, match=said):
-        hvax.SmoothedPotential()(vae(activation), bits())(jnp.zeros(1))
+        hvax.models.SmoothedPotential()(vae(activation), bits())(jnp.zeros(1))
 
 
 @pytest.mark.parametrize("sharpness", [0.0, -1.0, np.inf, np.nan])
 def test_a_sharpness_out_of_range_is_refused(sharpness):
     with pytest.raises(ValueError, match="sharpness must be finite and > 0"):
-        hvax.SmoothedPotential(sharpness)
+        hvax.models.SmoothedPotential(sharpness)
 
 
 # The warning
@@ -259,7 +262,7 @@ def test_the_data_of_the_warning_are_those_of_training():
     [
         vae(),
         hvax.HVAE(vae(), hvax.HamiltonianFlow(0, 0.1)),
-        hvax.HVAE(vae(), hvax.HamiltonianFlow(1, 0.1), hvax.SmoothedPotential()),
+        hvax.HVAE(vae(), hvax.HamiltonianFlow(1, 0.1), hvax.models.SmoothedPotential()),
         hvax.HVAE(vae(), hvax.HamiltonianFlow(1, 0.1, gradient="finite")),
         hvax.HVAE(vae(jax.nn.silu), hvax.HamiltonianFlow(1, 0.1)),
     ],

@@ -10,7 +10,9 @@ from models_for_tests import linear_gaussian
 FLOWS = {
     "a flow of no steps": hvax.HamiltonianFlow(0),
     "1 leapfrog step": hvax.HamiltonianFlow(1, 0.1),
-    "3 tempered leapfrog steps": hvax.HamiltonianFlow(3, 0.1, hvax.QuadraticTempering(0.3)),
+    "3 tempered leapfrog steps": hvax.HamiltonianFlow(
+        3, 0.1, hvax.hamiltonian.QuadraticTempering(0.3)
+    ),
     "3 transitions of 2 leapfrog steps": hvax.HamiltonianFlow(3, 0.1, leapfrog_steps=2),
     "2 transitions": hvax.HamiltonianFlow(2, 0.1, eta=0.5),
     "4 annealed transitions": hvax.HamiltonianFlow.uha(4),

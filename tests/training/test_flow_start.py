@@ -24,7 +24,7 @@ KEY = jax.random.key(0)
 
 def flowing(step_size, num_steps=6, upper=4.0):
     flow = hvax.HamiltonianFlow(
-        num_steps, hvax.Learned(step_size, upper=upper), hvax.NullTempering(1.0)
+        num_steps, hvax.Learned(step_size, upper=upper), hvax.hamiltonian.NullTempering(1.0)
     )
     return HVAE(VAE, flow)
 
@@ -50,7 +50,7 @@ def test_steps_start_where_trajectories_are_stable():
 
 
 def test_fixed_steps_are_the_users():
-    fixed = HVAE(VAE, hvax.HamiltonianFlow(6, 2.0, hvax.NullTempering(1.0)))
+    fixed = HVAE(VAE, hvax.HamiltonianFlow(6, 2.0, hvax.hamiltonian.NullTempering(1.0)))
     assert with_calm_steps(fixed, Batch(jnp.asarray(X)), key=KEY)[0] is fixed
     assert with_smaller_steps(fixed, 0.5) is fixed
 
@@ -123,7 +123,7 @@ def test_a_flow_that_fails_leaves_the_plain_vae(tmp_path):
 @pytest.mark.parametrize(("stop", "ended"), [(99, "flow of no use"), (5, "callback")])
 def test_a_flow_that_does_not_help_is_let_go_at_the_end_alone(stop, ended):
     """Fixed steps that are too long cost 1e3 nats; a run that is to be gone on with keeps them."""
-    model = HVAE(VAE, hvax.HamiltonianFlow(4, 1.6, hvax.NullTempering(1.0)))
+    model = HVAE(VAE, hvax.HamiltonianFlow(4, 1.6, hvax.hamiltonian.NullTempering(1.0)))
     options = {"validation": X[:20], "batch_size": 20, "progress": False, "flow_from_epoch": 5}
     options["callback"] = lambda event: event.epoch == stop
     with warnings.catch_warnings(record=True) as caught:

@@ -105,7 +105,7 @@ def test_units_of_the_users_own_are_warned_of():
     """`standardized` holds its shift in float32, and takes it off there."""
     x = rows() + OFFSET
     pair = hvax.mlp((3,), 1, hidden=(8,), likelihood=hvax.LearnedGaussian(), key=jax.random.key(0))
-    by_hand = hvax.VAE(*hvax.standardized(*pair, shift=x.mean(0), scale=x.std(0)))
+    by_hand = hvax.VAE(*hvax.models.standardized(*pair, shift=x.mean(0), scale=x.std(0)))
     with pytest.warns(UnresolvedFeature, match="feature 0, feature 2"):
         hvax.fit(by_hand, x, epochs=1, progress=False)
 

@@ -25,7 +25,8 @@ def test_the_flows_step_is_longer_and_the_networks_is_not(base):
     """By a factor of 7 in each of the flow's numbers, after one step; 1 in the networks'."""
     model = hvax.HVAE(linear_gaussian(), hvax.HamiltonianFlow.dais(2))
     plain, faster = (
-        stepped(model, optimizer, 1) for optimizer in (base, hvax.scale_flow_updates(base, 7.0))
+        stepped(model, optimizer, 1)
+        for optimizer in (base, hvax.training.scale_flow_updates(base, 7.0))
     )
     assert jax.tree.structure(plain.opt_state) == jax.tree.structure(faster.opt_state)
     for part, factor in (("flow", 7.0), ("vae", 1.0)):
@@ -42,7 +43,7 @@ def test_the_flows_step_is_longer_and_the_networks_is_not(base):
 def test_a_model_without_a_flow_is_trained_as_before():
     plain, faster = (
         stepped(linear_gaussian(), optimizer)
-        for optimizer in (optax.adam(1e-3), hvax.scale_flow_updates(optax.adam(1e-3)))
+        for optimizer in (optax.adam(1e-3), hvax.training.scale_flow_updates(optax.adam(1e-3)))
     )
     for a, b in zip(jax.tree.leaves(plain.model), jax.tree.leaves(faster.model), strict=True):
         np.testing.assert_array_equal(a, b)
@@ -50,7 +51,7 @@ def test_a_model_without_a_flow_is_trained_as_before():
 
 def test_outliers_are_clipped_to_their_running_mean():
     """Lengths 1 1 100 1 0 and then 50 for good, by the formula in a loop; the direction stays."""
-    optimizer = hvax.clip_by_running_norm(optax.sgd(1.0), 3.0)
+    optimizer = hvax.training.clip_by_running_norm(optax.sgd(1.0), 3.0)
     lengths = [1.0, 1.0, 100.0, 1.0, 0.0, *[50.0] * 200]
     direction = {"a": np.array([0.6, 0.0]), "b": np.array(-0.8)}
     state, mean = optimizer.init(direction), None
@@ -68,7 +69,7 @@ def test_outliers_are_clipped_to_their_running_mean():
 
 def test_a_norm_that_overflows_moves_nothing():
     """Of a finite gradient, the first or a later one; without the guard the first gave NaN."""
-    optimizer = hvax.clip_by_running_norm(optax.sgd(1.0))
+    optimizer = hvax.training.clip_by_running_norm(optax.sgd(1.0))
     huge, usual = jnp.full(2, 1e30, jnp.float32), jnp.ones(2, jnp.float32)
     state = optimizer.init(usual)
     for gradient, step, mean in ((huge, 0, 0), (usual, 1, 2**0.5), (huge, 0, 2**0.5)):
@@ -81,7 +82,7 @@ def test_gradients_that_are_no_outliers_are_let_be():
     """To the last bit, as those of ordinary training are."""
     plain, clipped = (
         stepped(hvax.HVAE(linear_gaussian(), hvax.HamiltonianFlow.dais(2)), optimizer, 5)
-        for optimizer in (optax.adam(1e-3), hvax.clip_by_running_norm(optax.adam(1e-3)))
+        for optimizer in (optax.adam(1e-3), hvax.training.clip_by_running_norm(optax.adam(1e-3)))
     )
     for a, b in zip(jax.tree.leaves(plain.model), jax.tree.leaves(clipped.model), strict=True):
         np.testing.assert_array_equal(a, b)
@@ -93,7 +94,7 @@ def test_one_outlier_does_not_undo_training():
     rises = {}
     for name, optimizer in (
         ("adam", optax.adam(1e-2)),
-        ("clipped", hvax.clip_by_running_norm(optax.adam(1e-2))),
+        ("clipped", hvax.training.clip_by_running_norm(optax.adam(1e-2))),
     ):
         state = stepped(linear_gaussian(), optimizer, 200)
         key = jax.random.key(3)
@@ -106,13 +107,17 @@ def test_one_outlier_does_not_undo_training():
 
 
 @pytest.mark.parametrize("factor", [0, -1.0, np.nan, np.inf, True])
-@pytest.mark.parametrize("wrapper", [hvax.scale_flow_updates, hvax.clip_by_running_norm])
+@pytest.mark.parametrize(
+    "wrapper", [hvax.training.scale_flow_updates, hvax.training.clip_by_running_norm]
+)
 def test_a_factor_that_is_none_is_refused(factor, wrapper):
     with pytest.raises(ValueError, match=r"factor must be a finite number > [01], got"):
         wrapper(optax.adam(1e-3), factor)
 
 
-@pytest.mark.parametrize("wrapper", [hvax.scale_flow_updates, hvax.clip_by_running_norm])
+@pytest.mark.parametrize(
+    "wrapper", [hvax.training.scale_flow_updates, hvax.training.clip_by_running_norm]
+)
 def test_what_is_no_optimizer_is_refused(wrapper):
     with pytest.raises(TypeError):
         wrapper(1e-3)
@@ -139,7 +144,7 @@ def remembers(rate=1e-2):
 
 
 @pytest.mark.parametrize(
-    "wrap", [lambda o: o, hvax.scale_flow_updates], ids=["alone", "scale_flow_updates"]
+    "wrap", [lambda o: o, hvax.training.scale_flow_updates], ids=["alone", "scale_flow_updates"]
 )
 def test_an_optimizer_is_told_the_loss_its_gradient_and_its_function(wrap):
     """Seen to fail where value_fn draws noise of its own."""
@@ -156,7 +161,7 @@ EXTRA = {
     "lbfgs": optax.lbfgs(),
     "backtracking": optax.chain(optax.sgd(1.0), optax.scale_by_backtracking_linesearch(8)),
     "plateau": optax.chain(optax.adam(1e-2), optax.contrib.reduce_on_plateau(patience=2)),
-    "clipped plateau": hvax.clip_by_running_norm(
+    "clipped plateau": hvax.training.clip_by_running_norm(
         optax.chain(optax.adam(1e-2), optax.contrib.reduce_on_plateau(patience=2))
     ),
     "every two": optax.MultiSteps(optax.adam(1e-2), 2).gradient_transformation(),

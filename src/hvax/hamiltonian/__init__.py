@@ -1,1 +1,32 @@
-"""Physics on any potential z -> U(z): gradients, leapfrog, tempering, flow. Knows no data."""
+"""Physics on any potential z -> U(z): gradients, leapfrog, tempering, flows. Knows no data."""
+
+from hvax.hamiltonian.abstract_flow import AbstractFlow as AbstractFlow
+from hvax.hamiltonian.abstract_flow import FlowResult as FlowResult
+from hvax.hamiltonian.bridge import AbstractBridge as AbstractBridge
+from hvax.hamiltonian.bridge import FixedBridge as FixedBridge
+from hvax.hamiltonian.bridge import LearnedBridge as LearnedBridge
+from hvax.hamiltonian.flow import HamiltonianFlow as HamiltonianFlow
+from hvax.hamiltonian.gradient import AbstractGradient as AbstractGradient
+from hvax.hamiltonian.gradient import FiniteDifference as FiniteDifference
+from hvax.hamiltonian.gradient import ForwardMode as ForwardMode
+from hvax.hamiltonian.gradient import ReverseMode as ReverseMode
+from hvax.hamiltonian.integrator import AbstractIntegrator as AbstractIntegrator
+from hvax.hamiltonian.integrator import PositionVerlet as PositionVerlet
+from hvax.hamiltonian.integrator import VelocityVerlet as VelocityVerlet
+from hvax.hamiltonian.leapfrog import PhaseState as PhaseState
+from hvax.hamiltonian.leapfrog import leapfrog_step as leapfrog_step
+from hvax.hamiltonian.leapfrog import phase_state as phase_state
+from hvax.hamiltonian.momentum import AbstractMomentum as AbstractMomentum
+from hvax.hamiltonian.momentum import GaussianMomentum as GaussianMomentum
+from hvax.hamiltonian.phase_space import PhaseSpace as PhaseSpace
+from hvax.hamiltonian.phase_space import Stages as Stages
+from hvax.hamiltonian.step_size import AffineStepSize as AffineStepSize
+from hvax.hamiltonian.tempering import AbstractTempering as AbstractTempering
+from hvax.hamiltonian.tempering import CustomTempering as CustomTempering
+from hvax.hamiltonian.tempering import FreeTempering as FreeTempering
+from hvax.hamiltonian.tempering import NullTempering as NullTempering
+from hvax.hamiltonian.tempering import QuadraticTempering as QuadraticTempering
+from hvax.hamiltonian.tempering import TemperatureTempering as TemperatureTempering
+from hvax.hamiltonian.tempering import null_tempering as null_tempering
+from hvax.hamiltonian.tempering import quadratic_tempering as quadratic_tempering
+from hvax.hamiltonian.tempering import temperature_tempering as temperature_tempering

@@ -1,1 +1,36 @@
-"""What is learned: likelihoods, networks, the VAE and the HVAE. Functions take one example."""
+"""What is learned: the model contract, VAE and HVAE, posteriors, priors, likelihoods, networks."""
+
+from hvax.models.convolution import conv as conv
+from hvax.models.decoder import Decoder as Decoder
+from hvax.models.gaussian import DiagonalGaussian as DiagonalGaussian
+from hvax.models.hamiltonian_terms import log_p_bar as log_p_bar
+from hvax.models.hamiltonian_terms import log_p_terms as log_p_terms
+from hvax.models.hamiltonian_terms import log_q_bar as log_q_bar
+from hvax.models.hamiltonian_terms import log_q_terms as log_q_terms
+from hvax.models.hamiltonian_terms import weighted as weighted
+from hvax.models.heads import DispersedCounts as DispersedCounts
+from hvax.models.heads import JointGaussian as JointGaussian
+from hvax.models.heads import SigmaHead as SigmaHead
+from hvax.models.heads import SplitGaussian as SplitGaussian
+from hvax.models.hvae import HVAE as HVAE
+from hvax.models.latent_model import AbstractLatentModel as AbstractLatentModel
+from hvax.models.latent_model import Draw as Draw
+from hvax.models.likelihood import AbstractLikelihood as AbstractLikelihood
+from hvax.models.likelihood import Bernoulli as Bernoulli
+from hvax.models.likelihood import Categorical as Categorical
+from hvax.models.likelihood import CountRate as CountRate
+from hvax.models.likelihood import FixedGaussian as FixedGaussian
+from hvax.models.likelihood import LearnedGaussian as LearnedGaussian
+from hvax.models.likelihood import NegativeBinomial as NegativeBinomial
+from hvax.models.likelihood import Poisson as Poisson
+from hvax.models.network import MLP as MLP
+from hvax.models.network import mlp as mlp
+from hvax.models.numerics import softplus as softplus
+from hvax.models.posterior import Posterior as Posterior
+from hvax.models.potential import potential_energy as potential_energy
+from hvax.models.potential import potential_gradient as potential_gradient
+from hvax.models.prior import AbstractPrior as AbstractPrior
+from hvax.models.prior import StandardNormal as StandardNormal
+from hvax.models.smoothed import SmoothedPotential as SmoothedPotential
+from hvax.models.standardize import standardized as standardized
+from hvax.models.vae import VAE as VAE

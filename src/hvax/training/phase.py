@@ -181,7 +181,7 @@ def _warn_of_kinks(state: TrainState, data: Batch, steps: CompiledSteps) -> None
             KinkedDecoder,
             f"the decoder has {', '.join(sorted(kinks))}, so the force on the flow jumps, and the "
             "gradient of training is biased: take softplus, silu or gelu; or with relu "
-            "HVAE(vae, flow, potential=hvax.SmoothedPotential()).",
+            "HVAE(vae, flow, potential=hvax.models.SmoothedPotential()).",
         )
 
 
