@@ -163,7 +163,7 @@ def test_the_choice_keeps_the_bound(no_pilot):
     log_sigma = -0.5 * np.log(np.diag(precision)) + 0.4
     encoder = Constant(jnp.asarray(mean, float), jnp.asarray(log_sigma, float))
     vae = hvax.VAE(encoder, hvax.Decoder(network, Holed(limit=float(W[0] @ mean + b[0]) + 0.1)))
-    model = hvax.HVAE(vae, hvax.HamiltonianFlow(1, 0.2))
+    model = hvax.HVAE(vae, hvax.HamiltonianFlow.reference(1, step_size=0.2))
     grid = np.linspace(-6, 6, 601)
     z = np.stack(np.meshgrid(grid, grid), axis=-1).reshape(-1, 2)
     out = z @ W.T + b
