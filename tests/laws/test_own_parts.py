@@ -117,13 +117,13 @@ def largest_z(model, draws=20_000):
 
 @pytest.mark.parametrize("make", [own, flowing])
 def test_the_mean_weight_is_p_x(make, x64):
-    """4.5 standard errors of 20,000 draws. A weight 2% off lies 9 off, a log-determinant left out
-    more than 50."""
+    """4.5 standard errors of 20,000 draws. Weights 10% too large lie more than 9 off, a
+    log-determinant left out more than 20."""
     assert largest_z(make()) < 4.5
 
 
 def test_planted_errors_are_seen(x64):
-    assert largest_z(own(wrong=0.02)) > 4.5
+    assert largest_z(own(wrong=0.1)) > 9
     assert largest_z(flowing(share=0.0)) > 20
 
 
