@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from runs_for_tests import ON_OWN_DATA, SMALL, edit, load_npz, on_run, read_json, untrained
+from runs_for_tests import MISSING, ON_OWN_DATA, SMALL, edit, load_npz, on_run, read_json, untrained
 
 # Each of 400 numbers in steps of a hundredth, without a missing cell.
 TABLE = np.round(np.random.default_rng(0).normal(size=(100, 4)), 2)
@@ -77,16 +77,7 @@ def test_a_changed_file_is_scored_as_other_data(table_run, ran):
     ran("evaluate other table.csv --num-samples 5 --no-progress")
 
 
-def test_a_run_that_has_no_digest_opens(table_run, ran):
-    """As the first runs do not have one."""
-    record = read_json("other/config.json")
-    assert len(record["data"].pop("digest")) == 32
-    edit(data=record["data"])(table_run)
-    write("table.csv", TABLE + 0.01)
-    ran("encode other --no-progress")
-
-
-@pytest.mark.parametrize("digest", [5, ["a"], {}])
+@pytest.mark.parametrize("digest", [5, ["a"], {}, MISSING])
 def test_a_digest_that_is_none_is_damage(digest, table_run, refused):
     edit(data__digest=digest)(table_run)
     refused("encode other --no-progress", "config.json is damaged: digest must be")
