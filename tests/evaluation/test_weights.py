@@ -116,3 +116,14 @@ def test_effective_sample_size_of_log_normal_weights():
     log_w = np.random.default_rng(4).normal(scale=0.5, size=(20, 50_000))
     ratio = weight_statistics(log_w).ess.mean() / 50_000
     assert abs(ratio / np.exp(-0.25) - 1) < 0.01
+
+
+@pytest.mark.parametrize("samples", [100, 400, 900, 10_000])
+def test_k_hat_is_that_of_arviz(samples):
+    """Where the length of the tail is a whole number; else arviz rounds it down, and we up."""
+    array_stats = pytest.importorskip("arviz_stats.base").array_stats
+    random = np.random.default_rng(samples)
+    for log_w in (random.normal(size=samples), 3 * random.normal(size=samples),
+                  np.log(random.pareto(1 / 0.6, samples) + 1)):  # fmt: skip
+        _, expected = array_stats.psislw(-log_w)  # which takes log ratios the other way round
+        assert pareto_k_hat(log_w) == pytest.approx(float(expected), rel=1e-6, abs=1e-9)
