@@ -28,7 +28,7 @@ from runs_for_tests import (
 def test_every_command_takes_the_baseline(command, inside, ran, here, monkeypatch):
     if command == "report":
         monkeypatch.setattr(
-            "hvax.commands.report.write_report",
+            "hvax.commands.report.write_page",
             lambda report, path, key: path.write_text(type(report.model).__name__),
         )
     if inside:

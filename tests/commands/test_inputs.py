@@ -356,7 +356,7 @@ def test_the_program_itself(here):
 @pytest.mark.parametrize("command", COMMANDS)
 def test_overwrite_replaces_the_file_that_is_there(command, here, ran, monkeypatch):
     monkeypatch.setattr(
-        "hvax.commands.report.write_report", lambda report, path, key: path.write_text("new")
+        "hvax.commands.report.write_page", lambda report, path, key: path.write_text("new")
     )
     arguments = COMMANDS[command].format("run")
     name = arguments.split()[-1]
