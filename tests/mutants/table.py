@@ -188,6 +188,9 @@ STORAGE = [
         "storage/unsupported.py", "_NOT_IMPLEMENTED | {errno.ENOLCK}", "_NOT_IMPLEMENTED", _LOCK
     ),
     Mutant("storage/unsupported.py", ", errno.EINVAL})", "})", _LOCK),
+    Mutant(
+        "storage/lock_file.py", "        unlock_descriptor(descriptor)\n", "        pass\n", _LOCK
+    ),
     Mutant("storage/lock.py", "    if feature not in warned_of:", "    if True:", _LOCK),
     Mutant(
         "storage/temporary.py",

@@ -116,8 +116,10 @@ def test_a_lock_that_is_no_plain_file_is_refused(what, tmp_path):
     assert names(tmp_path) == before and (tmp_path / "precious").read_text() == "mine"
 
 
-def test_a_forked_child_does_not_keep_the_lock(tmp_path):
-    """A worker that reads data outlives a parent that was killed."""
+def test_a_forked_child_does_not_keep_the_lock(tmp_path, monkeypatch):
+    """A worker that reads data outlives a parent that was killed: its file is closed then, and the
+    lock not released."""
+    monkeypatch.setattr(lock_file, "unlock_descriptor", lambda _: None)
     (read, write), (begun, begin) = os.pipe(), os.pipe()
     with exclusive_lock(tmp_path):
         with warnings.catch_warnings():
@@ -248,6 +250,15 @@ def test_a_log_is_not_written_through_a_link(tmp_path):
     with pytest.raises(OSError, match="log"):
         append(tmp_path / "log", "x")
     assert (tmp_path / "theirs").read_text() == "mine"
+
+
+def test_a_lock_is_released_though_a_child_has_its_file_open(tmp_path):
+    """Between fork and exec, which no hook of Python's sees."""
+    lock = lock_file.open_locked(tmp_path / LOCK_FILE)
+    other = os.dup(lock._descriptor)
+    lock.release()
+    lock_file.open_locked(tmp_path / LOCK_FILE).release()
+    os.close(other)
 
 
 @pytest.mark.parametrize("removes_open_files", [True, False])
