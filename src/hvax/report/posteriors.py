@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import PRNGKeyArray
 from numpy.typing import NDArray
 
+from hvax.evaluation.posterior_draws import posterior_draws
 from hvax.evaluation.posterior_grid import most_tied, plane
 from hvax.evaluation.trajectories import Paths, paths
 from hvax.models.origin import to_model
@@ -22,7 +23,6 @@ from hvax.report.model_view import has_gaussian_posterior
 from hvax.report.names import short
 from hvax.report.numbers import number
 from hvax.report.parts import Image, Picture
-from hvax.report.posterior_draws import posterior_draws
 
 _SCENES, _TRAJECTORIES, _DRAWN = 3, 5, 256
 _MOVES = 0.2  # acceptance below which chains have hardly moved

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from exact_posterior import exact
+from hvax.evaluation.posterior_draws import posterior_draws, resampled
 from hvax.evaluation.trajectories import paths
 from hvax.models.decoder import Decoder
 from hvax.models.likelihood import FixedGaussian
 from hvax.models.vae import VAE
-from hvax.report.posterior_draws import posterior_draws, resampled
 from models_for_tests import Affine, AffineEncoder
 
 
