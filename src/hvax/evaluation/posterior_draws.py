@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from hvax.hamiltonian.gradient import ReverseMode
 from hvax.hamiltonian.leapfrog import leapfrog_step, phase_state
+from hvax.models.latent_model import AbstractLatentModel
 from hvax.models.origin import to_model
-from hvax.report.model_view import Model, posterior_of, potential_of
 
 _CHAINS = 128  # a point
 _ADAPTED, _KEPT = 20, 16  # iterations: while the step size adapts, and those whose states are kept
@@ -32,7 +32,7 @@ class PosteriorDraws(NamedTuple):
 
 
 def posterior_draws(
-    model: Model,
+    model: AbstractLatentModel,
     x: Num[NDArray, "n ..."],
     z: Float[np.ndarray, "n proposals d"],
     log_weight: Float[np.ndarray, "n proposals"],
@@ -72,11 +72,14 @@ def resampled(
 
 @eqx.filter_jit
 def _chains(
-    model: Model, x: Array, start: Float[Array, "n chains d"], keys: Key[Array, "n chains"]
+    model: AbstractLatentModel,
+    x: Array,
+    start: Float[Array, "n chains d"],
+    keys: Key[Array, "n chains"],
 ) -> tuple[Float[Array, "n kept chains d"], Float[Array, " n"]]:
     def of_point(x: Array, z: Array, keys: Array) -> tuple[Array, Array]:
-        sigma = posterior_of(model, x).sigma
-        evaluate = ReverseMode().value_and_grad(potential_of(model, x))
+        sigma = model.posterior(x).sigma
+        evaluate = ReverseMode().value_and_grad(model.potential(x))
 
         def move(z: Array, step: Array, key: PRNGKeyArray) -> tuple[Array, Array]:
             rho_key, accept_key = jax.random.split(key)

@@ -100,4 +100,6 @@ def _key(function: Any, arguments: PyTree, donate: str) -> Hashable | None:
 def _description(leaf: Any) -> Hashable:
     if not eqx.is_array(leaf):
         return type(leaf), leaf
-    return leaf.shape, leaf.dtype, getattr(leaf, "weak_type", False)
+    if not isinstance(leaf, jax.Array):
+        return leaf.shape, leaf.dtype
+    return leaf.shape, leaf.dtype, leaf.weak_type, leaf.sharding
