@@ -102,4 +102,5 @@ def _description(leaf: Any) -> Hashable:
         return type(leaf), leaf
     if not isinstance(leaf, jax.Array):
         return leaf.shape, leaf.dtype
-    return leaf.shape, leaf.dtype, leaf.weak_type, leaf.sharding
+    weak = getattr(leaf, "weak_type", False)  # typed keys have none
+    return leaf.shape, leaf.dtype, weak, leaf.sharding
