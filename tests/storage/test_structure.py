@@ -397,7 +397,7 @@ def node(name, **fields):
         ({"model": {"module": ["hvax.Fixed"], "fields": {}}}, "does not describe a model"),
         ({"model": {"array": "nowhere"}}, "does not describe a model.*nowhere"),
         ({"model": {"code": "print()"}}, "unknown kind of node code"),
-        ({"model": [1]}, "'model' is no dict"),
+        ({"model": [1]}, "'model' must be of type dict"),
         ({"model": {"array": "held", "value": 1}}, r"a node of \['array', 'value'\]"),
     ],
 )  # fmt: skip
