@@ -56,7 +56,9 @@ class Pathwise(eqx.Module):
         self, *, key: PRNGKeyArray
     ) -> tuple[Float[Array, " d"], Float[Array, ""]]:
         z, _ = self.drawn_from.sample_and_log_prob(key=key)
-        arrays, rest = eqx.partition(self.posterior, eqx.is_array)  # a user's own may hold functions
+        arrays, rest = eqx.partition(
+            self.posterior, eqx.is_array
+        )  # a user's own may hold functions
         return z, eqx.combine(jax.lax.stop_gradient(arrays), rest).log_prob(z)
 
 
