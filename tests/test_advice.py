@@ -143,7 +143,7 @@ def ran(tmp_path, monkeypatch, capsys):
     return run
 
 
-def test_gray_levels_binarized_or_as_real_numbers_are_not_warned_of(ran):
+def test_gray_levels_binarized_or_real_are_not_warned_of(ran):
     gray = DRAW.beta(0.3, 0.3, size=(100, 6)).astype(np.float32)
     np.save("gray.npy", gray)
     train = "train gray.npy --epochs 2 --model vae --hidden 8 --likelihood"

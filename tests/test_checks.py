@@ -23,7 +23,7 @@ def test_a_python_number_does_not_set_the_precision(number, x64):
     assert (real_number(np.float64(number), "w") * single).dtype == jnp.float64
 
 
-def test_a_single_precision_model_has_single_precision_losses_in_a_double_world():
+def test_a_float32_model_has_float32_losses_under_x64():
     vae = hvax.VAE(*hvax.mlp((4,), 2, hidden=(3,), key=jax.random.key(0)))
     vae = jax.tree.map(
         lambda a: jnp.asarray(a, jnp.float32) if isinstance(a, jax.Array) else a, vae

@@ -402,7 +402,7 @@ BAD = [
 
 
 @pytest.mark.parametrize(("arguments", "message"), BAD)
-def test_bad_input_is_told_in_one_line_before_anything_is_written(
+def test_bad_input_is_told_in_one_line_before_any_write(
     arguments, message, files, monkeypatch, capsys
 ):
     monkeypatch.chdir(files)

@@ -29,7 +29,7 @@ def test_a_warning_has_a_name_of_its_own(kind):
     assert kind.__doc__
 
 
-def test_every_warning_has_a_heading_in_the_docs_and_no_other_name_has():
+def test_the_warnings_and_no_others_have_headings_in_the_docs():
     headings = re.findall(r"^#{2,} +`?([a-z-]+)`?\s*$", WARNINGS.read_text(), re.M)
     assert sorted(headings) == sorted(kind.name for kind in KINDS)
 
@@ -40,7 +40,7 @@ def test_a_warning_begins_with_its_name():
     assert [str(one.message) for one in told] == ["skipped-update: it was left out."]
 
 
-def test_a_warning_can_be_switched_off_and_made_an_error_by_its_class():
+def test_a_warning_is_switched_off_or_an_error_by_its_class():
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", SkippedUpdate)
         warn(SkippedUpdate, "nothing")

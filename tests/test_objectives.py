@@ -203,7 +203,7 @@ def test_an_analytic_kl_is_for_one_draw(model):
         loss(model, X, key=key(), estimator="triple")
 
 
-def test_the_doubly_reparameterized_gradient_is_for_the_bound_alone(model):
+def test_the_dreg_gradient_is_for_the_bound_alone(model):
     """A weight on log q would scale the gradient through z_0: at kl_weight 0 there was none."""
 
     def mean(outputs):
@@ -254,7 +254,7 @@ def test_the_doubly_reparameterized_gradient_has_the_same_mean(name, num_samples
     assert np.sum(error > 1e-3) >= 10  # the encoder's ten differ draw by draw
 
 
-def test_the_doubly_reparameterized_gradient_is_still_at_the_exact_posterior():
+def test_the_dreg_gradient_is_zero_at_the_exact_posterior():
     """Where q(z | x) is the posterior every log w is log p(x), and the encoder's gradient has no
     noise at all; the standard one has."""
     vae, x = diagonal_exact()
@@ -273,7 +273,7 @@ def test_the_doubly_reparameterized_gradient_is_still_at_the_exact_posterior():
 
 
 @pytest.mark.parametrize(("name", "num_samples"), [("vae", 1), ("vae", 3), ("dais", 3)])
-def test_the_doubly_reparameterized_gradient_is_linear_in_the_loss(name, num_samples):
+def test_the_dreg_gradient_is_linear_in_the_loss(name, num_samples):
     """Whatever is done with a loss: factors, sums, micro-batches, vmap, any cotangent. Seen to fail
     before: 2 x the loss had 4 x the encoder's gradient. Sums of 1e-13 of a gradient of order 10.
     """

@@ -74,7 +74,7 @@ def test_the_origin_is_taken_off_before_float32_rounds():
     assert with_origin(Batch(of_ints), np.zeros(3)).x.origin is None
 
 
-def test_nanoseconds_of_64_bit_integers_are_taken_less_the_origin():
+def test_64_bit_nanoseconds_are_taken_less_the_origin():
     """As they stand they do not fit into 32 bits, and are refused."""
     x = (1_700_000_000 * 10**9 + np.arange(20) * 10**9).reshape(10, 2)
     with pytest.raises(ValueError, match="32 bits"):

@@ -29,7 +29,7 @@ from runs_for_tests import (
 )
 
 
-def test_evaluate_gives_the_librarys_numbers_on_the_screen_and_as_json(ran):
+def test_evaluate_gives_the_numbers_of_the_library(ran):
     out = ran(f"evaluate run {FEW} --seed 3 --per-point points.npy")
     test, _ = digits_test()
     chosen = dataclasses.replace(
@@ -120,7 +120,7 @@ def test_evaluate_with_ais(ran):
     assert abs(starts[0] - starts[1]) < 1  # the same data from both
 
 
-def test_ais_takes_some_of_the_points_and_sees_classes_as_the_run_does(ran, monkeypatch):
+def test_ais_of_some_points_sees_classes_as_the_run_does(ran, monkeypatch):
     """Simulated draws are one-hot; the run's network takes integers."""
     classes = np.random.default_rng(0).integers(0, 3, (40, 8, 8))
     np.save("classes.npy", classes)

@@ -88,7 +88,7 @@ def test_the_options_of_a_flow(here):
         ("--flow uha --num-steps 8", 0.4),
     ],
 )
-def test_a_trajectory_without_refreshment_begins_as_a_quarter_of_a_turn(options, expected):
+def test_an_hvae_trajectory_starts_as_a_quarter_turn(options, expected):
     config = tyro.cli(Train, args=["digits", *options.split()], config=(tyro.conf.OmitArgPrefixes,))
     flow = build_hvae(config, VAE(*hvax.mlp((4,), 20, hidden=(3,), key=jax.random.key(0)))).flow
     np.testing.assert_allclose(flow.step_sizes, expected, rtol=1e-6)

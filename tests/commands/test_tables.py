@@ -80,7 +80,7 @@ def test_a_table_trains_at_the_first_try(here, ran):
     assert isinstance(transform, Transform) and transform.kinds[2] == "log"
 
 
-def test_samples_and_reconstructions_are_in_the_units_of_the_table(here, ran):
+def test_samples_and_reconstructions_have_the_tables_units(here, ran):
     write(here)
     assert ran(f"train table.csv --labels class --epochs 40 --batch-size 8 {QUICK}")[0] == 0
     assert ran("sample run -n 300 --out new.npy")[0] == 0
@@ -103,7 +103,7 @@ def test_new_data_without_a_header_are_taken_by_their_order(here, ran):
     assert code == 2 and "'mass (g)'" in err
 
 
-def test_a_value_that_a_logarithm_does_not_have_is_refused_by_its_column(here, ran):
+def test_a_value_without_a_logarithm_is_refused_by_column(here, ran):
     write(here)
     assert ran(f"train table.csv --labels class --epochs 2 --batch-size 8 {QUICK}")[0] == 0
     (here / "bad.csv").write_text("mass (g),span,yield\n5e-9,2e9,1\n5e-9,2e9,-1\n")

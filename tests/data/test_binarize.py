@@ -34,7 +34,7 @@ def test_bits_are_examples_of_the_same_shape():
     assert bits.index is None and bits.scale == 1 and set(np.unique(bits.stored)) == {0, 1}
 
 
-def test_bits_are_the_same_in_every_run_and_others_for_every_part():
+def test_bits_are_fixed_for_a_part_and_differ_between_parts():
     """The packed bits are written down: a change would make old bounds incomparable."""
     parts = {part: binarize_once(gray(3, 5), part).stored for part in ("test", "validation")}
     assert not np.array_equal(parts["test"], parts["validation"])

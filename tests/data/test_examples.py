@@ -52,7 +52,7 @@ def test_scale_is_finite_and_positive(scale):
         Examples(STORED, scale=scale)
 
 
-def test_examples_pass_as_they_are_and_arrays_and_lists_are_wrapped():
+def test_examples_pass_and_arrays_and_lists_are_wrapped():
     examples = Examples(STORED)
     assert as_examples(examples) is examples
     assert as_examples(STORED).stored is STORED

@@ -31,7 +31,7 @@ def sizes(s: Split) -> tuple[int, ...]:
     weights=st.tuples(st.integers(1, 9), st.integers(0, 9), st.integers(0, 9)),
     seed=st.integers(0, 2**64),
 )
-def test_parts_are_disjoint_covering_ascending_and_near_their_fractions(n, weights, seed):
+def test_parts_are_disjoint_covering_and_ascending(n, weights, seed):
     fractions = [w / sum(weights) for w in weights]
     try:
         s = split(of(n), seed=seed, fractions=fractions)

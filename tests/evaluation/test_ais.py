@@ -79,7 +79,7 @@ def test_both_bounds_close_on_the_closed_form(x64, start):
         assert abs(np.mean(bound - truth)) < 4.5 * error
 
 
-def test_lower_bound_is_low_and_upper_bound_high_with_few_temperatures(x64):
+def test_few_temperatures_bound_from_both_sides(x64):
     """With 3 temperatures and one chain the bounds are loose, each on its own side."""
     model = linear_model()
     x, z = simulate(model, 25, D_LATENT, key=jax.random.key(4))

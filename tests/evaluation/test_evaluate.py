@@ -291,7 +291,7 @@ def test_data_are_checked(data, error, message):
 
 
 @pytest.mark.parametrize(("levels", "gray"), [([0, 1], False), ([0.0, 0.5, 1.0], True)])
-def test_gray_levels_under_a_bernoulli_are_said_to_be_no_likelihood(levels, gray):
+def test_gray_levels_under_a_bernoulli_are_no_likelihood(levels, gray):
     model = hvax.VAE(*hvax.mlp((4,), 2, hidden=(5,), key=jax.random.key(0)))
     data = np.random.default_rng(0).choice(levels, (10, 4))
     result = hvax.evaluate(model, data, key=jax.random.key(1), num_samples=4, progress=False)

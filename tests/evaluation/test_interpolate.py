@@ -23,7 +23,7 @@ def test_lengths_change_at_an_even_rate():
 
 
 @pytest.mark.parametrize("start", [np.ones(3), -np.ones(3), np.zeros(3)])
-def test_between_parallel_points_and_from_the_origin_it_is_straight(start):
+def test_between_parallel_points_it_is_straight(start):
     """From the origin it was NaN."""
     way = hvax.interpolate(start, 3 * np.ones(3), 3)
     np.testing.assert_allclose(way[1], (start + 3) / 2, rtol=1e-12)

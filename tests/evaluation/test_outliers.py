@@ -104,7 +104,7 @@ def test_the_other_points_are_scored_as_if_there_were_no_pilot(no_pilot):
         np.testing.assert_array_equal(mine[usual], other[usual], err_msg=name)
 
 
-def test_the_number_of_scored_draws_has_no_say_in_which_are_scored():
+def test_which_draws_are_scored_does_not_depend_on_how_many():
     """A choice by the scored draws themselves would favor lucky ones."""
     vae, x = counts()
     model = hvax.HVAE(vae, hvax.HamiltonianFlow.dais(4, step_size=0.12))
@@ -237,7 +237,7 @@ def test_scores_without_any_likelihood_are_finite():
     assert np.all(np.isfinite(scores.scores))
 
 
-def test_a_difference_with_a_failed_draw_is_infinite_not_an_error():
+def test_a_difference_with_a_failed_draw_is_infinite():
     vae, x = counts(Overflowing())
     with pytest.warns(FailedDraws):
         bad = score(vae, x)
@@ -250,7 +250,7 @@ def test_a_difference_with_a_failed_draw_is_infinite_not_an_error():
 # One trajectory in many that runs away
 
 
-def test_a_draw_is_never_far_below_the_plain_one_that_it_began_as(no_pilot):
+def test_a_draw_is_never_far_below_its_plain_start(no_pilot):
     """By hand; unbiased, for both weights are. Seen to fail, at -1e26, without the guard."""
     vae, x = linear_gaussian(), np.random.default_rng(0).normal(size=(40, 3))
     for flow, some in ((0.05, False), (1.0, True)):

@@ -136,7 +136,7 @@ def test_an_affine_step_size_between_equal_ends_is_a_number(x64):
 
 
 @pytest.mark.parametrize("integrator", ["velocity", "position"])
-def test_leapfrog_steps_of_one_transition_are_transitions_without_refreshment(integrator, x64):
+def test_leapfrog_steps_are_transitions_without_refreshment(integrator, x64):
     """On one potential, without tempering: L = 3 is K = 3."""
     untempered = NullTempering(1.0)
     one = HamiltonianFlow(1, 0.2, untempered, leapfrog_steps=3, integrator=integrator)

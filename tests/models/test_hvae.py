@@ -219,7 +219,7 @@ def same(vae, x):
     return vae.potential(x)
 
 
-def test_the_flow_follows_a_users_potential_and_the_weight_scores_the_model():
+def test_a_users_potential_moves_and_the_model_scores():
     flow = HamiltonianFlow(2, 0.2)
     model = HVAE(vae(), flow, bowl)
     out = outputs(model, X)
@@ -232,7 +232,7 @@ def test_the_flow_follows_a_users_potential_and_the_weight_scores_the_model():
     np.testing.assert_allclose(out.log_prior, joint.log_prior, rtol=0, atol=1e-14)
 
 
-def test_the_models_own_potential_given_by_the_user_changes_nothing():
+def test_the_models_own_potential_given_changes_nothing():
     ours, theirs = outputs(HVAE(vae()), X), outputs(HVAE(vae(), potential=same), X)
     np.testing.assert_allclose(theirs.log_weight, ours.log_weight, rtol=0, atol=1e-14)
 

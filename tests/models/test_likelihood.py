@@ -459,7 +459,7 @@ def test_saturated_gradients_are_right():
     np.testing.assert_allclose(ours, [-1, 1], rtol=1e-6)
 
 
-def test_negative_binomial_at_large_dispersion_in_single_precision():
+def test_negative_binomial_at_large_dispersion_in_float32():
     """At r = 2e4, where a difference of lgammas would be 1e-2 nats off. The terms are of order 30
     and carry 30 eps = 4e-6."""
     output = CountRate(jnp.float32([1.0, 3.0]), jnp.float32([10.0, 9.0]))

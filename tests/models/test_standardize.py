@@ -81,7 +81,7 @@ def test_numbers_do_not_depend_on_the_unit_but_for_the_jacobian(x64):
     assert meters - millimetres == pytest.approx(3 * np.log(1000), rel=1e-12)
 
 
-def test_it_is_the_plain_model_where_nothing_is_shifted_or_scaled():
+def test_without_shift_and_scale_it_is_the_plain_model():
     inner = linear_gaussian(2, 3)
     same = VAE(*standardized(inner.encoder, inner.decoder, shift=np.zeros(3), scale=np.ones(3)))
     x = jnp.asarray([0.7, -1.1, 0.4])

@@ -110,7 +110,7 @@ def test_float16_is_scored_in_float32():
     assert float(likelihood.log_prob(output, jnp.asarray(x))) == pytest.approx(expected, rel=1e-4)
 
 
-def test_raw_data_outside_the_support_of_a_logarithm_are_refused_by_feature():
+def test_data_without_a_logarithm_are_refused_by_feature():
     likelihood = StandardizedLikelihood(
         LearnedGaussian(),
         Fixed(np.zeros(2)),

@@ -406,7 +406,7 @@ def test_a_manifest_that_is_wrong_is_refused(changes, message, saved):
         load(saved(**changes))
 
 
-def test_a_field_that_a_later_version_has_added_takes_its_default(tmp_path):
+def test_a_field_of_a_later_version_takes_its_default(tmp_path):
     save(HamiltonianFlow(2, remat=True), tmp_path)
     manifest = verify_checksum((tmp_path / STRUCTURE).read_bytes())
     del manifest["model"]["fields"]["remat"]

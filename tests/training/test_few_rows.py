@@ -24,7 +24,7 @@ def test_linear_errors_are_those_of_rows_not_seen():
     assert np.all(linear_errors(standard(draw.normal(size=(20, 12)))) > 0.7)
 
 
-def test_the_least_sigma_is_that_of_few_rows_but_where_a_line_does_better():
+def test_the_least_sigma_is_that_of_few_rows_or_a_line():
     draw = np.random.default_rng(1)
     x = draw.normal(size=(25, 4))
     x[:, 1] = x[:, 0] + 0.1 * draw.normal(size=25)

@@ -450,7 +450,7 @@ def test_a_loss_function_returns_one_number():
         train(loss_function=lambda model, batch, *, key: jnp.zeros(2))
 
 
-def test_validation_data_of_another_shape_are_refused_before_training():
+def test_validation_data_of_another_shape_are_refused():
     traces = []
 
     def counted(*args, **kwargs):
@@ -480,7 +480,7 @@ def test_a_report_may_not_hide_what_the_history_says(name):
         train(loss_function=reporting(lambda x, target: {name: jnp.mean(x)}))
 
 
-def test_a_feature_that_does_not_vary_is_held_by_the_floor_on_sigma():
+def test_a_constant_feature_stays_at_the_floor_of_sigma():
     """Its density would grow without end; seen to fall to -2.69 under the default floor of -10."""
     x = np.concatenate([X, np.full((len(X), 1), 0.5, np.float32)], axis=1)
     likelihood = LearnedGaussian()

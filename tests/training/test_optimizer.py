@@ -146,7 +146,7 @@ def remembers(rate=1e-2):
 @pytest.mark.parametrize(
     "wrap", [lambda o: o, hvax.training.scale_flow_updates], ids=["alone", "scale_flow_updates"]
 )
-def test_an_optimizer_is_told_the_loss_its_gradient_and_its_function(wrap):
+def test_an_optimizer_gets_loss_gradient_and_function(wrap):
     """Seen to fail where value_fn draws noise of its own."""
     state = hvax.train_state(linear_gaussian(), wrap(remembers()), key=jax.random.key(1))
     after, loss = hvax.train_step(state, X)
@@ -185,9 +185,7 @@ def test_optimizers_that_look_at_the_loss_train(optimizer):
     ],
     ids=["lookahead", "sophia"],
 )
-def test_optimizers_that_cannot_take_a_step_are_refused_before_the_first(
-    optimizer, message, tmp_path
-):
+def test_optimizers_that_cannot_step_are_refused(optimizer, message, tmp_path):
     with pytest.raises(ValueError, match=f"^optimizer must take a step .*{message}.*optax.adam"):
         hvax.fit(
             linear_gaussian(), X, epochs=1, batch_size=8, optimizer=optimizer, run_dir=tmp_path

@@ -281,9 +281,7 @@ def test_every_kind_of_run(kind, step, tmp_path, monkeypatch, a_step_a_call, uni
 
 
 @pytest.mark.parametrize("ending", [KeyboardInterrupt, SystemExit])
-def test_a_callbacks_exit_takes_no_more_than_what_came_after_the_last_checkpoint(
-    ending, tmp_path, uninterrupted
-):
+def test_a_callbacks_exit_costs_the_steps_since_a_checkpoint(ending, tmp_path, uninterrupted):
     """They are no errors, and nothing is saved on them: the epoch's line is in the log already, and
     stands there once in the end."""
 
@@ -475,7 +473,7 @@ def test_ctrl_c_in_the_last_epoch(tmp_path, uninterrupted):
     check_equal(tmp_path, train(tmp_path), uninterrupted())
 
 
-def test_without_validation_the_model_is_the_last_within_an_epoch_too(tmp_path, a_step_a_call):
+def test_without_validation_the_model_is_the_last(tmp_path, a_step_a_call):
     stop(tmp_path, 5)
     WITHIN.at = lambda step: ctrl_c(step) if step == 6 else None
     fitted = train(tmp_path)
@@ -533,7 +531,7 @@ def test_a_model_that_is_missing_comes_back(ended, tmp_path):
     check_equal(tmp_path, again, numbers(fitted))
 
 
-def test_a_damaged_checkpoint_costs_the_steps_since_the_one_before(tmp_path, uninterrupted):
+def test_a_damaged_checkpoint_costs_the_steps_since_another(tmp_path, uninterrupted):
     """Of a finished run: from the checkpoint before it, the end is reached again."""
     folder = tmp_path / "run"
     train(folder, save_steps=3)

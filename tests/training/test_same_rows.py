@@ -54,7 +54,7 @@ def test_the_same_rows_go_on_from_memory_and_from_a_file(run, tmp_path):
     assert train(run, Examples(mapped, order), ROWS[:40].copy(), resume=True).ended == "finished"
 
 
-def test_digests_do_not_depend_on_the_blocks_in_which_rows_are_read(monkeypatch):
+def test_digests_do_not_depend_on_how_rows_are_read(monkeypatch):
     index = np.random.default_rng(1).permutation(6000)
     whole = digest_of_rows([Examples(ROWS, index)]), digest_of_numbers(ROWS)
     monkeypatch.setattr("hvax.data.digest._BYTES", 1000)

@@ -329,9 +329,7 @@ def test_the_message_says_how_many_in_a_row():
     ("save_steps", "epoch"),
     [(1, 1), (2, 1), (3, 1), (3, 2), (5, 2)],
 )
-def test_a_resumed_run_with_skipped_steps_is_the_uninterrupted_one(
-    save_steps, epoch, tmp_path, a_step_a_call
-):
+def test_a_resume_with_skipped_steps_is_the_whole_run(save_steps, epoch, tmp_path, a_step_a_call):
     """Each step is in the log once, in order, wherever the crash was."""
     odd = [1, 2, 4, 5]
     expected, _ = given(lambda: train(odd))

@@ -47,7 +47,7 @@ def test_the_loss_falls_on_a_fixed_batch(model):
 
 
 @pytest.mark.parametrize("model", MODELS, ids=["VAE", "HVAE"])
-def test_step_n_reports_the_loss_before_it_on_the_noise_of_fold_in_key_n(model):
+def test_step_n_reports_the_loss_on_the_noise_of_step_n(model):
     """Another step's noise moves it by 0.1 and more."""
     for n in (0, 7):
         state = eqx.tree_at(lambda s: s.step, start(model), jnp.asarray(n, jnp.int32))
@@ -204,7 +204,7 @@ def test_a_loss_function_returns_one_number(shape):
         train_step(start(linear_gaussian()), X, loss_function=wrong)
 
 
-def test_the_default_losses_are_the_models_own_with_the_kl_in_closed_form():
+def test_the_default_losses_are_the_models_own():
     @eqx.filter_jit
     def numbers(model):
         default = default_loss(model)(model, Batch(X), key=jax.random.key(0))

@@ -50,7 +50,7 @@ def test_it_does_not_depend_on_the_batch_size(batch_size):
     )
 
 
-def test_it_is_the_same_number_at_every_call_and_another_with_another_key():
+def test_it_is_one_number_for_one_key():
     model = linear_gaussian()
     validation = Validation(Batch(Examples(X)), batch_size=3, key=jax.random.key(5))
     assert validation(model) == validation(model)
