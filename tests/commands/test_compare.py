@@ -141,7 +141,7 @@ BAD = [
     ("compare run ./run", "two runs or more, got 1"),
     ("compare one --baseline", "two runs or more, got 1"),
     ("compare run none", "none is no run directory"),
-    ("compare one damaged", "damaged/config.json is no run's"),
+    ("compare one damaged", "damaged/config.json is damaged"),
     ("compare one split", "split is scored on other data points than one: --split-seed is 7 there, "
      "0 here. Compare runs of the same data and split"),
     ("compare run one", "one is scored on .* than run: source is .*bits.npy there, digits here"),

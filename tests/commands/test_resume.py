@@ -257,7 +257,7 @@ def test_a_run_that_is_there_is_not_written_over(run, refused):
         (write("config.json", b"\xff\xfe"), "config.json is damaged"),
         (write("config.json", b"[]"), "config.json is damaged: it holds no JSON object"),
         (write("config.json", b"[" * 10**5), "config.json is damaged: it is nested too deeply"),
-        (edit(format=2), "has format 2; this version of hvax reads 1"),
+        (edit(format=2), "has format 2; this version of hvax reads format 1"),
         (edit(options=MISSING), "config.json is damaged"),
         (edit(options__train__seed="0"), "train.seed must be int, got '0'"),
         (edit(options__nonsense=1), "'nonsense', which this version of hvax does not know"),

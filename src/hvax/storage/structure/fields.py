@@ -97,4 +97,6 @@ def _short(value: Any) -> str:
 
 
 def _name(hint: Any) -> str:
+    if typing.get_origin(hint) is typing.Literal:
+        return f"one of {', '.join(map(str, typing.get_args(hint)))}"
     return getattr(hint, "__name__", None) or str(hint)
