@@ -30,7 +30,7 @@ from hvax.config import (
     check_numbers,
 )
 from hvax.exceptions import GrayLevels, HvaxWarning, UntrustedNLL
-from hvax.streams import lasting_streams, readable_width
+from hvax.streams import readable_width, use_robust_streams
 from hvax.training.interrupt import leave
 from hvax.wording import for_program
 
@@ -117,7 +117,7 @@ def _warnings() -> Iterator[list[str]]:
 
 def run() -> None:
     """Entry point of the console script `hvax`: run a command and exit the process."""
-    below = lasting_streams()
+    stdout = use_robust_streams()
     tqdm.get_lock()  # created now, so that a Ctrl-C cannot interrupt its creation later
     keep_compiled_programs()
     try:
@@ -125,8 +125,8 @@ def run() -> None:
             code = main()
         finally:
             sys.stdout.flush()
-        if below is not None and below.error is not None:
-            _say(f"the standard output could not be written: {below.error}")
+        if stdout is not None and stdout.error is not None:
+            _say(f"the standard output could not be written: {stdout.error}")
             code = code or 2
     except BrokenPipeError:  # `hvax ... | head`: the reader has closed the pipe
         with open(os.devnull, "w") as devnull:  # takes what Python flushes at exit
