@@ -13,7 +13,7 @@ import pytest
 
 from hvax import __version__
 from hvax.cli import COMMANDS, main
-from hvax.streams import _Lasting, readable_width
+from hvax.streams import _RobustStream, readable_width
 from test_cli import ENV, HVAX, VAE_ONLY, read_json
 
 # As for a user without an entry in the list of users, and without $HOME.
@@ -83,21 +83,21 @@ def test_characters_that_an_encoding_lacks_are_escaped(tmp_path):
 
 def test_a_stream_that_fails_takes_everything():
     with open("/dev/full", "wb", buffering=0) as full:
-        stream = _Lasting(full.fileno(), ends=True)
+        stream = _RobustStream(full.fileno(), raise_on_closed_pipe=True)
         assert stream.write(b"lost") == 4 and stream.error.errno == 28
     read, write = os.pipe()
     os.close(read)
-    lasting = _Lasting(write, ends=False)
+    lasting = _RobustStream(write, raise_on_closed_pipe=False)
     assert lasting.write(b"lost") == 4 and isinstance(lasting.error, BrokenPipeError)
     with pytest.raises(BrokenPipeError):
-        _Lasting(write, ends=True).write(b"nobody reads")
+        _RobustStream(write, raise_on_closed_pipe=True).write(b"nobody reads")
     os.close(write)
 
 
 def test_a_pipe_that_is_full_for_now_is_waited_for():
     read, write = os.pipe()
     os.set_blocking(write, False)
-    stream, sent = _Lasting(write, ends=True), b"x" * 200_000
+    stream, sent = _RobustStream(write, raise_on_closed_pipe=True), b"x" * 200_000
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of JAX's threads, where other tests have started them
         pid = os.fork()

@@ -1,4 +1,4 @@
-"""The program: `hvax train ...`."""
+"""The command-line program `hvax`: parse options, run the command, report errors as one line."""
 
 import os
 import signal
@@ -30,7 +30,7 @@ from hvax.config import (
     check_numbers,
 )
 from hvax.exceptions import GrayLevels, HvaxWarning, UntrustedNLL
-from hvax.streams import lasting_streams, readable_width
+from hvax.streams import readable_width, use_robust_streams
 from hvax.training.interrupt import leave
 from hvax.wording import for_program
 
@@ -46,9 +46,11 @@ COMMANDS: dict[str, tuple[type, Callable[[Any], int]]] = {
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs the program; its exit code: 0; 2 for bad input, and for output that could not be
-    written; 1 for a run that numbers ended, and with
-    --strict for one that gave a warning; 130 after Ctrl-C and 143 after SIGTERM."""
+    """Run a command and return its exit code.
+
+    0: success. 1: training ended on numbers that are not finite, or --strict and a warning. 2: bad
+    input, or output that could not be written. 130: Ctrl-C. 143: SIGTERM.
+    """
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     if arguments == ["--version"]:
         print(f"hvax {__version__}")
@@ -58,7 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             {name: options for name, (options, _) in COMMANDS.items()},
             prog="hvax",
             description="Hamiltonian variational autoencoders. "
-            "hvax COMMAND --help explains a command.",
+            "hvax COMMAND --help lists its options.",
             args=arguments,
             config=(tyro.conf.OmitArgPrefixes,),
         )
@@ -76,7 +78,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with for_program(), _warnings() as given:
             code = command(config)
         return 1 if code == 0 and given and getattr(config, "strict", False) else code
-    except BrokenPipeError:  # no file of ours: `run` sees to it
+    except BrokenPipeError:  # `run` handles a closed pipe
         raise
     except (ValueError, TypeError, OSError) as error:
         _say(" ".join(str(error).split()))
@@ -95,7 +97,7 @@ def _say(line: str) -> None:
 
 @contextmanager
 def _warnings() -> Iterator[list[str]]:
-    """Warnings of hvax's own as one line each; the names of those that were given."""
+    """Print each hvax warning as one line; yields the list of their names, which grows."""
     given: list[str] = []
     with warnings.catch_warnings():
         warnings.simplefilter("always", HvaxWarning)
@@ -106,7 +108,7 @@ def _warnings() -> Iterator[list[str]]:
                 others(message, category, *where, **more)
                 return
             given.append(category.name)
-            if category not in (UntrustedNLL, GrayLevels):  # those stand in the table
+            if category not in (UntrustedNLL, GrayLevels):  # the table of results shows these
                 _say(f"WARNING {message}")
 
         warnings.showwarning = show
@@ -114,24 +116,24 @@ def _warnings() -> Iterator[list[str]]:
 
 
 def run() -> None:
-    """The console script."""
-    below = lasting_streams()
-    tqdm.get_lock()  # made now, so that no Ctrl-C breaks off the making of it
+    """Entry point of the console script `hvax`: run a command and exit the process."""
+    stdout = use_robust_streams()
+    tqdm.get_lock()  # created now, so that a Ctrl-C cannot interrupt its creation later
     keep_compiled_programs()
     try:
         try:
             code = main()
         finally:
             sys.stdout.flush()
-        if below is not None and below.error is not None:
-            _say(f"the standard output could not be written: {below.error}")
+        if stdout is not None and stdout.error is not None:
+            _say(f"the standard output could not be written: {stdout.error}")
             code = code or 2
-    except BrokenPipeError:  # `hvax ... | head`: nobody reads on
-        with open(os.devnull, "w") as nobody:  # for what is in the buffer at Python's exit
-            os.dup2(nobody.fileno(), sys.stdout.fileno())
+    except BrokenPipeError:  # `hvax ... | head`: the reader has closed the pipe
+        with open(os.devnull, "w") as devnull:  # takes what Python flushes at exit
+            os.dup2(devnull.fileno(), sys.stdout.fileno())
         code = 128 + signal.SIGPIPE
     except SystemExit as error:
         if not isinstance(error.code, int):
             raise
-        code = error.code  # of a second SIGTERM, say
+        code = error.code  # such as that of a second SIGTERM
     leave(code)

@@ -1,87 +1,87 @@
-"""The warnings that hvax gives, by name; docs/warnings.md says what each means and what to do."""
+"""The warnings of hvax, by name. docs/warnings.md says what each means and what to do."""
 
 import warnings
 from typing import ClassVar
 
 
 class HvaxWarning(UserWarning):
-    """Of this kind is every warning of hvax's own."""
+    """Base class of all warnings of hvax."""
 
     name: ClassVar[str]
 
 
 class SkippedUpdate(HvaxWarning):
-    """A loss or gradient was not finite, and the model was left as it was for that step."""
+    """A loss or gradient was not finite, so the update was skipped and the model kept as it was."""
 
     name = "skipped-update"
 
 
 class DivergentTrajectories(HvaxWarning):
-    """More than a hundredth of an epoch's trajectories diverged."""
+    """More than 1% of the flow's trajectories diverged in an epoch."""
 
     name = "divergent-trajectories"
 
 
 class FlowFailed(HvaxWarning):
-    """A flow failed, or made the bound worse, and was switched off: what is left is the VAE."""
+    """The flow failed or made the bound worse, and was switched off; the plain VAE remains."""
 
     name = "flow-failed"
 
 
 class WorseThanIndependent(HvaxWarning):
-    """A trained model is worse on test data than independent features."""
+    """The trained model has a lower test likelihood than a model of independent features."""
 
     name = "worse-than-independent"
 
 
 class StillImproving(HvaxWarning):
-    """The validation bound still rose at the last epoch."""
+    """The validation ELBO was still rising when training ended."""
 
     name = "still-improving"
 
 
 class KinkedDecoder(HvaxWarning):
-    """A flow through a decoder with relu or its kin: the gradient of its training is biased."""
+    """The decoder of a flow has relu or a similar activation, which biases its gradient."""
 
     name = "kinked-decoder"
 
 
 class DamagedCheckpoint(HvaxWarning):
-    """A checkpoint could not be read, and the one before it was taken."""
+    """The latest checkpoint could not be read; the previous one was used."""
 
     name = "damaged-checkpoint"
 
 
 class WeakFileSystem(HvaxWarning):
-    """A file system refuses locks or flushes to disk, and the run goes on without."""
+    """The file system does not support locks or flushes to disk; the run continues without them."""
 
     name = "weak-file-system"
 
 
 class UntrustedNLL(HvaxWarning):
-    """Too few importance samples for the posterior: the NLL is not to be trusted."""
+    """The importance weights vary too much for the number of samples: do not trust the NLL."""
 
     name = "untrusted-nll"
 
 
 class FailedDraws(HvaxWarning):
-    """Draws of an evaluation were not finite: how many, where, and what was scored instead."""
+    """Draws of an evaluation were not finite. Says at which points, and what was scored instead."""
 
     name = "failed-draws"
 
 
 class UnresolvedFeature(HvaxWarning):
-    """A feature varies by so little, so far from 0, that float32 does not tell its values apart."""
+    """A feature varies too little, relative to its size, for float32 to resolve its values."""
 
     name = "unresolved-feature"
 
 
 class GrayLevels(HvaxWarning):
-    """Data between 0 and 1 under a Bernoulli: cross-entropies, not likelihoods."""
+    """Gray levels with a Bernoulli likelihood: results are cross-entropies, not likelihoods."""
 
     name = "gray-levels"
 
 
 def warn(kind: type[HvaxWarning], message: str) -> None:
-    """Warns, under the warning's name."""
+    """Give a warning; its message starts with the warning's name."""
     warnings.warn(f"{kind.name}: {message}", kind, stacklevel=3)

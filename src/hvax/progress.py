@@ -1,4 +1,4 @@
-"""Progress bars: one that moves on a terminal, and a line now and then in a file."""
+"""Progress bars: a moving bar on a terminal, a line every half minute in a file."""
 
 import sys
 from collections.abc import Iterator
@@ -12,15 +12,14 @@ _LINE = "{desc}: {percentage:.0f}% of {total_fmt} {unit}s [{elapsed}<{remaining}
 
 
 def progress_bar(*, progress: bool, **options: Any) -> tqdm:
-    """A tqdm bar with these options, on stderr; none where `progress` is false or nobody can see.
+    """A tqdm bar with these options on stderr; disabled if `progress` is false or stderr is closed.
 
-    Where stderr is no terminal, whole lines stand for the bar: the first after half a minute, and
-    then one every half minute.
+    If stderr is not a terminal, a whole line is printed every half minute instead.
     """
     stream = sys.stderr
     if stream is None or not progress:
         return tqdm(**options, disable=True)
-    # A notebook's stderr draws the bar, and says that it is no terminal.
+    # A notebook's stderr can draw the bar, though it reports that it is not a terminal.
     if stream.isatty() or "ipykernel" in sys.modules:
         return tqdm(**options, leave=False)
     return tqdm(
@@ -38,12 +37,14 @@ def progress_bar(*, progress: bool, **options: Any) -> tqdm:
 
 @contextmanager
 def compiling(bar: tqdm, due: bool) -> Iterator[None]:
-    """Says that a bar waits for the compiler, if that is due; the time left is then that of steps
-    alone."""
+    """Show "compiling" as the bar's title inside this context, if `due`.
+
+    The time inside does not count for the bar's estimate of the time left.
+    """
     if not due or bar.disable:
         yield
         return
-    before, moves = bar.desc, bar.delay == 0  # lines come when they are due
+    before, moves = bar.desc, bar.delay == 0  # in a file, lines keep to their interval
     bar.set_description_str("compiling", refresh=moves)
     try:
         yield
@@ -53,9 +54,9 @@ def compiling(bar: tqdm, due: bool) -> Iterator[None]:
 
 
 class _Lines:
-    """Takes what tqdm writes over and over in one line, and writes a line for each."""
+    """A stream that turns each redraw of a tqdm bar into a line of its own."""
 
-    encoding = "ascii"  # of the characters that tqdm may use
+    encoding = "ascii"  # tqdm draws the bar in characters of this encoding
 
     def __init__(self, stream: Any):
         self._stream = stream

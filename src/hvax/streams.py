@@ -1,4 +1,4 @@
-"""The program's standard streams: what cannot be written there ends no run."""
+"""Standard streams for the program: a failed write to them does not end a run."""
 
 import contextlib
 import errno
@@ -11,13 +11,16 @@ from collections.abc import Iterator
 from typing import Any
 
 
-class _Lasting(io.RawIOBase):
-    """A file descriptor that takes everything: what cannot be written, since a disk is full or a
-    terminal gone, is lost, and the first error is kept in `error`."""
+class _RobustStream(io.RawIOBase):
+    """A raw stream whose writes always succeed.
 
-    def __init__(self, descriptor: int, *, ends: bool):
+    Output that cannot be written (a full disk, a closed terminal) is dropped, and the first error
+    is kept in `error`. With `raise_on_closed_pipe` a closed pipe raises `BrokenPipeError` instead.
+    """
+
+    def __init__(self, descriptor: int, *, raise_on_closed_pipe: bool):
         self._descriptor = descriptor
-        self._ends = ends  # whether the end of a pipe is an error: nobody reads on
+        self._raise_on_closed_pipe = raise_on_closed_pipe
         self.error: OSError | None = None
 
     def writable(self) -> bool:
@@ -33,33 +36,34 @@ class _Lasting(io.RawIOBase):
         while True:
             try:
                 return os.write(self._descriptor, content)
-            except BlockingIOError:  # a pipe that is full for now
+            except BlockingIOError:  # a full pipe: wait until it can be written
                 select.select([], [self._descriptor], [])
             except OSError as error:
-                if self._ends and error.errno == errno.EPIPE:
+                if self._raise_on_closed_pipe and error.errno == errno.EPIPE:
                     raise
                 self.error = self.error or error
                 return len(content)
 
 
-def lasting_streams() -> _Lasting | None:
-    """Puts streams in the place of stdout and stderr that write to the same files, but end no run:
-    characters that their encoding lacks are escaped. What is closed is /dev/null from here on.
+def use_robust_streams() -> _RobustStream | None:
+    """Replace stdout and stderr by streams to the same files whose writes always succeed.
 
-    Returns what is below stdout, whose `error` says whether all of it was written; None where
-    stdout is none of the system's.
+    Characters that the encoding lacks are escaped. A closed stream is replaced by /dev/null.
+
+    Returns the raw stream of stdout, whose `error` tells whether output was lost, or None if
+    stdout has no file descriptor.
     """
-    for descriptor in range(3):  # or the next file that is opened would be one of the three
+    for descriptor in range(3):  # else the next opened file would take its number
         try:
             os.fstat(descriptor)
         except OSError:
             os.open(os.devnull, os.O_RDWR)
-    below = _replaced("stdout", ends=True)
-    _replaced("stderr", ends=False)
-    return below
+    raw = _replace("stdout", raise_on_closed_pipe=True)
+    _replace("stderr", raise_on_closed_pipe=False)
+    return raw
 
 
-def _replaced(name: str, *, ends: bool) -> _Lasting | None:
+def _replace(name: str, *, raise_on_closed_pipe: bool) -> _RobustStream | None:
     stream = getattr(sys, name)
     if stream is None:
         setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115
@@ -70,7 +74,7 @@ def _replaced(name: str, *, ends: bool) -> _Lasting | None:
         return None
     with contextlib.suppress(OSError):
         stream.flush()
-    raw = _Lasting(descriptor, ends=ends)
+    raw = _RobustStream(descriptor, raise_on_closed_pipe=raise_on_closed_pipe)
     new = io.TextIOWrapper(
         io.BufferedWriter(raw),
         encoding=stream.encoding,
@@ -87,7 +91,7 @@ _NARROWEST, _WIDEST = 60, 200  # columns
 
 @contextlib.contextmanager
 def readable_width() -> Iterator[None]:
-    """Within, help is set for 60 to 200 columns, whatever the terminal says of itself."""
+    """Inside this context, help is printed 60 to 200 columns wide, whatever COLUMNS says."""
     before = os.environ.get("COLUMNS")
     columns = shutil.get_terminal_size().columns
     os.environ["COLUMNS"] = str(min(_WIDEST, max(_NARROWEST, columns)))

@@ -1,7 +1,7 @@
-"""Advice in the words of the place: options in the program, arguments and calls in Python.
+"""Messages that name options in the program, and arguments and calls in Python.
 
-A message is made deep in the library, which both use. The program says once that it is the one who
-is speaking; nothing else is remembered.
+The library, which both use, writes the messages. The program sets a flag while it runs a command;
+`words` reads it.
 """
 
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ _PROGRAM: ContextVar[bool] = ContextVar("program", default=False)
 
 @contextmanager
 def for_program() -> Iterator[None]:
-    """Within it, messages name the options of the program."""
+    """Inside this context, messages name the options of the program."""
     token = _PROGRAM.set(True)
     try:
         yield
@@ -22,10 +22,10 @@ def for_program() -> Iterator[None]:
 
 
 def words(python: str, program: str) -> str:
-    """The one of the two that the reader of a message can act on."""
+    """Return `program` inside `for_program`, else `python`."""
     return program if _PROGRAM.get() else python
 
 
 def named(argument: str) -> str:
-    """An argument as its reader writes it: `step_size` in Python, `--step-size` in the program."""
+    """The name of an argument: `step_size` in Python, `--step-size` in the program."""
     return words(argument, f"--{argument.replace('_', '-')}")
