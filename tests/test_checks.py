@@ -44,7 +44,7 @@ def test_a_single_precision_model_has_single_precision_losses_in_a_double_world(
 
 @pytest.mark.parametrize("keys", [(3, 2), (2, 2), (3,), ()])
 def test_an_old_key_is_two_words_or_four(keys):
-    with pytest.raises(TypeError, match=r"key must be a random key, jax.random.key\(0\)"):
+    with pytest.raises(TypeError, match=r"key must be a random key, such as jax.random.key\(0\)"):
         check_key(np.zeros(keys, np.uint32))
     check_key(jax.random.PRNGKey(0))
     check_key(jax.random.PRNGKey(0, impl="rbg"))
