@@ -339,7 +339,7 @@ BAD = [
     ("reals.npy --labels a", "labels"),
     ("digits --labels digits", "labels"),
     # Values and likelihoods
-    ("reals.npy --likelihood bernoulli", r"Bernoulli needs data in \[0, 1\]"),
+    ("reals.npy --likelihood bernoulli", r"data of a Bernoulli must be in \[0, 1\]"),
     ("negative.npy --likelihood poisson", "whole counts >= 0; got -1"),
     ("negative.npy --likelihood negative-binomial", "whole counts >= 0; got -1"),
     ("halves.npy --likelihood poisson", "whole counts >= 0; got 0.5"),

@@ -6,7 +6,7 @@ import pytest
 
 from hvax.batch import Batch
 from hvax.data.examples import Examples, as_data, with_origin
-from hvax.precision import in_two, origin_of_rows, unresolved
+from hvax.precision import origin_of_rows, split_float64, unresolved
 
 DRAW = np.random.default_rng(0)
 UNIT = DRAW.normal(size=100)
@@ -54,7 +54,7 @@ def test_an_origin_is_a_sum_of_two_float32_numbers_near_the_mean():
     x = np.stack([UNIT, 1.7e9 + 300 * UNIT, 273.15 + 1e-9 * UNIT], axis=1)
     origin = origin_of_rows(x)
     assert origin[0] == 0
-    np.testing.assert_array_equal(in_two(origin).astype(np.float64).sum(axis=0), origin)
+    np.testing.assert_array_equal(split_float64(origin).astype(np.float64).sum(axis=0), origin)
     np.testing.assert_allclose((x - origin).mean(axis=0)[1:], 0, atol=1e-5)
     assert not unresolved(x - origin).any()
     assert origin_of_rows(x[:, :1]) is None

@@ -1,4 +1,4 @@
-"""Where arrays are computed on: the one place that puts them on a device."""
+"""Placement: the only file that puts arrays on a device."""
 
 from typing import Any
 
@@ -10,15 +10,15 @@ from hvax.batch import Batch
 
 
 def place(tree: PyTree) -> PyTree:
-    """Arrays on the device that computes, in the precision that JAX is set to."""
+    """All arrays of a tree on JAX's default device, in its current precision."""
     return jax.tree.map(jnp.asarray, tree)
 
 
 def rows_of(data: Batch, which: Any) -> Batch:
-    """Some rows of a data set as they are stored, on the device."""
+    """Rows `which` of a data set on the device, as stored (not yet divided by the scale)."""
     return place(data.map(lambda part: part.rows(which)))
 
 
-def seen_rows_of(data: Batch, which: Any) -> Batch:
-    """Some rows of a data set as a model sees them, on the device."""
+def model_rows_of(data: Batch, which: Any) -> Batch:
+    """Rows `which` of a data set on the device, as a model takes them (scaled, less its origin)."""
     return place(data.map(lambda part: part.seen(which)))

@@ -1,10 +1,10 @@
-"""Batches of log-weights -> the numbers that are reported and the losses that are trained.
+"""Bounds on log p(x) and the losses that are trained, from the log-weights of a batch.
 
-Every function takes a batch, batch axis first, and gives one number in nats: the mean over it. The
-batch is an array x, or a `Batch` with all that is given of the examples.
+Every function takes a batch (an array x with the batch axis first, or a `Batch`) and returns one
+number in nats, the mean over the batch.
 
-A draw whose log w is not finite failed. It counts as w = 0, in every bound and every loss, and
-nothing of it flows back in a gradient; where all draws of an example failed the bound is -inf.
+A draw whose log w is not finite has failed. It counts as w = 0 in every bound and every loss, and
+contributes nothing to a gradient. If all draws of an example fail, its bound is -inf.
 """
 
 from collections.abc import Callable, Mapping
@@ -41,13 +41,22 @@ def elbo(
     kl: KL | None = None,
     return_draws: bool = False,
 ) -> Any:
-    """The evidence lower bound: mean of log w over the batch, one draw each; <= log p(target).
+    """The evidence lower bound (ELBO): the mean of log w over the batch, one draw per example.
 
-    `kl="analytic"` takes the KL of the encoder from the prior in closed form, which is known for a
-    diagonal Gaussian and a standard normal prior: the same expectation with less noise (see
-    `loss`). "sampled" takes it from the draw. None is the first wherever that is known. With
-    `return_draws=True` also the batch's `Draw`. A draw whose log w is not finite makes it -inf.
-    Caterini et al. (2018), equation 9.
+        E[elbo] <= mean log p(target)
+
+    Returns a scalar in nats, -inf if any log w is not finite; with `return_draws=True` the pair
+    (scalar, the batch's `Draw`).
+
+    **Arguments:**
+
+    - `x`: an array (batch, ...), or a `Batch`; `target`: what is scored, x by default.
+    - `kl`: "analytic" uses the closed form of KL(q(z_0 | x) || p(z)), known for a diagonal Gaussian
+      posterior and a standard normal prior: the same expectation with less noise (see `loss`).
+      "sampled" uses the draw. None is "analytic" wherever the closed form is known.
+
+    Raises `TypeError` and `ValueError` for arguments of the wrong type, shape or range. Caterini,
+    Doucet and Sejdinovic, "Hamiltonian Variational Auto-Encoder" (2018), equation 9.
     """
     draws = draw_batch(model, x, target, key=key)
     value = mean_bound(_log_weights(draws, _is_analytic(kl, model, draws, "standard")))
@@ -62,7 +71,7 @@ def hamiltonian_elbo(
     key: PRNGKeyArray,
     return_draws: bool = False,
 ) -> Any:
-    """`elbo` by the name that it has for a Hamiltonian VAE, with the KL from the draw."""
+    """`elbo` with `kl="sampled"`, under the name that the Julia reference uses for an HVAE."""
     return elbo(model, x, target, key=key, kl="sampled", return_draws=return_draws)
 
 
@@ -74,10 +83,13 @@ def importance_weighted_bound(
     key: PRNGKeyArray,
     num_samples: int,
 ) -> Float[Array, ""]:
-    """mean over the batch of log (1/S) sum_s w_s, S = `num_samples` draws each; <= log p(target).
+    """The importance weighted bound with S = `num_samples` draws per example, in nats.
 
-    S = 1 is the ELBO, and in expectation it grows with S. A draw whose log w is not finite counts
-    as w = 0. Burda, Grosse and Salakhutdinov, "Importance Weighted Autoencoders" (2016).
+        mean over the batch of log (1/S) sum_s w_s,   in expectation <= mean log p(target)
+
+    S = 1 is the ELBO; the expectation grows with S. A draw whose log w is not finite counts as
+    w = 0. Raises as `elbo` does. Burda, Grosse and Salakhutdinov, "Importance Weighted
+    Autoencoders" (2016).
     """
     return mean_bound(draw_batch(model, x, target, key=key, num_samples=num_samples).log_weight)
 
@@ -99,27 +111,32 @@ def loss(
     reg_strength: ArrayLike = 1.0,
     return_draws: bool = False,
 ) -> Any:
-    """What is minimized: -mean log w + reg_strength * reg_function(draws, **reg_kwargs), in nats.
+    """The training loss of a batch, to be minimized: a scalar in nats.
 
-    With S = `num_samples` > 1 it is -mean log (1/S) sum_s w_s, and the draws have an axis of S
-    ahead of the batch's. `estimator="dreg"` takes the doubly reparameterized gradient of either,
-    with the same expectation and, in a plain VAE's encoder, less noise (docs/flows.md); it is for
-    the bound alone, without weights and regularization.
+        -mean log (1/S) sum_s w_s + reg_strength * reg_function(draws, **reg_kwargs)
 
-    - `kl`: "analytic" takes from log w the noise of log p(z_0) - log q(z_0 | x) about its mean
-      -KL(q || p), known in closed form for a diagonal Gaussian and a standard normal prior. The
-      expectation stays, and its gradient has less noise. "sampled" leaves log w as it is. None is
-      the first wherever that is known, for one sample and the standard estimator.
-    - `kl_weight`: what all terms of log w but log p(target | z) are multiplied with (beta in
-      Higgins et al., "beta-VAE", 2017), in the loss alone and never in an evaluation.
+    with S = `num_samples`; S = 1 gives the negative ELBO. With `return_draws=True` also returns the
+    batch's `Draw`, which for S > 1 has an axis of S before the batch axis.
+
+    - `estimator`: "dreg" uses the doubly reparameterized gradient, with the same expectation and,
+      in a plain VAE's encoder, less noise (docs/flows.md). It supports the plain bound only: no
+      `kl_weight`, prefactors or regularization.
+    - `kl`: "analytic" replaces log p(z_0) - log q(z_0 | x) in log w by its mean -KL(q || p), known
+      in closed form for a diagonal Gaussian posterior and a standard normal prior: the expectation
+      is the same, the gradient has less noise. "sampled" keeps log w unchanged. None is "analytic"
+      wherever the closed form is known, for one sample and the standard estimator.
+    - `kl_weight`: factor of all terms of log w except log p(target | z) (beta in Higgins et al.,
+      "beta-VAE", 2017). It affects only the loss, never an evaluation.
     - `logp_prefactor`, `logq_prefactor`: for an HVAE with a `HamiltonianFlow`: three factors each,
       of [log p(x | z_K), log p(z_K), log N(rho_K)] and of [log q(z_0 | x), log N(rho_0),
-      -(d/2) log(beta_0 / beta_K)]; in the loss alone, never in the flow's potential.
-    - `reg_function`: called with the batch's `Draw`; gives one number.
+      -(d/2) log(beta_0 / beta_K)]. They affect only the loss, never the flow's potential.
+    - `reg_function`: called with the batch's `Draw`; returns one number.
+
+    Raises as `elbo` does, and `ValueError` for a combination of options that is not supported.
     """
     prefactors = _prefactors(logp_prefactor, logq_prefactor)
     if estimator == "dreg":
-        _check_alone(
+        _check_dreg_options(
             reg_function,
             kl_weight=kl_weight,
             logp_prefactor=ONES if logp_prefactor is None else logp_prefactor,
@@ -127,7 +144,7 @@ def loss(
         )
     draws, zero = _draws(model, as_batch(x, target), key, num_samples, estimator)
     analytic = _is_analytic(kl, model, draws, estimator)
-    log_w = _log_weights(draws, analytic, _weight(kl_weight), prefactors)
+    log_w = _log_weights(draws, analytic, _kl_weight(kl_weight), prefactors)
     value = -mean_bound(log_w, zero)
     value = value + _regularization(draws, reg_function, reg_kwargs, reg_strength)
     return (value, draws) if return_draws else value
@@ -141,20 +158,23 @@ def draw_batch(
     key: PRNGKeyArray,
     num_samples: int = 1,
 ) -> Draw:
-    """The model's draws for a batch: a `Draw` with a leading batch axis.
+    """Draws from the model for a batch: a `Draw` with a leading batch axis.
 
-    Example i draws from the i-th key of `jax.random.split(key, batch)`. With S = `num_samples` > 1
-    an axis of S draws stands ahead of the batch's, and draw s takes the s-th key of
-    `jax.random.split(key, S)` in the place of key.
+    Example i uses the i-th key of `jax.random.split(key, batch)`. With S = `num_samples` > 1 an
+    axis of S draws comes before the batch axis, and draw s splits the s-th key of
+    `jax.random.split(key, S)` instead of `key`.
     """
     return _draws(model, as_batch(x, target), key, num_samples, "standard")[0]
 
 
 def as_batch(x: Any, target: Any = None) -> Batch:
-    """A `Batch` of JAX arrays, checked: real numbers, as many of each as there are examples."""
+    """A `Batch` of JAX arrays of real numbers, all with the same number (>= 1) of examples.
+
+    Raises `TypeError` for what is not an array of real numbers, `ValueError` for other lengths.
+    """
     if isinstance(x, Batch):
         if target is not None:
-            raise TypeError("target must not be given beside a Batch, which has its own.")
+            raise TypeError("target must be None when x is a Batch. Put it into the Batch.")
         batch = x
     else:
         batch = Batch(x, target)
@@ -175,7 +195,7 @@ def as_batch(x: Any, target: Any = None) -> Batch:
 def _draws(
     model: AbstractLatentModel, batch: Batch, key: PRNGKeyArray, num_samples: int, estimator: str
 ) -> tuple[Draw, Float[Array, "*samples batch"] | None]:
-    """`draw_batch`, and the zeros that the bound adds where the estimator is "dreg"."""
+    """`draw_batch`, plus the zeros that "dreg" needs added to the bound (see `many_draws`)."""
     check_kind(model, "model", AbstractLatentModel)
     check_key(key)
     num_samples = count(num_samples, "num_samples")
@@ -196,25 +216,24 @@ def _draws(
             model, posterior, batch.scored, given, key=key, num_samples=num_samples, dreg=dreg
         )
     except ShapeMismatch as error:
-        raise ValueError(
-            f"target (x, where it is not given) does not suit the decoder: {error}"
-        ) from error
+        raise ValueError(f"target (by default x) does not suit the decoder: {error}") from error
     if num_samples > 1:
         return drawn, zero
     return jax.tree.map(lambda a: a[0] if eqx.is_array(a) else a, (drawn, zero))
 
 
 def finite_or_zero_weight(log_w: Float[Array, "..."]) -> Float[Array, "..."]:
-    """log w, and -inf (w = 0) where it is not finite: a draw that failed never raises a bound."""
+    """log w, with every non-finite value replaced by -inf (w = 0): a failed draw lowers a bound."""
     return jnp.where(jnp.isfinite(log_w), log_w, -jnp.inf)
 
 
 def mean_bound(
     log_w: Float[Array, "*samples batch"], zero: Float[Array, "*samples batch"] | None = None
 ) -> Float[Array, ""]:
-    """The mean over a batch of log w, or of log (1/S) sum_s w_s over draws in a first axis.
+    """The mean over a batch of log w, or of log (1/S) sum_s w_s over S draws in a first axis.
 
-    A draw that failed counts as w = 0. `zero` is what `many_draws` wants added to the bound.
+    A draw that failed counts as w = 0. `zero`, from `many_draws`, does not change the value; it
+    carries the doubly reparameterized gradient.
     """
     bound = finite_or_zero_weight(log_w)
     if log_w.ndim > 1:
@@ -225,7 +244,7 @@ def mean_bound(
 
 
 def each(draws: Draw, function: Callable[[Draw], Array]) -> Shaped[Array, "*samples batch"]:
-    """A function of one draw, of every draw."""
+    """Apply a function of one draw to every draw of a batch (and of S samples)."""
     for _ in range(draws.log_weight.ndim):
         function = partial(map_examples, function)
     return function(draws)
@@ -237,19 +256,24 @@ def _log_weights(
     kl_weight: Array | None = None,
     prefactors: tuple[Array, Array] | None = None,
 ) -> Float[Array, "*samples batch"]:
-    """log w of every draw, its terms weighed as the loss asks for."""
+    """log w of every draw, its terms weighted as the loss specifies."""
     if prefactors is not None:
         a, b = prefactors
         if kl_weight is not None:
             a, b = jnp.concatenate([a[:1], kl_weight * a[1:]]), kl_weight * b
         log_w = each(draws, lambda draw: weighted(draw, a, b))
-        return log_w - each(draws, lambda draw: _noise(draw, a[1], b[0])) if analytic else log_w
+        return (
+            log_w - each(draws, lambda draw: _control_variate(draw, a[1], b[0]))
+            if analytic
+            else log_w
+        )
     log_w = draws.log_weight
-    if analytic and draws.trajectory is None:  # without a flow nothing of the noise is left
+    if analytic and draws.trajectory is None:
+        # Without a flow z_0 is also the end: log p(z) - log q(z | x) is replaced by -KL as a whole.
         rest = -each(draws, _kl)
         log_w = draws.log_likelihood + rest
     elif analytic:
-        log_w = log_w - each(draws, lambda draw: _noise(draw, 1.0, 1.0))
+        log_w = log_w - each(draws, lambda draw: _control_variate(draw, 1.0, 1.0))
     if kl_weight is None:
         return log_w
     return draws.log_likelihood + kl_weight * (log_w - draws.log_likelihood)
@@ -260,15 +284,21 @@ def _kl(draw: Draw) -> Float[Array, ""]:
     return q.kl_from_standard_normal()
 
 
-def _weight(kl_weight: ArrayLike) -> Array | None:
-    """None for a 1 that is known to be one: then nothing is computed with it."""
+def _kl_weight(kl_weight: ArrayLike) -> Array | None:
+    """`kl_weight` as an array; None if it is a Python 1, so that no multiplication is compiled."""
     if isinstance(kl_weight, int | float) and kl_weight == 1:
         return None
     return real_number(kl_weight, "kl_weight")
 
 
-def _noise(draw: Draw, prior_weight: ArrayLike, posterior_weight: ArrayLike) -> Float[Array, ""]:
-    """prior_weight log p(z_0) - posterior_weight log q(z_0 | x), minus its mean under q."""
+def _control_variate(
+    draw: Draw, prior_weight: ArrayLike, posterior_weight: ArrayLike
+) -> Float[Array, ""]:
+    """prior_weight log p(z_0) - posterior_weight log q(z_0 | x), minus its mean under q.
+
+    It has expectation 0 under q, so subtracting it from log w (a control variate) changes no
+    expectation: E[log p] = -(|mean|^2 + |sigma|^2) / 2 + const and E[log q] = -entropy(q).
+    """
     q: Any = draw.posterior
     prior_noise = -0.5 * jnp.sum(draw.z_init**2 - q.mean**2 - q.sigma**2)
     return prior_weight * prior_noise - posterior_weight * (draw.log_posterior + q.entropy())
@@ -302,7 +332,7 @@ def _regularization(
     strength: ArrayLike,
 ) -> Float[Array, ""]:
     if function is None:
-        return jnp.asarray(0.0)  # weakly typed: the loss keeps its precision
+        return jnp.asarray(0.0)  # weakly typed, so the loss keeps its dtype
     check_callable(function, "reg_function")
     strength = real_number(strength, "reg_strength")
     value = jnp.asarray(function(draws, **(kwargs or {})))
@@ -311,26 +341,27 @@ def _regularization(
     return strength * value
 
 
-def _check_alone(reg_function: Callable[..., Array] | None, **weights: Any) -> None:
-    """The doubly reparameterized gradient reads w_s off the cotangent of log q: what weights
-    log q, or reaches z_0 beside log w, would weight it wrongly."""
+def _check_dreg_options(reg_function: Callable[..., Array] | None, **weights: Any) -> None:
+    """Raise `ValueError` for options that "dreg" does not support."""
+    # That gradient reads the weights w_s off the cotangents of log w (see `many_draws`). Factors on
+    # the terms of log w, or a second path from z_0 to the loss, would change those cotangents.
     for name, weight in weights.items():
         known = not isinstance(weight, jax.core.Tracer)
         if not (known and np.all(np.asarray(weight) == 1)):
-            raise ValueError(f"estimator='dreg' is for the bound alone: leave out {name}.")
+            raise ValueError(f"estimator='dreg' supports the plain bound only: leave out {name}.")
     if reg_function is not None:
-        raise ValueError("estimator='dreg' is for the bound alone: leave out reg_function.")
+        raise ValueError("estimator='dreg' supports the plain bound only: leave out reg_function.")
 
 
 def _prefactors(logp: Prefactor | None, logq: Prefactor | None) -> tuple[Array, Array] | None:
     if logp is None and logq is None:
         return None
-    return _three(ONES if logp is None else logp, "logp"), _three(
+    return _three_factors(ONES if logp is None else logp, "logp"), _three_factors(
         ONES if logq is None else logq, "logq"
     )
 
 
-def _three(prefactor: Prefactor, name: str) -> Float[Array, " 3"]:
+def _three_factors(prefactor: Prefactor, name: str) -> Float[Array, " 3"]:
     values = real_array(prefactor, f"{name}_prefactor").astype(float)
     if values.shape != (3,):
         raise ValueError(f"{name}_prefactor must be three numbers, got shape {values.shape}.")

@@ -1,7 +1,7 @@
 """Numbers that are either learned or fixed: step sizes, inverse temperatures, a decoder's sigma.
 
-Training moves every floating-point array of a model except what stands inside a `Fixed`; that rule
-is `trainable`, and nothing else decides it.
+Training updates every floating-point array of a model except those inside a `Fixed`. The function
+`trainable` is this rule, and the only place that knows it.
 """
 
 from abc import abstractmethod
@@ -16,24 +16,24 @@ from jaxtyping import Array, Float, PyTree
 
 from hvax.checks import positive, real_array
 
-# Below this fraction of the upper bound the gradient through a sigmoid, or the number itself,
-# would die in float32; a learned number cannot get there.
+# Lower bound of a learned number, as a fraction of its upper bound: closer to 0 the gradient
+# through the sigmoid underflows in float32, and the number would never recover.
 FLOOR = 1e-4
 
 
 class AbstractParameter(eqx.Module):
-    """A positive number, or an array of them, with its present `value`."""
+    """A positive number or array; `value` is what the model computes with."""
 
     @property
     @abstractmethod
     def value(self) -> Float[Array, "..."]:
-        """The number or numbers as the model uses them now."""
+        """The current number or numbers, in the model's units."""
 
 
 class Fixed(AbstractParameter):
-    """A value that training never moves, by weight decay neither.
+    """A value that training never changes, not even by weight decay.
 
-    `value` may be any real array; it is stored in the default floating dtype.
+    `value` may be any real array; it is stored in JAX's default floating dtype.
     """
 
     held: Float[Array, "..."]
@@ -47,15 +47,20 @@ class Fixed(AbstractParameter):
 
 
 class Learned(AbstractParameter):
-    """A value in (0, upper) that training moves, through a smooth map that cannot reach a bound.
+    """A value in (0, upper) that training changes.
 
         value = upper * (1e-4 + (1 - 1e-4) * sigmoid(raw))
 
-    Where floats would round the value to a bound and its gradient to 0, |raw| > 14.5 in float32,
-    the value stays where it is and its gradient too, so that training can lead it back.
+    Beyond |raw| = 14.5 (in float32), where rounding would put the value onto a bound and its
+    gradient to 0, value and gradient stay those at 14.5, so that training can lead the value back.
 
-    `initial` is a number or an array. Raises `ValueError` where it is not strictly between
-    `1e-4 * upper` and `upper`, or so close to one of them: at a bound nothing would be learned.
+    **Arguments:**
+
+    - `initial`: a number or an array of any shape.
+    - `upper`: the upper bound, a finite number > 0.
+
+    Raises `ValueError` unless `initial` is strictly between `1e-4 * upper` and `upper`, and not so
+    close to either that its gradient vanishes.
     """
 
     raw: Float[Array, "..."]
@@ -68,7 +73,7 @@ class Learned(AbstractParameter):
         if not np.all((start > FLOOR) & (start < 1)):
             raise ValueError(
                 f"initial must lie strictly between {FLOOR * upper:g} and its upper bound "
-                f"{upper:g}, got {initial!r}. Use a number inside, or hold it with Fixed(...)."
+                f"{upper:g}, got {initial!r}. Use a number inside, or Fixed(...)."
             )
         fraction = (start - FLOOR) / (1 - FLOOR)
         raw = np.log(fraction) - np.log1p(-fraction)
@@ -79,54 +84,62 @@ class Learned(AbstractParameter):
             ends = upper * (FLOOR + (1 - FLOOR) / (1 + np.exp([limit, -limit])))
             raise ValueError(
                 f"initial must lie between {ends[0]:.9g} and {ends[1]:.9g}, got {initial!r}: "
-                f"closer to a bound {self.raw.dtype} learns nothing. Use a number inside, or hold "
-                "it with Fixed(...)."
+                f"closer to a bound its gradient is 0 in {self.raw.dtype}. Use a number inside, or "
+                "Fixed(...)."
             )
 
     @property
     def value(self) -> Float[Array, "..."]:
-        return self.upper * (FLOOR + (1 - FLOOR) * jax.nn.sigmoid(_within(self.raw)))
+        return self.upper * (FLOOR + (1 - FLOOR) * jax.nn.sigmoid(_clip_straight_through(self.raw)))
 
     def scaled(self, factor: ArrayLike) -> "Learned":
-        """The parameter at `factor` <= 1 times its value, no lower than just above its bound; a
-        factor of 1 changes no bit. It may be traced."""
+        """The parameter with `factor` <= 1 times its value, but not below 1.01e-4 of `upper`.
+
+        A factor of 1 changes no bit. `factor` may be traced.
+        """
         traced = any(isinstance(a, jax.core.Tracer) for a in (self.raw, factor))
-        numpy: Any = jnp if traced else np  # NumPy compiles nothing
+        numpy: Any = jnp if traced else np  # outside a trace NumPy avoids compiling anything
         limit = _limit(self.raw.dtype)
-        held = numpy.clip(numpy.asarray(self.raw), -limit, limit)
-        now = FLOOR + (1 - FLOOR) / (1 + numpy.exp(-held))
-        fraction = (numpy.maximum(factor * now, 1.01 * FLOOR) - FLOOR) / (1 - FLOOR)
+        clipped = numpy.clip(numpy.asarray(self.raw), -limit, limit)
+        current = FLOOR + (1 - FLOOR) / (1 + numpy.exp(-clipped))
+        fraction = (numpy.maximum(factor * current, 1.01 * FLOOR) - FLOOR) / (1 - FLOOR)
         raw = (numpy.log(fraction) - numpy.log1p(-fraction)).astype(self.raw.dtype)
+        # log and exp do not invert each other exactly: a factor of 1 must keep `raw` itself.
         chosen = numpy.where(factor == 1, numpy.asarray(self.raw), raw)
         return eqx.tree_at(lambda p: p.raw, self, jnp.asarray(chosen, self.raw.dtype))
 
 
 def _limit(dtype: Any) -> float:
-    """The largest |raw| at which the value is told from its bounds: 4 eps of `upper` away."""
+    """The largest |raw| that is used: there the value is 4 eps of `upper` away from a bound."""
     return -float(np.log(4 * jnp.finfo(dtype).eps))
 
 
 @jax.custom_jvp
-def _within(raw: Float[Array, "..."]) -> Float[Array, "..."]:
-    """raw within its limits, with the derivative of the identity."""
+def _clip_straight_through(raw: Float[Array, "..."]) -> Float[Array, "..."]:
+    """`raw` clipped to its limits, but with the derivative of the identity (straight-through)."""
+    # The derivative of clip is 0 outside: an optimizer could never bring `raw` back.
     limit = _limit(raw.dtype)
     return jnp.clip(raw, -limit, limit)
 
 
-@_within.defjvp
-def _within_jvp(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
-    return _within(*primals), tangents[0]
+@_clip_straight_through.defjvp
+def _clip_straight_through_jvp(
+    primals: tuple[Array], tangents: tuple[Array]
+) -> tuple[Array, Array]:
+    return _clip_straight_through(*primals), tangents[0]
 
 
 def as_parameter(value: AbstractParameter | ArrayLike, name: str) -> AbstractParameter:
-    """A parameter as it is; a plain number or array held fixed. `name` is the argument's."""
+    """`value` itself if it is a parameter, else `Fixed(value)`; `name` is for error messages."""
     return value if isinstance(value, AbstractParameter) else Fixed(real_array(value, name))
 
 
 def trainable(model: PyTree) -> PyTree:
-    """The filter of what is learned: True for floating-point arrays outside every `Fixed`.
+    """Filter for `equinox.partition`: True for each floating-point array outside every `Fixed`.
 
-    The result has the model's structure and suits `equinox.partition(model, trainable(model))`.
+        learned, rest = equinox.partition(model, trainable(model))
+
+    The result is a pytree of booleans with the model's structure.
     """
 
     def learned(node: Any) -> Any:

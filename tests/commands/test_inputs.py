@@ -243,8 +243,8 @@ BAD_DATA = [
     ("mnist", "--data-dir"),
     ("vectors.npy", r"run was trained on examples of shape \(8, 8\), vectors.npy has \(64,\)"),
     ("nan.npy", r"finite, got nan at index \(1, 0, 6\)"),
-    ("above.npy", r"Bernoulli needs data in \[0, 1\]; got 1.5"),
-    ("below.npy", r"Bernoulli needs data in \[0, 1\]; got -1"),
+    ("above.npy", r"data of a Bernoulli must be in \[0, 1\], got 1.5"),
+    ("below.npy", r"data of a Bernoulli must be in \[0, 1\], got -1"),
     ("none.npy", "at least one example"),
     ("two.npz", "a, b"),
     ("text.npy", "text.npy"),
@@ -263,9 +263,11 @@ def test_binarizing_does_not_hide_data_outside_the_support(binarize, here, refus
     write_data(here)
     edit(options__data__binarize=binarize)(here / "run")
     for source in ("above.npy", "below.npy"):
-        refused(COMMANDS["encode"].format(f"run {source}"), r"Bernoulli needs data in \[0, 1\]")
+        refused(
+            COMMANDS["encode"].format(f"run {source}"), r"data of a Bernoulli must be in \[0, 1\]"
+        )
         options = f"--likelihood bernoulli --binarize {binarize} --no-progress --run-dir new"
-        refused(f"train {source} {options}", r"Bernoulli needs data in \[0, 1\]")
+        refused(f"train {source} {options}", r"data of a Bernoulli must be in \[0, 1\]")
 
 
 @pytest.mark.parametrize("command", ON_OWN_DATA)

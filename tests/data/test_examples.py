@@ -106,7 +106,7 @@ def test_a_pair_has_two_parts_of_one_length():
 
 def test_what_is_scored_is_checked_as_the_model_sees_it():
     check = Bernoulli().check
-    with pytest.raises(ValueError, match=r"Bernoulli needs data in \[0, 1\]"):
+    with pytest.raises(ValueError, match=r"data of a Bernoulli must be in \[0, 1\]"):
         as_data(STORED, "data", check=check)
     as_data(Examples(STORED, scale=23.0), "data", check=check)  # scaled it lies in [0, 1]
     as_data(Examples(STORED, np.array([0]), scale=3.0), "data", check=check)  # this row alone
@@ -117,7 +117,7 @@ def test_all_rows_are_checked():
     """The rows are checked piece by piece, 4096 at a time."""
     x = np.zeros((5000, 1), np.float32)
     x[4999] = np.nan
-    with pytest.raises(ValueError, match="a Gaussian needs data finite"):
+    with pytest.raises(ValueError, match="data of a Gaussian must be finite"):
         as_data(Examples(x), "data", check=LearnedGaussian().check)
 
 

@@ -178,7 +178,7 @@ BAD = [
     (lambda m: hvax.encode(m, BITS[0]), r"batch axis first, got one example of shape \(6,\)"),
     (lambda m: hvax.reconstruct(m, BITS[0]), r"batch axis first.* Give x\[None\]"),
     (lambda m: hvax.encode(m, BITS[:, :3]), r"must have shape \(6,\), got \(3,\)"),
-    (lambda m: hvax.encode(m, 2 * BITS), r"Bernoulli needs data in \[0, 1\]"),
+    (lambda m: hvax.encode(m, 2 * BITS), r"data of a Bernoulli must be in \[0, 1\]"),
     (lambda m: hvax.encode(m, BITS, num_samples=0), "num_samples must be >= 1"),
     (lambda m: hvax.decode(m, np.ones(2)), r"z must have shape \(n, d\), got \(2,\).*z\[None\]"),
     (lambda m: hvax.decode(m, np.ones((0, 2))), r"z must have shape \(n, d\), got \(0, 2\)"),

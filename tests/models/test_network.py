@@ -108,7 +108,7 @@ def test_everything_is_trained():
     ("x_shape", "latent_size", "hidden", "said"),
     [
         ((3,), 0, (4,), "latent_size must be >= 1, got 0"),
-        ((3,), 2, (), "hidden needs at least one layer size, got none"),
+        ((3,), 2, (), "hidden must have at least one layer size, got none"),
         ((3,), 2, (4, 0), "each number of hidden must be >= 1, got 0"),
         ((3,), 2, (-1,), "each number of hidden must be >= 1"),
         ((3, 0), 2, (4,), "each number of x_shape must be >= 1"),

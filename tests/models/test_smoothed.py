@@ -196,7 +196,7 @@ def test_a_network_of_equinoxs():
 
 
 @pytest.mark.parametrize(
-    ("activation", "said"), [(hvax.models.softplus, "this one has none"), (jax.nn.selu, "has selu")]
+    ("activation", "said"), [(hvax.models.softplus, "got none"), (jax.nn.selu, "got selu")]
 )
 def test_a_decoder_without_relu_is_refused(activation, said):
     with pytest.raises(ValueError, match=said):

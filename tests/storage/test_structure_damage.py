@@ -167,7 +167,7 @@ FIELDS = [
     (vae, (F, "decoder"), {"value": 5}, "decoder must be Decoder, got 5"),
     (vae, (F, "encoder"), {"value": 5}, "encoder must be"),
     (vae, (*HEAD, "form", "value"), "exp", "form must be"),
-    (vae, (*HEAD, "lower", "value"), 100.0, "bounds must be finite"),
+    (vae, (*HEAD, "lower", "value"), 100.0, "lower and upper must be finite"),
     (convolution,
      (F, "in_shape", "tuple", 2, "value"), 10**6, "a convolution of 1000000 to 1 channels"),
 ]  # fmt: skip

@@ -134,7 +134,7 @@ def test_later_epochs_and_the_next_fit_trace_nothing(compilations):
 def test_few_programs_are_kept(monkeypatch):
     """Each maps memory, and a sweep over losses would make hundreds."""
     clear_programs()
-    monkeypatch.setattr(programs, "MOST", 2)
+    monkeypatch.setattr(programs, "MAX_PROGRAMS", 2)
     for i in range(4):
         train(loss_function=partial(distance, weight=1.0 + i), epochs=1)
     assert len(programs._programs) == 2
@@ -410,7 +410,11 @@ def test_stored_integers_are_scaled_on_the_device():
         ({"patience": 3}, ValueError, "patience needs validation data"),
         ({"data": np.full((9, 3), np.nan)}, ValueError, "expected data to be finite, got nan"),
         ({"validation": np.full((9, 3), np.inf)}, ValueError, "expected validation to be finite"),
-        ({"data": Examples(np.full((9, 3), np.nan))}, ValueError, "Gaussian needs data finite"),
+        (
+            {"data": Examples(np.full((9, 3), np.nan))},
+            ValueError,
+            "data of a Gaussian must be finite",
+        ),
         ({"data": np.zeros((0, 3))}, ValueError, "at least one example"),
         ({"data": (X, X, X)}, ValueError, r"data must be an array, a pair .* got 3 parts"),
         ({"data": (X, X[:4])}, ValueError, "data must have as many target as x, got 4 and 23"),
@@ -428,8 +432,8 @@ def test_what_is_refused_at_the_door(options, error, message):
 @pytest.mark.parametrize(
     ("likelihood", "x", "message"),
     [
-        (Bernoulli(), np.full((9, 3), 1.5), r"Bernoulli needs data in \[0, 1\]; got 1.5"),
-        (Poisson(), np.full((9, 3), -1), "Poisson needs data whole counts >= 0; got -1"),
+        (Bernoulli(), np.full((9, 3), 1.5), r"data of a Bernoulli must be in \[0, 1\], got 1.5"),
+        (Poisson(), np.full((9, 3), -1), "data of a Poisson must be whole counts >= 0, got -1"),
         (Poisson(), np.full((9, 3), 0.5), "whole counts >= 0; got 0.5"),
     ],
 )

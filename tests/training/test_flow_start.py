@@ -13,7 +13,7 @@ import hvax
 from hvax.batch import Batch
 from hvax.exceptions import DivergentTrajectories, FlowFailed, SkippedUpdate
 from hvax.models.hvae import HVAE
-from hvax.training.flow_start import switched_off, with_calm_steps, with_smaller_steps
+from hvax.training.flow_start import switched_off, with_smaller_steps, with_stable_steps
 from hvax.training.schedule import schedule
 from models_for_tests import linear_gaussian
 
@@ -42,16 +42,16 @@ def test_steps_start_where_trajectories_are_stable():
     """2.0 is beyond the stability of leapfrog for this posterior; half of it, twice, is not."""
     wild = flowing(2.0)
     assert np.quantile(errors(wild), 0.9) > 100
-    calm, halvings = with_calm_steps(wild, Batch(jnp.asarray(X)), key=KEY)
+    calm, halvings = with_stable_steps(wild, Batch(jnp.asarray(X)), key=KEY)
     assert 1 <= halvings <= 5 and step_size(calm) == pytest.approx(2.0 / 2**halvings, rel=1e-5)
     assert np.quantile(errors(calm), 0.9) <= 3
-    _, again = with_calm_steps(flowing(0.05), Batch(jnp.asarray(X)), key=KEY)
+    _, again = with_stable_steps(flowing(0.05), Batch(jnp.asarray(X)), key=KEY)
     assert again == 0
 
 
 def test_fixed_steps_are_the_users():
     fixed = HVAE(VAE, hvax.HamiltonianFlow(6, 2.0, hvax.hamiltonian.NullTempering(1.0)))
-    assert with_calm_steps(fixed, Batch(jnp.asarray(X)), key=KEY)[0] is fixed
+    assert with_stable_steps(fixed, Batch(jnp.asarray(X)), key=KEY)[0] is fixed
     assert with_smaller_steps(fixed, 0.5) is fixed
 
 

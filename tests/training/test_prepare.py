@@ -10,7 +10,7 @@ import hvax
 from hvax.models.standardize import ScaledOutput, StandardizedInput, StandardizedLikelihood
 from hvax.models.transform import Transform
 from hvax.training.marginals import marginals, real_units
-from hvax.training.prepare import is_better_than_independent, prepared_if_far
+from hvax.training.prepare import is_trained, prepared_if_needed
 
 RNG = np.random.default_rng(0)
 N = 300
@@ -149,7 +149,7 @@ def test_fit_prepares_what_is_far_and_untrained_and_nothing_else():
         (standard, False),
     ):
         vae = model(likelihood, x)
-        found = prepared_if_far(vae, hvax.Batch(hvax.Examples(x)), key=jax.random.key(0))[0]
+        found = prepared_if_needed(vae, hvax.Batch(hvax.Examples(x)), key=jax.random.key(0))[0]
         assert (found is not vae) == far
 
 
@@ -159,13 +159,13 @@ def test_a_trained_model_is_left_as_it_is():
     vae = hvax.fit(
         hvax.prepare(model(hvax.LearnedGaussian(), x), x), x, epochs=1, progress=False
     ).model
-    assert prepared_if_far(vae, hvax.Batch(hvax.Examples(x)), key=jax.random.key(0))[0] is vae
+    assert prepared_if_needed(vae, hvax.Batch(hvax.Examples(x)), key=jax.random.key(0))[0] is vae
 
 
 def test_whether_a_model_is_trained_is_known_by_its_bound():
     z = RNG.normal(size=(N, 1))
     x = z @ np.ones((1, 6)) + 0.1 * RNG.normal(size=(N, 6))
     vae = hvax.prepare(model(hvax.LearnedGaussian(), x), x)
-    assert not is_better_than_independent(vae, hvax.Batch(hvax.Examples(x)))
+    assert not is_trained(vae, hvax.Batch(hvax.Examples(x)))
     trained = hvax.fit(vae, x, epochs=60, batch_size=30, progress=False).model
-    assert is_better_than_independent(trained, hvax.Batch(hvax.Examples(x)))
+    assert is_trained(trained, hvax.Batch(hvax.Examples(x)))

@@ -55,7 +55,7 @@ from hvax.training.marginals import (
     marginals,
     real_units,
     smallest,
-    some_rows,
+    spaced_rows,
 )
 from hvax.training.optimizers import clip_by_running_norm, scale_flow_updates
 from hvax.training.prepare import prepared_vae
@@ -113,12 +113,12 @@ def load_parts(config: Train) -> Parts:
     if binarize == "static":
         train = _binarized(train, "train")
     if options.standardize and isinstance(likelihood, LearnedGaussian | FixedGaussian):
-        origin = origin_of_rows(some_rows(train))
+        origin = origin_of_rows(spaced_rows(train))
         train, validation, test = (
             replace(part, origin=origin) for part in (train, validation, test)
         )
         notes += _taken_off(train)
-    rows = some_rows(train)
+    rows = spaced_rows(train)
     likelihood.check(rows)
     if isinstance(likelihood, FixedGaussian) and options.standardize:
         likelihood = FixedGaussian(config.model.sigma * real_units(rows, "none").scale)
@@ -232,7 +232,7 @@ def build_vae(config: Train, parts: Parts, *, key: PRNGKeyArray) -> VAE:
     vae = VAE(encoder, decoder, origin=parts.train.origin)
     if not config.data.standardize:
         return vae
-    return prepared_vae(vae, parts.independent, some_rows(parts.train))
+    return prepared_vae(vae, parts.independent, spaced_rows(parts.train))
 
 
 def build_hvae(config: Train, vae: VAE) -> HVAE:
@@ -374,7 +374,7 @@ def _default_likelihood(source: Source, train: NDArray[np.int64] | None) -> str:
     x = source.x
     if not np.issubdtype(x.dtype, np.integer) or x.min() < 0 or x.max() > _LARGEST_COUNT:
         return "gaussian"
-    return "negative-binomial" if are_counts(some_rows(Examples(x, train))) else "gaussian"
+    return "negative-binomial" if are_counts(spaced_rows(Examples(x, train))) else "gaussian"
 
 
 def _binarize(config: Train, source: Source, likelihood: AbstractLikelihood) -> str:

@@ -9,7 +9,7 @@ from hvax.data.examples import Examples
 from hvax.data.source import SOURCES, Source
 from hvax.data.table import as_integers
 from hvax.precision import origin_of_rows
-from hvax.training.marginals import real_units, some_rows
+from hvax.training.marginals import real_units, spaced_rows
 
 _INDEX_NAMES = {"", "unnamed: 0", "index", "rownames", "row"}
 
@@ -27,7 +27,7 @@ def varying_columns(
     if source.name in SOURCES or not is_table:
         return source, ()
     names = source.feature_names or tuple(str(i) for i in range(x.shape[1]))
-    rows = some_rows(Examples(x, train)).astype(np.float64)
+    rows = spaced_rows(Examples(x, train)).astype(np.float64)
     origin = origin_of_rows(rows)
     rows = rows if origin is None else rows - origin
     constant = real_units(rows, "none").constant

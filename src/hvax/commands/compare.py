@@ -12,6 +12,7 @@ import jax
 import numpy as np
 from numpy.typing import NDArray
 
+from hvax.checked_data import checked_data
 from hvax.commands.directory import Run, open_run
 from hvax.commands.inputs import at_least_one, new_file, seed_key, subsample
 from hvax.commands.same_data import same_data
@@ -20,7 +21,6 @@ from hvax.data.examples import Examples
 from hvax.evaluation.evaluate import Evaluation, difference, evaluate
 from hvax.evaluation.table import gray_warning, note, untrusted_advice
 from hvax.parameters import trainable
-from hvax.seen import checked_data
 from hvax.storage.files import write_atomically
 from hvax.storage.forms import read_record
 from hvax.storage.run_folder import BASELINE, CONFIG, RESULTS

@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import PRNGKeyArray
 from numpy.typing import NDArray
 
+from hvax.checked_data import checked_data
 from hvax.commands.directory import Run, open_run
 from hvax.commands.inputs import (
     as_data,
@@ -28,7 +29,6 @@ from hvax.evaluation.advice import duration
 from hvax.evaluation.ais import AIS, annealed_importance_sampling, simulate, transitions
 from hvax.evaluation.evaluate import evaluate
 from hvax.evaluation.table import as_json, as_table, note
-from hvax.seen import checked_data
 from hvax.storage.forms import write_record
 from hvax.storage.run_folder import EVALUATION
 

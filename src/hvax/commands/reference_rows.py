@@ -13,7 +13,7 @@ from hvax.evaluation.latent import reconstruct
 from hvax.evaluation.references import LARGEST, gaussian_log_prob
 from hvax.models.likelihood import LearnedGaussian
 from hvax.models.standardize import StandardizedLikelihood
-from hvax.training.marginals import some_rows
+from hvax.training.marginals import spaced_rows
 
 _NAMED = 3  # columns that a warning names
 _TRIED = 200  # examples that are reconstructed for it
@@ -29,7 +29,7 @@ def reference_rows(parts: Parts, test: Examples) -> tuple[dict[str, Any], NDArra
     if isinstance(parts.likelihood, LearnedGaussian) and test[:1].size <= LARGEST:
         units, likelihood = parts.independent.units, parts.independent.likelihood
         assert units is not None and isinstance(likelihood, StandardizedLikelihood)
-        train = some_rows(parts.train)
+        train = spaced_rows(parts.train)
         # A floor on t(x) is one on x to first order, about the middle of the data.
         plain = np.asarray(train, np.float64).std(0)
         floor = units.floor * np.where(plain > 0, plain, units.scale)
@@ -119,7 +119,7 @@ def _worst_features(model: Any, parts: Parts) -> str:
     made = reconstruct(model, test, key=jax.random.key(0), progress=False)
     if made.shape != x.shape:
         return ""
-    spread = np.maximum(some_rows(parts.train).astype(np.float64).var(0), 1e-300).ravel()
+    spread = np.maximum(spaced_rows(parts.train).astype(np.float64).var(0), 1e-300).ravel()
     error = ((made.astype(np.float64) - x) ** 2).mean(0).ravel() / spread
     worst = np.argsort(-np.nan_to_num(error, nan=np.inf))[:_NAMED]
     names = parts.feature_names or tuple(str(i) for i in range(len(error)))

@@ -35,7 +35,7 @@ from hvax.storage.run_files import copy_training
 from hvax.storage.run_folder import BASELINE, BEFORE_FLOW, REPORT, RESULTS
 from hvax.storage.structure import digest
 from hvax.training.fit import Fit, check_data, check_plan, fit
-from hvax.training.loop import Plan
+from hvax.training.loop import TrainingOptions
 from hvax.training.schedule import epochs_with_flow
 
 _EXIT = {"interrupted": 130, "terminated": 143}
@@ -59,7 +59,7 @@ def train(config: Train) -> int:
         plain = models if config.train.baseline else {}
         models = plain | {"hvae": build_hvae(config, vae)}
     build_optimizer(config)
-    check_plan(Plan(**_plan(config)), *check_data(vae, parts.train, parts.validation))
+    check_plan(TrainingOptions(**_plan(config)), *check_data(vae, parts.train, parts.validation))
     check_data(vae, parts.test, None)
     for name in ("num_samples", "test_points", "train_samples"):
         count(getattr(config.train, name), f"--{name.replace('_', '-')}")

@@ -22,6 +22,7 @@ import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 from numpy.typing import NDArray
 
+from hvax.checked_data import checked_data_with_warnings
 from hvax.checks import check_key, check_kind, count
 from hvax.data.batches import PaddedBatch, padded_batches
 from hvax.data.examples import Examples
@@ -33,7 +34,6 @@ from hvax.models.hvae import without_flow
 from hvax.models.latent_model import AbstractLatentModel
 from hvax.models.origin import origin_of, to_data
 from hvax.progress import progress_bar
-from hvax.seen import seen_by
 
 TEMPERATURES, CHAINS, LEAPFROG = 1000, 16, 10
 """What is taken by default."""
@@ -97,7 +97,7 @@ def annealed_importance_sampling(
         raise ValueError(f"start must be 'prior' or 'posterior', got {start!r}.")
     check_kind(model, "model", AbstractLatentModel)
     vae = without_flow(model)
-    parts = seen_by(model, data)
+    parts = checked_data_with_warnings(model, data)
     if len(parts.parts()) > 1:
         raise ValueError(
             "AIS takes one array of data, the x that is scored, and nothing beside it."

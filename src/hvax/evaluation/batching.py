@@ -11,12 +11,12 @@ from jaxtyping import Array, Int, PRNGKeyArray
 from numpy.typing import NDArray
 
 from hvax.batch import Batch
+from hvax.checked_data import checked_data_with_warnings
 from hvax.checks import check_key, check_kind
 from hvax.data.batches import padded_batches
-from hvax.devices import seen_rows_of
+from hvax.devices import model_rows_of
 from hvax.models.latent_model import AbstractLatentModel
 from hvax.progress import progress_bar
-from hvax.seen import seen_by
 
 BATCH = 256
 """Rows of one compiled call."""
@@ -24,7 +24,7 @@ BATCH = 256
 _QUICK = 1.0  # seconds that need no progress bar
 
 
-def or_first_key(key: PRNGKeyArray | None) -> PRNGKeyArray:
+def key_or_default(key: PRNGKeyArray | None) -> PRNGKeyArray:
     """A key of the user's, checked, or `jax.random.key(0)` where there is none."""
     if key is None:
         return jax.random.key(0)
@@ -35,7 +35,7 @@ def or_first_key(key: PRNGKeyArray | None) -> PRNGKeyArray:
 def checked_parts(model: AbstractLatentModel, data: Any) -> Batch:
     """A data set, checked before anything is compiled."""
     check_kind(model, "model", AbstractLatentModel)
-    parts = seen_by(model, data)
+    parts = checked_data_with_warnings(model, data)
     first = parts.x.seen(slice(0, 1))
     row, whole = (
         jax.ShapeDtypeStruct(shape, jnp.asarray(first).dtype)
@@ -78,5 +78,5 @@ def in_batches(
     n = len(data.x)
     with progress_bar(progress=progress, total=n, unit="point", desc=title, delay=_QUICK) as bar:
         for indices, mask in padded_batches(n, min(size, n)):
-            yield jnp.asarray(indices, jnp.int32), mask, seen_rows_of(data, indices)
+            yield jnp.asarray(indices, jnp.int32), mask, model_rows_of(data, indices)
             bar.update(int(mask.sum()))

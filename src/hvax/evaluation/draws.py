@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from hvax.batch import Batch
 from hvax.data.batches import padded_batches
-from hvax.devices import place, seen_rows_of
+from hvax.devices import model_rows_of, place
 from hvax.hamiltonian.phase_space import PhaseSpace
 from hvax.models.gaussian import DiagonalGaussian
 from hvax.models.hvae import guarded_log_weight, has_flow, without_flow
@@ -88,7 +88,7 @@ def draws(
     # The pilot is cut as the draws are, if that costs little: then it compiles nothing.
     pilot = width if points * width <= _ROWS_CPU else _PILOT
     for indices, mask in padded_batches(len(data.x), points):
-        batch = seen_rows_of(data, indices)
+        batch = model_rows_of(data, indices)
         posterior = _posteriors(model, batch)
         some = _Points(posterior, batch, key, place(indices.astype(np.int32)))
         plain = mask & _flow_fails(model, some, pilot)

@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import PRNGKeyArray
 from numpy.typing import NDArray
 
+from hvax.checked_data import checked_data_with_warnings
 from hvax.checks import check_key, count
 from hvax.data.examples import Examples
 from hvax.evaluation.diagnosis import ESS as ESS
@@ -25,7 +26,6 @@ from hvax.models.hvae import HVAE, has_flow
 from hvax.models.latent_model import AbstractLatentModel
 from hvax.models.likelihood import Bernoulli
 from hvax.progress import progress_bar
-from hvax.seen import seen_by
 
 ACTIVE = 0.01
 """A latent unit is active where the variance over x of its posterior mean exceeds this."""
@@ -55,7 +55,7 @@ def evaluate(
     """
     num_samples = count(num_samples, "num_samples")
     check_key(key)
-    parts = seen_by(model, data)
+    parts = checked_data_with_warnings(model, data)
     sizes = sorted({size for size in (1, 10, 100) if size <= num_samples} | {num_samples})
     collected = _Collected(sizes)
     with progress_bar(

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from hvax.batch import Batch
 from hvax.checks import count, real_array
 from hvax.data.examples import Examples
-from hvax.evaluation.batching import BATCH, checked_parts, failed_points, in_batches, or_first_key
+from hvax.evaluation.batching import BATCH, checked_parts, failed_points, in_batches, key_or_default
 from hvax.evaluation.draws import each_draw
 from hvax.exceptions import FailedDraws, warn
 from hvax.models.hvae import has_flow
@@ -64,7 +64,7 @@ def encode(
         features = hvax.encode(model, x).mean
     """
     num_samples = count(num_samples, "num_samples")
-    key = or_first_key(key)
+    key = key_or_default(key)
     parts = checked_parts(model, data)
     width = min(num_samples, BATCH)
     pieces = []
@@ -96,7 +96,7 @@ def reconstruct(
 
         error = np.mean((hvax.reconstruct(model, x) - x) ** 2)
     """
-    key = or_first_key(key)
+    key = key_or_default(key)
     parts = checked_parts(model, data)
     pieces = []
     for indices, mask, batch in in_batches(parts, progress, "reconstructing"):
@@ -122,7 +122,7 @@ def decode(
 
         images = hvax.decode(model, hvax.encode(model, x).mean)
     """
-    key = or_first_key(key)
+    key = key_or_default(key)
     points = real_array(z, "z")
     if points.ndim != 2 or points.size == 0:
         one = " For one latent point give z[None]." if points.ndim == 1 else ""
@@ -155,7 +155,7 @@ def sample(
         new = hvax.sample(model, 64, key=jax.random.key(1))
     """
     n = count(n, "n")
-    z_key, x_key = jax.random.split(or_first_key(key))
+    z_key, x_key = jax.random.split(key_or_default(key))
     prior = model.prior
     d = find_latent_size(model) if latent_size is None else count(latent_size, "latent_size")
     z = jax.vmap(lambda key: prior.sample(d, key=key))(jax.random.split(z_key, n))

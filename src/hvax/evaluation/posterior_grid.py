@@ -62,7 +62,7 @@ def plane(model: AbstractLatentModel, x: Array, *, cover: Float[np.ndarray, "poi
     return Plane(_grid(model, x, low, high), log_p, kl)
 
 
-def most_tied(model: AbstractLatentModel, x: Array) -> tuple[int, int]:
+def most_correlated_axes(model: AbstractLatentModel, x: Array) -> tuple[int, int]:
     """The two latent axes that x ties most closely: largest |H_ij| / sqrt(H_ii H_jj) of the
     Hessian of U at the encoder's mean."""
     hessian = np.asarray(_hessian(model, x), np.float64)

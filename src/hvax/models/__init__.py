@@ -1,4 +1,4 @@
-"""What is learned: the model contract, VAE and HVAE, posteriors, priors, likelihoods, networks."""
+"""Models: the contract, VAE and HVAE, posteriors, priors, likelihoods and networks."""
 
 from hvax.models.convolution import conv as conv
 from hvax.models.decoder import Decoder as Decoder

@@ -1,14 +1,14 @@
 """Convolutions of stride 2 as matrix products of whole image rows, for CPUs.
 
-An image is (height, width * channels): a row is one vector. The kernel's columns make a banded
-matrix between rows of a small and of a large image, so that a convolution is a matrix product with
-five rows side by side, and its adjoint a matrix product and an overlap-add of rows. The band holds
-many zeros where images are wide, so the columns of the small image are taken in two halves.
+An image is an array (height, width * channels), one vector per row. The kernel's columns form a
+banded matrix between the rows of the small and the large image. A convolution is then a matrix
+product with five rows side by side; its adjoint is a matrix product and an overlap-add of rows. The
+band of a wide image is mostly zeros, so the columns of the small image are treated in two halves.
 
-Why: on a CPU, XLA runs the convolutions of a loop on one thread, and their weight gradients slowly.
-A training step of the paper's net (K = 5, batch 100, two cores) takes a ninth of the time that it
-takes with `lax` convolutions (0.20 s and 1.82 s, in turn). Whole rows are slower, finer blocks not
-faster; `split` matters, because its adjoint is one concatenation (0.8 of the time of indexing).
+Why not `lax` convolutions: inside a loop, XLA's CPU backend runs them on one thread, and their
+weight gradients are slow. A training step of the paper's network (K = 5, batch 100, two cores)
+takes 0.20 s like this and 1.82 s with `lax`. Undivided rows are slower, finer blocks no faster.
+`jax.lax.split` matters: its adjoint is one concatenation, 0.8 of the time of indexing.
 """
 
 import itertools
@@ -23,7 +23,7 @@ KERNEL, STRIDE = 5, 2
 
 
 def padding(small: int, large: int) -> tuple[int, int]:
-    """What SAME padding puts before and behind the large image."""
+    """The rows of SAME padding before and after the large image."""
     total = (small - 1) * STRIDE + KERNEL - large
     return total // 2, total - total // 2
 
@@ -31,15 +31,20 @@ def padding(small: int, large: int) -> tuple[int, int]:
 def gather(
     x: Float[Array, "large row"], weight: Float[Array, "5 5 c_large c_small"], small: int
 ) -> Float[Array, "small row2"]:
-    """The convolution of a square image: y[i] = sum_a x[2 i + a - before] weight[a]."""
+    """The stride-2 convolution of a square image: y[i] = sum_a x[2 i + a - before] weight[a].
+
+    `x` is (large, large * c_large); the result is (small, small * c_small).
+    """
     large, channels = len(x), weight.shape[2]
     before, _ = padding(small, large)
+    # Padded and split into even and odd rows, so that tap a of output row i is row i + a // 2 of
+    # one of the two planes: all taps become slices instead of strided reads.
     height = STRIDE * (small + 2)
     planes = jnp.pad(x, ((before, height - before - large), (0, 0))).reshape(small + 2, STRIDE, -1)
     columns = []
     for block in _blocks(small, large):
-        seen = planes[:, :, block.first * channels : block.last * channels]
-        taps = [seen[a // STRIDE :][:small, a % STRIDE] for a in range(KERNEL)]
+        part = planes[:, :, block.first * channels : block.last * channels]
+        taps = [part[a // STRIDE :][:small, a % STRIDE] for a in range(KERNEL)]
         columns.append(jnp.concatenate(taps, axis=1) @ _band(weight.swapaxes(2, 3), block).T)
     return jnp.concatenate(columns, axis=1)
 
@@ -47,7 +52,10 @@ def gather(
 def scatter(
     x: Float[Array, "small row"], weight: Float[Array, "5 5 c_small c_large"], large: int
 ) -> Float[Array, "large row2"]:
-    """The adjoint of `gather`, channels exchanged: y[2 i + a - before] += x[i] weight[a]."""
+    """The adjoint of `gather` with channels exchanged: y[2 i + a - before] += x[i] weight[a].
+
+    `x` is (small, small * c_small); the result is (large, large * c_large).
+    """
     small, (c_small, c_large) = len(x), weight.shape[2:]
     before, _ = padding(small, large)
     pieces = []
@@ -65,7 +73,7 @@ def scatter(
 
 
 class _Block(NamedTuple):
-    """Columns start to stop of the small image touch first to last of the large one."""
+    """Columns start:stop of the small image, which touch columns first:last of the large one."""
 
     start: int
     stop: int
@@ -92,7 +100,7 @@ def _blocks(small: int, large: int) -> list[_Block]:
 def _band(
     weight: Float[Array, "5 5 c_small c_large"], block: _Block
 ) -> Float[Array, "small_columns taps_large_columns"]:
-    """weight[a, o - 2 w + before] between columns w of the small and o of the large image."""
+    """The banded matrix weight[a, o - 2 w + before] of small columns w and large columns o."""
     w, b, o = np.ix_(
         np.arange(block.start, block.stop), np.arange(KERNEL), np.arange(block.first, block.last)
     )

@@ -29,8 +29,10 @@ SIZE = 28
 
 
 class Convolution(eqx.Module):
-    """A 5 x 5 convolution of stride 2 with SAME padding on (height, width, channels); or, with
-    `transposed`, its adjoint, which doubles the sides (or 4 -> 7)."""
+    """A 5 x 5 convolution of stride 2 with SAME padding, or its adjoint (`transposed`).
+
+    Shapes are (height, width, channels); the adjoint doubles the sides (or takes 4 to 7).
+    """
 
     weight: Float[Array, "5 5 c_in c_out"]
     bias: Float[Array, " c_out"]
@@ -53,15 +55,15 @@ class Convolution(eqx.Module):
         self.in_shape, self.out_shape, self.transposed = in_shape, out_shape, transposed
 
     def __call__(self, x: Float[Array, "h row"]) -> Float[Array, "h2 row2"]:
-        """Of an image as rows, (height, width * channels)."""
+        """The convolution of an image given as rows, (height, width * channels)."""
         y = jax.lax.platform_dependent(
             x,
             self.weight,
             cpu=lambda x, weight: self._by_rows(x, weight),
             default=lambda x, weight: self._by_lax(x, weight),
         )
-        # One bias per channel for every column of a row. It is a product because XLA would fuse
-        # `jnp.tile` into the activation that follows, which then takes nine times as long.
+        # The bias per channel, repeated for every column of a row. As a matrix product, because XLA
+        # fuses `jnp.tile` into the activation that follows, which then takes nine times as long.
         columns = np.tile(np.eye(self.bias.size, dtype=self.bias.dtype), (self.out_shape[1], 1))
         return y + (columns @ self.bias)[None]
 
@@ -71,6 +73,7 @@ class Convolution(eqx.Module):
         return gather(x, weight, self.out_shape[0])
 
     def _by_lax(self, x: Array, weight: Array) -> Array:
+        # The adjoint of a stride-2 convolution is one of stride 1 on an input dilated by 2.
         before, after = padding(*sorted([self.in_shape[0], self.out_shape[0]]))
         pad = (before, after)
         if self.transposed:
@@ -88,7 +91,7 @@ class Convolution(eqx.Module):
 
 
 class ConvolutionalTrunk(eqx.Module):
-    """28 x 28 -> 16, 32, 32 channels of stride 2 -> 512 -> 450 features, softplus throughout."""
+    """28 x 28 -> 16, 32, 32 channels with stride 2 -> 512 -> 450 features, softplus throughout."""
 
     convolutions: tuple[Convolution, ...]
     dense: MLP
@@ -110,7 +113,7 @@ class ConvolutionalTrunk(eqx.Module):
 
 
 class ConvolutionalDecoder(eqx.Module):
-    """z -> 450 -> 512 -> 4 x 4 x 32 -> 7 x 7 x 32 -> 14 x 14 x 16 -> 28 x 28 logits, softplus."""
+    """z -> 450 -> 512 = 4 x 4 x 32 -> 7 x 7 x 32 -> 14 x 14 x 16 -> 28 x 28, softplus between."""
 
     dense: tuple[MLP, MLP]
     convolutions: tuple[Convolution, ...]
@@ -146,17 +149,25 @@ def conv(
 ) -> tuple[JointGaussian, Decoder]:
     """The paper's convolutional encoder and decoder for 28 x 28 images, for `VAE(*conv(...))`.
 
-    Weights ~ N(0, 1 / (n_in + n_out)) with n the sizes of the full feature maps, biases 0 but for
-    the last, `output_bias`: the paper takes the mean over images of logit(mean intensity). sigma
-    of q(z | x) is a softplus. `likelihood` is Bernoulli by default; any whose output is one array
-    of x's shape will do. Caterini et al. (2018), supplement; float32, 28 x 28 only.
+    Weights are drawn from N(0, 1 / (n_in + n_out)) with n the sizes of the whole feature maps;
+    biases are 0 except the last. sigma of q(z | x) is a softplus.
+
+    **Arguments:**
+
+    - `latent_size`: the dimension of z.
+    - `likelihood`: one whose parameters are one array of x's shape; by default Bernoulli.
+    - `output_bias`: the bias of the last layer; the paper uses the mean over images of
+      logit(mean intensity).
+
+    Raises `ValueError` for a likelihood with other parameters and for latent_size < 1. Caterini,
+    Doucet and Sejdinovic (2018), supplement.
     """
     latent_size = count(latent_size, "latent_size")
     check_key(key)
     if isinstance(likelihood, LearnedGaussian | Categorical | NegativeBinomial):
         raise ValueError(
-            "conv gives one number per pixel; it suits Bernoulli, FixedGaussian and Poisson, got "
-            f"{type(likelihood).__name__}."
+            "likelihood must have one parameter per pixel, such as Bernoulli, FixedGaussian or "
+            f"Poisson, got {type(likelihood).__name__}."
         )
     trunk_key, mean_key, sigma_key, decoder_key = jax.random.split(key, 4)
     encoder = JointGaussian(

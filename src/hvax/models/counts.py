@@ -1,13 +1,14 @@
-"""Log-probabilities of counts, written so that no large terms cancel.
+"""Log-probabilities of counts (Poisson, negative binomial) without cancellation of large terms.
 
-x log(rate) - rate - log x! is a difference of numbers of order x log x, of which float32 keeps
-seven digits: at x = 1e7 it would be 25 nats off. In its place stand
+The textbook x log(rate) - rate - log x! is a difference of numbers of order x log x. float32 keeps
+seven digits of them, so at x = 1e7 the result is 25 nats off. Loader, "Fast and Accurate
+Computation of Binomial Probabilities" (2000), computes log p = -D - S instead, from
 
-    D(x, rate)   how far the distribution's mean is from x; 0 where they are equal, else > 0
-    S(x)         log x! - (x log x - x), which is about log(2 pi x) / 2
+    D(x, rate)   the deviance: 0 if the distribution's mean equals x, else > 0
+    S(x)         Stirling's error, log x! - (x log x - x), about log(2 pi x) / 2
 
-and log p = -D - S: neither is much larger than log p itself. Loader, "Fast and Accurate Computation
-of Binomial Probabilities" (2000), calls them the deviance and Stirling's error.
+neither of which is much larger than log p itself. Derivatives are given by hand (`custom_jvp`),
+since automatic differentiation of the stable formulas would cancel again.
 """
 
 from collections.abc import Callable
@@ -21,40 +22,48 @@ from jaxtyping import Array, Float
 from hvax.models.gaussian import HALF_LOG_TWO_PI
 from hvax.models.numerics import softplus
 
-_SERIES_FROM = 16.0  # where five terms of Stirling's series reach 1e-16
+_SERIES_FROM = 16.0  # from here on five terms of Stirling's series are accurate to 1e-16
 
 POISSON_FROM = 60.0
-"""The log dispersion beyond which a negative binomial is a Poisson distribution: with r = e^60 the
-two differ by (x - rate)^2 / 2r, less than rounding for any x and rate that float32 tells apart."""
+"""Log dispersion from which a negative binomial counts as a Poisson distribution: at r = e^60 their
+log-probabilities differ by (x - rate)^2 / 2r, which is below rounding in float32."""
 
 
 def poisson_log_prob(log_rate: Float[Array, "..."], x: Float[Array, "..."]) -> Float[Array, "..."]:
-    """x log rate - rate - log x! for each feature; a rate of 0 (log rate -inf) is one of x = 0."""
-    return -_poisson_deviance(log_rate, x) - stirling_rest(x)
+    """log p(x) = x log rate - rate - log x! of each feature, in nats.
+
+    A log rate of -inf is a rate of 0, under which x = 0 has probability 1.
+    """
+    return -_poisson_deviance(log_rate, x) - stirling_error(x)
 
 
 def negative_binomial_log_prob(
     log_mean: Float[Array, "..."], log_dispersion: Float[Array, "..."], x: Float[Array, "..."]
 ) -> Float[Array, "..."]:
-    """log Gamma(x + r) - log Gamma(r) - log x! + r log(r / (r + mu)) + x log(mu / (r + mu)).
+    """log p(x) of each feature under a negative binomial of mean mu and dispersion r, in nats.
 
-    With the dispersion r -> inf it is `poisson_log_prob`; r and mu may underflow.
+        log Gamma(x + r) - log Gamma(r) - log x! + r log(r / (r + mu)) + x log(mu / (r + mu))
+
+    As r -> inf this becomes `poisson_log_prob`. r and mu may underflow to 0.
     """
     log_r = jnp.minimum(log_dispersion, POISSON_FROM)
     r = jnp.exp(log_r)
-    chosen = stirling_rest(x + r) - stirling_rest(r) - stirling_rest(x)
-    share = jnp.where(x == 0, 0.0, -softplus(_log(x) - log_r))  # log r / (x + r)
+    # With log Gamma(y + 1) = y log y - y + S(y), the terms y log y - y combine into the deviance
+    # and one logarithm; Gamma(r) = Gamma(r + 1) / r leaves log(r / (x + r)).
+    chosen = stirling_error(x + r) - stirling_error(r) - stirling_error(x)
+    share = jnp.where(x == 0, 0.0, -softplus(_safe_log(x) - log_r))  # log r / (x + r)
     return chosen + share - _binomial_deviance(log_mean, log_r, x)
 
 
-def stirling_rest(y: Float[Array, "..."]) -> Float[Array, "..."]:
-    """S(y) = log y! - (y log y - y) for y >= 0: 0 at 0, about log(2 pi y) / 2 for a large y."""
+def stirling_error(y: Float[Array, "..."]) -> Float[Array, "..."]:
+    """Stirling's error S(y) = log y! - (y log y - y) for y >= 0: 0 at 0, about log(2 pi y) / 2."""
     large = y >= _SERIES_FROM
     few = jnp.where(large, 1.0, y)
     log_factorial = jax.lax.lgamma(few + 1)
-    # Which is 5e-7 off at 0 and 1 in float32: much, over thousands of features that are 0.
+    # lgamma is 5e-7 off at y = 0 and 1 in float32. Most counts are 0 or 1, and over thousands of
+    # features that adds up; so the value there is subtracted from itself, keeping the derivative.
     off = jnp.where(few * (few - 1) == 0, jax.lax.stop_gradient(log_factorial), 0.0)
-    direct = log_factorial - off - few * _log(few) + few
+    direct = log_factorial - off - few * _safe_log(few) + few
     many = jnp.where(large, y, _SERIES_FROM)
     inverse = 1 / many
     square = inverse * inverse
@@ -66,18 +75,19 @@ def stirling_rest(y: Float[Array, "..."]) -> Float[Array, "..."]:
 
 @jax.custom_jvp
 def _poisson_deviance(log_rate: Array, x: Array) -> Array:
-    """x log(x / rate) - x + rate."""
-    d = log_rate - _log(x)
-    # Close to x the rate and the rest would cancel; far from it they do not, nor overflow early.
+    """D = x log(x / rate) - x + rate, the deviance of a Poisson distribution."""
+    d = log_rate - _safe_log(x)
+    # With d = log(rate / x): near x, D = x (exp(d) - 1 - d), where expm1 avoids the cancellation.
+    # Far from x nothing cancels, and the direct form does not overflow before D itself does.
     near = x * (jnp.expm1(jnp.clip(d, -1.0, 1.0)) - d)
-    far = jnp.exp(log_rate) - x - _product(x, d)
+    far = jnp.exp(log_rate) - x - _safe_product(x, d)
     return jnp.where(jnp.abs(d) < 1, near, far)
 
 
 def _poisson_slopes(primals: Any, tangents: Any) -> tuple[Array, Array]:
     log_rate, x = primals
-    slopes = (lambda: jnp.exp(log_rate) - x), (lambda: _log(x) - log_rate)
-    return _poisson_deviance(log_rate, x), _along(tangents, slopes)
+    slopes = (lambda: jnp.exp(log_rate) - x), (lambda: _safe_log(x) - log_rate)
+    return _poisson_deviance(log_rate, x), _directional_derivative(tangents, slopes)
 
 
 _poisson_deviance.defjvp(_poisson_slopes, symbolic_zeros=True)
@@ -85,59 +95,65 @@ _poisson_deviance.defjvp(_poisson_slopes, symbolic_zeros=True)
 
 @jax.custom_jvp
 def _binomial_deviance(log_mean: Array, log_r: Array, x: Array) -> Array:
-    """x log(x / mu) + (x + r) log((r + mu) / (r + x)).
+    """D = x log(x / mu) + (x + r) log((r + mu) / (r + x)), the negative binomial's deviance.
 
-    With m the smaller of x and r, and e = log(mu / x), or its negative where m = r:
+    With m = min(x, r), and e = log(mu / x) if m = x, else log(x / mu):
 
-        (x + r) log(1 + m / (x + r) (exp(e) - 1)) - m e
+        D = (x + r) log(1 + m / (x + r) (exp(e) - 1)) - m e
 
-    in which terms of order m cancel, not of order x + r.
+    Here terms of order m cancel instead of terms of order x + r.
     """
     d, a, odds = _logs(log_mean, log_r, x)
     r, fewer = jnp.exp(log_r), a <= 0  # x <= r
     m, e = jnp.where(fewer, x, r), jnp.where(fewer, d, -d)
     share = m / jnp.maximum(x + r, jnp.finfo(r.dtype).tiny)  # so that share (x + r) is m
     near = jnp.abs(e) < 1
-    # Far from 0 the same logarithm is softplus(+- odds) - softplus(-|a|), which overflows nowhere.
+    # For large |e| the same logarithm is softplus(+- odds) - softplus(-|a|), which cannot overflow.
+    # It is split as log1p(small) + ahead, so that both branches share the log1p.
     ahead = jnp.maximum(jnp.where(fewer, odds, -odds), 0.0) - softplus(-jnp.abs(a))
     small = jnp.where(near, share * jnp.expm1(jnp.clip(e, -1.0, 1.0)), jnp.exp(-jnp.abs(odds)))
-    return (x + r) * (jnp.log1p(small) + jnp.where(near, 0.0, ahead)) - _product(m, e)
+    return (x + r) * (jnp.log1p(small) + jnp.where(near, 0.0, ahead)) - _safe_product(m, e)
 
 
 def _binomial_slopes(primals: Any, tangents: Any) -> tuple[Array, Array]:
-    """By d / d log mu = (mu - x) r / (r + mu) and d / d log r = r (v - log(1 + v)), where
-    1 + v = (r + x) / (r + mu)."""
+    """dD/d log mu = (mu - x) r / (r + mu) and dD/d log r = r (v - log(1 + v)).
+
+    Here 1 + v = (r + x) / (r + mu).
+    """
     log_mean, log_r, x = primals
     d, a, odds = _logs(log_mean, log_r, x)
     r, ratio = jnp.exp(log_r), jnp.exp(-jnp.abs(odds))
     larger = 1 / (1 + ratio)  # the larger of mu and r, as a share of mu + r
     smaller = ratio * larger
     share = jnp.where(odds > 0, larger, smaller)  # of mu
-    # mu r / (r + mu) from the smaller of the two, as the larger may overflow.
-    of_mean = jnp.exp(jnp.minimum(log_mean, log_r)) * larger - x * jnp.where(
+    # mu r / (r + mu) = min(mu, r) * larger: the larger of the two may overflow.
+    slope_of_mean = jnp.exp(jnp.minimum(log_mean, log_r)) * larger - x * jnp.where(
         odds > 0, smaller, larger
     )
 
     def log_ratio() -> Array:  # log(1 + v)
         return softplus(a) - softplus(odds)
 
-    def of_r() -> Array:
+    def slope_of_r() -> Array:
+        # For small v, v - log(1 + v) cancels to v^2 / 2 and needs its series.
         whole = jnp.exp(-jnp.maximum(jnp.maximum(log_mean, log_r), -80.0)) * larger
         v = x * whole - share
         small = jnp.abs(v) < 0.2
         return jnp.where(
-            small, r * _minus_log1p(jnp.where(small, v, 0.0)), -of_mean - r * log_ratio()
+            small,
+            r * _difference_from_log1p(jnp.where(small, v, 0.0)),
+            -slope_of_mean - r * log_ratio(),
         )
 
-    slopes = (lambda: of_mean), of_r, (lambda: -d - log_ratio())
-    return _binomial_deviance(log_mean, log_r, x), _along(tangents, slopes)
+    slopes = (lambda: slope_of_mean), slope_of_r, (lambda: -d - log_ratio())
+    return _binomial_deviance(log_mean, log_r, x), _directional_derivative(tangents, slopes)
 
 
 _binomial_deviance.defjvp(_binomial_slopes, symbolic_zeros=True)
 
 
-def _along(tangents: Any, slopes: tuple[Callable[[], Array], ...]) -> Array:
-    """The derivative along the tangents; a slope whose tangent is known to be 0 costs nothing."""
+def _directional_derivative(tangents: Any, slopes: tuple[Callable[[], Array], ...]) -> Array:
+    """The sum of slope times tangent; slopes with a symbolically zero tangent are not computed."""
     pairs = [
         slope() * tangent
         for tangent, slope in zip(tangents, slopes, strict=True)
@@ -147,13 +163,13 @@ def _along(tangents: Any, slopes: tuple[Callable[[], Array], ...]) -> Array:
 
 
 def _logs(log_mean: Array, log_r: Array, x: Array) -> tuple[Array, Array, Array]:
-    """log of mu / x, of x / r and of mu / r."""
-    log_x = _log(x)
+    """log(mu / x), log(x / r) and log(mu / r)."""
+    log_x = _safe_log(x)
     return log_mean - log_x, log_x - log_r, log_mean - log_r
 
 
-def _minus_log1p(v: Array) -> Array:
-    """v - log(1 + v) for |v| <= 0.2, to rounding: with t = v / (2 + v), log(1 + v) = 2 atanh t."""
+def _difference_from_log1p(v: Array) -> Array:
+    """v - log(1 + v) for |v| <= 0.2, by the series of log(1 + v) = 2 atanh(v / (2 + v))."""
     t = v / (2 + v)
     square = t * t
     rest = jnp.zeros_like(t)
@@ -162,11 +178,11 @@ def _minus_log1p(v: Array) -> Array:
     return t * (v - 2 * square * rest)
 
 
-def _log(y: Array) -> Array:
-    """log y, and a finite number at 0, where it is multiplied by 0; with two finite derivatives."""
+def _safe_log(y: Array) -> Array:
+    """log y, but finite at y = 0, where it is multiplied by 0; so are its first two derivatives."""
     return jnp.log(jnp.maximum(y, 2 * float(jnp.finfo(y.dtype).tiny) ** 0.5))
 
 
-def _product(factor: Array, log: Array) -> Array:
-    """factor * log, 0 where the factor is 0 and the log is not finite."""
+def _safe_product(factor: Array, log: Array) -> Array:
+    """factor * log, but 0 (not NaN) for a factor of 0 and an infinite log."""
     return factor * jnp.where(factor == 0, 0.0, log)

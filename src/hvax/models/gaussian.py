@@ -20,6 +20,7 @@ class DiagonalGaussian(eqx.Module):
 
     @property
     def sigma(self) -> Float[Array, "*shape"]:
+        """exp(log_sigma)."""
         return jnp.exp(self.log_sigma)
 
     def sample(self, *, key: PRNGKeyArray) -> Float[Array, "*shape"]:
@@ -29,8 +30,11 @@ class DiagonalGaussian(eqx.Module):
     def sample_and_log_prob(
         self, *, key: PRNGKeyArray
     ) -> tuple[Float[Array, "*shape"], Float[Array, ""]]:
-        """One reparameterized draw and its log-density in nats, from the noise itself: no
-        (z - mean) / sigma is computed, so nothing cancels."""
+        """One reparameterized draw and its log-density in nats.
+
+        The density is computed from the noise, not from (z - mean) / sigma, which would cancel for
+        a small sigma.
+        """
         noise = self._noise(key)
         return self.mean + self.sigma * noise, self._log_density(noise)
 

@@ -1,4 +1,4 @@
-"""The six terms of the Hamiltonian ELBO, told apart: for losses that weigh them, and to look at."""
+"""The six terms of the Hamiltonian ELBO, separately: for weighted losses and for inspection."""
 
 from collections.abc import Sequence
 
@@ -17,15 +17,19 @@ Prefactor = ArrayLike | Sequence[float]
 
 
 def log_p_terms(draw: Draw) -> Float[Array, " 3"]:
-    """[log p(x | z_K), log p(z_K), log N(rho_K; 0, I / beta_K)], in nats, of one draw."""
+    """[log p(x | z_K), log p(z_K), log N(rho_K; 0, I / beta_K)] of one draw, in nats.
+
+    Raises `TypeError` unless the draw is one of an HVAE with a `HamiltonianFlow`.
+    """
     return _terms(draw)[0]
 
 
 def log_q_terms(draw: Draw) -> Float[Array, " 3"]:
     """[log q(z_0 | x), log N(rho_0; 0, I / beta_0), -(d/2) log(beta_0 / beta_K)], in nats.
 
-    Where momenta are refreshed, the second is that of all of them: less
+    With momentum refreshment the second term covers all momenta: it is reduced by
     sum_k log N(rho_{k-1}; 0, I / beta_{k-1}) - log N(rho'_k; 0, I / beta_{k-1}).
+    Raises as `log_p_terms` does.
     """
     return _terms(draw)[1]
 
@@ -43,8 +47,8 @@ def log_q_bar(draw: Draw) -> Float[Array, ""]:
 def weighted(draw: Draw, logp_prefactor: Prefactor, logq_prefactor: Prefactor) -> Float[Array, ""]:
     """sum logp_prefactor * log_p_terms - sum logq_prefactor * log_q_terms; log w at ones.
 
-    The normalizing constants of the six terms are gathered first, so that at ones they vanish
-    exactly, and the gradient through log beta with them.
+    The normalizing constants are summed with their coefficients first: with all factors 1 they
+    cancel exactly, and so does their gradient through log beta. Raises as `log_p_terms` does.
     """
     (p, q), (log_beta_0, log_beta_K) = _kernels(draw), _log_beta(draw)
     a, b = jnp.asarray(logp_prefactor, p.dtype), jnp.asarray(logq_prefactor, p.dtype)
@@ -84,7 +88,7 @@ def _phase_space(draw: Draw) -> PhaseSpace:
     check_kind(draw, "draw", Draw)
     if not isinstance(draw.trajectory, PhaseSpace):
         raise TypeError(
-            "draw must be one of an HVAE with a HamiltonianFlow: only its trajectory has the six "
-            f"terms; got the trajectory {type(draw.trajectory).__name__}."
+            "draw must be one of an HVAE with a HamiltonianFlow, whose trajectory has these "
+            f"terms, got one with the trajectory {type(draw.trajectory).__name__}."
         )
     return draw.trajectory

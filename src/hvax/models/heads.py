@@ -1,6 +1,6 @@
-"""Networks that end in the parameters of a density: Gaussians with a learned sigma, and counts.
+"""Networks that return the parameters of a density: Gaussians with a learned sigma, and counts.
 
-They serve as encoders (x -> posterior) and as decoder networks (z -> parameters over x) alike.
+They serve both as encoders (x -> posterior) and as decoder networks (z -> parameters of x).
 """
 
 import math
@@ -21,13 +21,14 @@ SigmaForm = Literal["log", "softplus"]
 
 
 class SigmaHead(eqx.Module):
-    """A network's raw output as log sigma, held smoothly inside (lower, upper).
+    """A network's output as log sigma, bounded smoothly to (lower, upper).
 
         "log":       log sigma = raw
         "softplus":  sigma = softplus(raw), a positive sigma
 
-    then bounded; the lower end is the floor on sigma. With the default (-10, 10) a Gaussian's
-    values, first and second derivatives stay finite in float32 for x to 1e4 and raw to 1e3.
+    and then `smooth_bound`. With the default (-10, 10), values and the first two derivatives of a
+    Gaussian log-density stay finite in float32 for |x| up to 1e4 and |raw| up to 1e3. Raises
+    `ValueError` for another form, and unless lower < upper are finite.
     """
 
     network: Network
@@ -40,7 +41,8 @@ class SigmaHead(eqx.Module):
             raise ValueError(f"form must be 'log' or 'softplus', got {self.form!r}.")
         if not -math.inf < self.lower < self.upper < math.inf:
             raise ValueError(
-                f"bounds must be finite with lower < upper, got {self.lower} and {self.upper}."
+                f"lower and upper must be finite with lower < upper, got {self.lower} "
+                f"and {self.upper}."
             )
 
     def __call__(self, features: Array) -> Float[Array, "..."]:
@@ -50,9 +52,9 @@ class SigmaHead(eqx.Module):
 
 
 class JointGaussian(eqx.Module):
-    """One trunk, two heads: h = trunk(input), N(mean(h), exp(log_sigma(h))^2).
+    """One trunk and two heads: N(mean(h), exp(log_sigma(h))^2) with h = trunk(input).
 
-    `log_sigma` is any network (its output is taken as log sigma) or a `SigmaHead`.
+    `log_sigma` is a `SigmaHead`, or any network, which is wrapped in one.
     """
 
     trunk: Network
@@ -68,7 +70,7 @@ class JointGaussian(eqx.Module):
 
 
 class SplitGaussian(eqx.Module):
-    """Two networks: N(mean(input), exp(log_sigma(input))^2)."""
+    """Two separate networks: N(mean(input), exp(log_sigma(input))^2)."""
 
     mean: Network
     log_sigma: SigmaHead
@@ -81,7 +83,7 @@ class SplitGaussian(eqx.Module):
 
 
 class DispersedCounts(eqx.Module):
-    """A network for the log mean, and one learned log dispersion per feature."""
+    """A network for the log mean of counts, and one learned log dispersion per feature."""
 
     log_mean: Network
     log_dispersion: Float[Array, "..."]

@@ -1,4 +1,4 @@
-"""The Hamiltonian variational autoencoder: a VAE with a flow behind its encoder."""
+"""The Hamiltonian variational autoencoder: a VAE with a flow after its encoder."""
 
 import math
 from collections.abc import Callable
@@ -24,18 +24,18 @@ from hvax.parameters import Fixed
 class HVAE(AbstractLatentModel):
     """A VAE with a flow between encoder and decoder.
 
-    z_0 ~ q(z | x) is moved by `flow` on U(x, z) = -log p(x | z) - log p(z), and the end z_K is
-    decoded. Its `log_weight` satisfies E[exp(log w)] = p(x) for every flow.
+    z_0 ~ q(z | x) is moved by `flow`, which follows U(x, z) = -log p(x | z) - log p(z), to z_K,
+    which is decoded. E[exp(log w)] = p(x) holds for every flow.
 
     **Arguments:**
 
     - `vae`: a `VAE`.
-    - `flow`: a `HamiltonianFlow` or another `AbstractFlow`; where None `HamiltonianFlow.dais(4)`,
-      as in the program.
-    - `potential`: what the flow follows in place of the model's own U, as a callable
-      `potential(vae, x) -> (z -> U)`, or z -> (U, aux), such as `SmoothedPotential()` where the
-      decoder has relu. The weights score the model all the same. It is called as
-      `potential(vae, x, condition)` where there is a condition.
+    - `flow`: a `HamiltonianFlow` or another `AbstractFlow`; by default `HamiltonianFlow.dais(4)`.
+    - `potential`: replaces U in the flow only, not in log w: a callable `potential(vae, x)` that
+      returns a function z -> U or z -> (U, aux), such as `SmoothedPotential()` for a relu decoder.
+      With a condition it is called as `potential(vae, x, condition)`.
+
+    Raises `TypeError` for parts of the wrong type.
 
     Caterini, Doucet and Sejdinovic, "Hamiltonian Variational Auto-Encoder", NeurIPS 2018.
     """
@@ -61,31 +61,31 @@ class HVAE(AbstractLatentModel):
 
     @property
     def encoder(self) -> Callable[..., Posterior]:
-        """The VAE's."""
+        """The encoder of the VAE."""
         return self.vae.encoder
 
     @property  # type: ignore[misc]
     def decoder(self) -> Decoder:  # type: ignore[override]
-        """The VAE's."""
+        """The decoder of the VAE."""
         return self.vae.decoder
 
     @property  # type: ignore[misc]
     def prior(self) -> AbstractPrior:  # type: ignore[override]
-        """The VAE's."""
+        """The prior of the VAE."""
         return self.vae.prior
 
     @property
     def origin(self) -> Fixed | None:
-        """The VAE's."""
+        """The origin of the VAE."""
         return self.vae.origin
 
     @property
     def latent_size(self) -> int:
-        """The dimension of z, told from the networks' shapes; `ValueError` where they do not."""
+        """The dimension of z, inferred from the networks; `ValueError` if it cannot be inferred."""
         return self.vae.latent_size
 
     def posterior(self, x: Data, condition: Any = None) -> Posterior:
-        """q(z_0 | x): where the flow starts."""
+        """q(z_0 | x), the density that the flow starts from."""
         return self.vae.posterior(x, condition)
 
     def draw(
@@ -93,9 +93,9 @@ class HVAE(AbstractLatentModel):
     ) -> Draw:
         """One draw z_0 ~ q(z_0 | x), moved by the flow to z_K, with
 
-        log w = log p(target, z_K) - log q(z_0 | x) + log_ratio
+        log w = log p(target, z_K) - log q(z_0 | x) + log_ratio,   in nats
 
-        where log_ratio is what the flow adds: of momenta and their refreshments.
+        where log_ratio is the flow's own term (of momenta and their refreshments).
         """
         z_key, flow_key = jax.random.split(key)
         z, log_posterior = posterior.sample_and_log_prob(key=z_key)
@@ -105,8 +105,8 @@ class HVAE(AbstractLatentModel):
             given = () if condition is None else (condition,)
             followed = self.potential_for_flow(self.vae, target, *given)
         end = self.flow(followed, z, key=flow_key, start=posterior)
-        # The flow's last evaluation of its potential is the model at z_K: where that is the model's
-        # own, the decoder does not run again.
+        # The flow evaluates its potential at z_K last. If that is the model's own potential, its
+        # aux is the joint density at z_K, and the decoder need not run again.
         own = self.potential_for_flow is None
         joint = end.aux if own else self.vae.log_joint(target, end.z, condition)
         log_weight = joint.log_likelihood + joint.log_prior - log_posterior + end.log_ratio
@@ -124,29 +124,31 @@ class HVAE(AbstractLatentModel):
 
 
 def without_flow(model: AbstractLatentModel) -> AbstractLatentModel:
-    """The VAE inside an HVAE, which draws from the posterior alone; another model as it is."""
+    """The VAE inside an HVAE; any other model unchanged."""
     return model.vae if isinstance(model, HVAE) else model
 
 
 def has_flow(model: AbstractLatentModel) -> bool:
-    """Whether a model is an HVAE whose flow moves something."""
+    """Whether a model is an HVAE whose flow has at least one step."""
     return isinstance(model, HVAE) and model.flow.num_gradients > 0
 
 
 PLAIN_SHARE = 1e-8
-"""The share of the plain VAE's weight in a guarded one: a draw is at most 18.4 nats below it."""
+"""The share of the VAE's weight in a guarded weight: log(1e-8) = -18.4 nats."""
 
 
 def guarded_log_weight(
     model: AbstractLatentModel, draw: Draw, target: Data, condition: Any = None
 ) -> tuple[Float[Array, ""], Bool[Array, ""]]:
-    """log of (1 - a) w + a w_0, in nats, and whether the draw ran away: w < a w_0.
+    """log((1 - a) w + a w_0) in nats, and whether w_0 dominates it: the trajectory ran away.
 
-    w_0 = p(x, z_0) / q(z_0 | x) is the plain VAE's weight of the z_0 that the flow began at, and
-    a = 1e-8. Both weights have the expectation p(x), so their mixture has it too, and every bound
-    made of it is one. But one trajectory in a million that ends far from the data, with a log w of
-    -1e9, then costs 18.4 nats and no more. A draw whose log w is not finite keeps it: it failed,
-    which is counted. Without a flow it is log w.
+    w_0 = p(x, z_0) / q(z_0 | x) is the plain VAE's weight of the flow's start z_0, and a = 1e-8.
+    Both weights have expectation p(x), so the mixture has it too, and the mean of its logarithm is
+    still a lower bound. But a single trajectory that ends far from the data, with log w = -1e9 say,
+    costs 18.4 nats below log w_0 instead of ruining a mean over a million draws.
+
+    A log w that is not finite is returned unchanged: such draws are counted as failed. Without a
+    flow the result is log w.
     """
     log_w = draw.log_weight
     if not has_flow(model):

@@ -1,5 +1,8 @@
-"""The contract of a latent variable model: what objectives, `fit`, `evaluate`, `encode` and the
-report see. `VAE` and `HVAE` are its first members; a model of the user's own is as good as they."""
+"""The contract of a latent variable model.
+
+Objectives, `fit`, `evaluate`, `encode` and the report use nothing else of a model. `VAE` and `HVAE`
+implement it; so can a user's own model (docs/your-own.md).
+"""
 
 from abc import abstractmethod
 from typing import Any, NamedTuple
@@ -16,24 +19,24 @@ from hvax.models.prior import AbstractPrior
 
 
 class Draw(NamedTuple):
-    """One draw of a model's latent vector for one example, and what it scores; densities in nats.
+    """One draw of the latent vector for one example, with its densities in nats.
 
     A batch of draws has the same fields with a leading axis.
     """
 
-    posterior: Posterior  # q(z_0 | x), which z_init was drawn from
+    posterior: Posterior  # q(z_0 | x), the density that z_init was drawn from
     output: PyTree  # the decoder's output at z: the likelihood's parameters
     z_init: Float[Array, " d"]  # z_0 ~ q(z_0 | x)
-    z: Float[Array, " d"]  # where the flow ended; z_init without one
+    z: Float[Array, " d"]  # the end of the flow; z_init without a flow
     log_weight: Float[Array, ""]  # log w, with E[exp(log w)] = p(target | condition)
     log_likelihood: Float[Array, ""]  # log p(target | z)
     log_prior: Float[Array, ""]  # log p(z)
     log_posterior: Float[Array, ""]  # log q(z_0 | x)
-    trajectory: PyTree = None  # what the flow did; None without one
+    trajectory: PyTree = None  # a record of the flow's path; None without a flow
 
 
 class LogJoint(NamedTuple):
-    """One evaluation of the model at z: the decoder's output and log p(x, z) in its two parts."""
+    """One evaluation of the model at z: the decoder's output and the two parts of log p(x, z)."""
 
     output: PyTree
     log_likelihood: Float[Array, ""]  # log p(x | z), nats
@@ -41,13 +44,13 @@ class LogJoint(NamedTuple):
 
 
 class AbstractLatentModel(eqx.Module):
-    """A model p(z) p(x | z) with a way to draw z given x.
+    """A model p(z) p(x | z) that can draw z given x.
 
-    A member has a `prior`, a `decoder` and two methods. Methods take one example; what calls them
-    makes batches of them with `jax.vmap`.
+    A subclass has a `prior`, a `decoder` and the methods `posterior` and `draw`. All methods take
+    one example; callers use `jax.vmap` for batches.
 
-    `condition` is what the model may depend on and never scores; a member that takes none may leave
-    the argument out, and is called without it where there is none.
+    `condition` is an input that the model is conditioned on and does not score. A model without
+    conditions may leave the argument out: it is only passed if a batch has one.
     """
 
     prior: eqx.AbstractVar[AbstractPrior]
@@ -55,15 +58,16 @@ class AbstractLatentModel(eqx.Module):
 
     @abstractmethod
     def posterior(self, x: Data, condition: Any = None) -> Posterior:
-        """q(z_0 | x, condition): `mean`, `sigma`, `log_prob` and `sample_and_log_prob`."""
+        """The approximate posterior q(z_0 | x, condition) of one example; see `Posterior`."""
 
     @abstractmethod
     def draw(
         self, posterior: Posterior, target: Data, condition: Any = None, *, key: PRNGKeyArray
     ) -> Draw:
-        """One draw from a posterior at hand, scored at `target`; the encoder does not run.
+        """One draw from a given posterior, scored at `target`, without running the encoder.
 
-        The contract: E[exp(draw.log_weight)] = p(target | condition), whatever the posterior.
+        Every implementation must satisfy E[exp(draw.log_weight)] = p(target | condition), whatever
+        the posterior.
         """
 
     def __call__(
@@ -75,10 +79,10 @@ class AbstractLatentModel(eqx.Module):
         key: PRNGKeyArray,
         latent: bool = False,
     ) -> Any:
-        """The decoder's output at one draw of z; with `latent=True` the whole `Draw`.
+        """The decoder's output at one draw of z for one example; with `latent=True` the `Draw`.
 
-        The encoder sees `x`; the flow and the likelihood see `target`, which is x where it is not
-        given and the shapes agree (else `ValueError`).
+        The encoder takes `x`; the flow and the likelihood take `target`, by default x. Raises
+        `ValueError` for an example whose shape does not fit the networks.
         """
         check_key(key)
         x = real_array(x, "x")
@@ -91,8 +95,9 @@ class AbstractLatentModel(eqx.Module):
             if target is not None:
                 raise ValueError(f"target does not suit the decoder: {error}") from error
             raise ValueError(
-                f"{error} A draw is scored at `target`, which is x where it is not given: give "
-                "it, or decode without a score, model.decoder(model.posterior(x).mean)."
+                f"{error} A draw is scored at `target`, by default x. Give a target of the "
+                "decoder's shape, or decode without scoring: "
+                "model.decoder(model.posterior(x).mean)."
             ) from error
         return draw if latent else draw.output
 
@@ -103,12 +108,12 @@ class AbstractLatentModel(eqx.Module):
         return self(x, target, condition, key=key, latent=True).log_weight
 
     def log_joint(self, x: Data, z: Float[Array, " d"], condition: Any = None) -> LogJoint:
-        """log p(x | z) and log p(z) in nats, with the decoder's output."""
+        """log p(x | z) and log p(z) in nats at one z, with the decoder's output."""
         output = self.decoder(z, condition)
         return LogJoint(output, self.decoder.log_likelihood(x, output), self.prior.log_prob(z))
 
     def potential(self, x: Data, condition: Any = None) -> Potential:
-        """U(z) = -log p(x | z) - log p(z), in nats; the `LogJoint` at z comes with it."""
+        """The function z -> (U, `LogJoint`), with U(z) = -log p(x | z) - log p(z) in nats."""
 
         def potential(z: Float[Array, " d"]) -> tuple[Float[Array, ""], LogJoint]:
             joint = self.log_joint(x, z, condition)
@@ -118,16 +123,18 @@ class AbstractLatentModel(eqx.Module):
 
 
 def batch_of_posteriors(model: AbstractLatentModel, x: Array, given: dict[str, Any]) -> Any:
-    """The posteriors of a batch; `given` is its condition and mask, where there are any.
+    """The posteriors of a batch x; `given` holds its condition and mask, if any.
 
-    What a posterior holds that is no array, such as the functions of a user's own, is that of all.
+    Parts of a posterior that are not arrays, such as functions, are shared by all examples.
     """
     return eqx.filter_vmap(lambda x, given: model.posterior(x, **given))(x, given)
 
 
 def map_examples(function: Any, posterior: PyTree, *rest: PyTree) -> Any:
-    """`function(posterior, *rest)` of each example of a batch: `jax.vmap` over all arrays, and what
-    is no array as it is."""
+    """`jax.vmap` of `function(posterior, *rest)` over the first axis of every array.
+
+    Leaves that are not arrays, such as functions in a user's posterior, are passed unmapped.
+    """
     arrays, static = eqx.partition((posterior, rest), eqx.is_array)
 
     def one(arrays: PyTree) -> PyTree:

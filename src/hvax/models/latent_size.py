@@ -1,4 +1,4 @@
-"""The dimension of a model's latent vector, told from its networks' shapes."""
+"""Inference of the latent dimension from the shapes that a model's networks accept."""
 
 from collections.abc import Callable
 from typing import Any
@@ -11,24 +11,25 @@ from hvax.models.latent_model import AbstractLatentModel
 
 
 def find_latent_size(model: AbstractLatentModel) -> int:
-    """The one d for which the decoder takes a z of shape (d,).
+    """The dimension d for which the decoder accepts a z of shape (d,).
 
-    Nothing is computed: the sizes of the model's arrays are tried on shapes alone. Where the
-    decoder takes several, the encoder decides, if it gives a posterior over (d,) for an x of the
-    shape that is decoded. Raises `ValueError` where that leaves none or more than one.
+    The axis lengths of all arrays in the model are tried with `jax.eval_shape`, so nothing is
+    computed. If the decoder accepts several, the one is taken for which the encoder returns a
+    posterior over (d,) from what is decoded. Raises `ValueError` if that leaves none or several.
     """
     found = [d for d in _sizes(model) if _decoded(model, d) is not None]
     if len(found) > 1:
         found = [d for d in found if _encoded(model, d) == (d,)]
     if len(found) != 1:
         raise ValueError(
-            "the model's networks do not tell the dimension of z: give it as latent_size=..."
+            "the model's networks must determine the dimension of z, got "
+            f"{'several candidates' if found else 'none'}. Give it as latent_size=..."
         )
     return found[0]
 
 
 def _sizes(model: AbstractLatentModel) -> list[int]:
-    """The lengths of the axes of a model's arrays: that of z is among them, and few others."""
+    """The axis lengths of all arrays in a model: the candidates for d."""
     arrays = jax.tree.leaves(eqx.filter(model, eqx.is_array))
     return sorted({size for array in arrays for size in array.shape if size > 0})
 
@@ -47,8 +48,8 @@ def _encoded(model: AbstractLatentModel, d: int) -> tuple[int, ...] | None:
 
 
 def _shape_of(function: Callable[[Any], Any], value: Any) -> jax.ShapeDtypeStruct | None:
-    """Of a function's array; None where the function does not take the value."""
+    """Shape and dtype of `function(value)`; None if the function raises."""
     try:
         return jax.eval_shape(function, value)
-    except Exception:  # whatever a user's network raises for a shape that it does not take
+    except Exception:  # a user's network may raise anything for a wrong shape
         return None

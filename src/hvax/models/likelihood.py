@@ -1,8 +1,8 @@
-"""Likelihoods: the decoder's output and one data point -> log p(x | z), with every constant kept.
+"""Likelihoods p(x | z), parameterized by the decoder's output, with all normalizing constants.
 
-Densities are sums over features, in nats, exact in what they are given, and computed in float32 or
-wider whatever the dtype of the network or the data. Values are checked where data enter (`check`);
-`log_prob` checks shapes alone, and NaN in gives NaN out.
+Log-densities are sums over features in nats, computed in float32 or wider whatever the dtype of the
+network or the data. Data values are checked once, when data enter (`check`); `log_prob` checks only
+shapes, and returns NaN for NaN.
 """
 
 from abc import abstractmethod
@@ -27,15 +27,15 @@ Data = Shaped[Array, "..."]
 
 
 class ShapeMismatch(ValueError):
-    """A data point's shape is not the one that the decoder's output describes."""
+    """The shape of a data point differs from that of the decoder's output."""
 
 
 class AbstractLikelihood(eqx.Module):
-    """A family of densities over x, with the decoder's output as its parameters."""
+    """A family of densities over x whose parameters are the decoder's output."""
 
     @abstractmethod
     def log_prob(self, output: PyTree, x: Data) -> Float[Array, ""]:
-        """log p(x | z), in nats, for one data point."""
+        """log p(x | z) of one data point, in nats, including all constants."""
 
     @abstractmethod
     def mean(self, output: PyTree) -> Float[Array, "..."]:
@@ -47,18 +47,18 @@ class AbstractLikelihood(eqx.Module):
 
     @abstractmethod
     def check(self, x: np.ndarray) -> None:
-        """Raises `ValueError` where data (batch axis first) lie outside the family's support."""
+        """Raise `ValueError` for data (batch axis first) outside the family's support."""
 
 
 class Bernoulli(AbstractLikelihood):
-    """Independent bits: sum x l - softplus(l), with logits l of x's shape and x in [0, 1].
+    """Independent bits with logits l of x's shape: log p(x) = sum x l - softplus(l), x in [0, 1].
 
-    For x strictly between 0 and 1 (gray levels) this is no likelihood, only a cross-entropy.
+    For x strictly between 0 and 1 (gray levels) this is a cross-entropy, not a log-likelihood.
     """
 
     def log_prob(self, output: Float[Array, "..."], x: Data) -> Float[Array, ""]:
         check_shape(x, output.shape)
-        # Held to finite numbers: an infinite logit that is right costs 0, not inf - inf.
+        # Clipped to finite numbers, so that a correct infinite logit scores 0 and not inf - inf.
         limit = float(jnp.finfo(jnp.float32).max)
         logits = jnp.clip(at_least_single(output), -limit, limit)
         return jnp.sum(x * logits - softplus(logits))
@@ -76,14 +76,15 @@ class Bernoulli(AbstractLikelihood):
             other = ("NegativeBinomial", "counts") if whole else ("LearnedGaussian", "real numbers")
             python = f"give the networks likelihood=hvax.{other[0]}()"
             option = "negative-binomial" if whole else "gaussian"
-            advice = f"For {other[1]}, {words(python, f'take --likelihood {option}')}."
-        _check_range(x, "Bernoulli", "in [0, 1]", valid, advice)
+            advice = f"For {other[1]}, {words(python, f'use --likelihood {option}')}."
+        _check_range(x, "a Bernoulli", "in [0, 1]", valid, advice)
 
 
 class FixedGaussian(AbstractLikelihood):
-    """N(output, sigma^2) with `sigma` > 0 of the user's, one number or of x's shape.
+    """N(output, sigma^2) with a given `sigma` > 0, one number or an array of x's shape.
 
-    A plain number or array is held fixed; a `Learned` one is trained.
+    A plain number or array stays fixed; a `Learned` parameter is trained. Raises `ValueError`
+    unless sigma is finite and > 0.
     """
 
     sigma: AbstractParameter
@@ -115,9 +116,9 @@ class FixedGaussian(AbstractLikelihood):
 
 
 class LearnedGaussian(AbstractLikelihood):
-    """N(mean, sigma^2) where the decoder yields both, as a `DiagonalGaussian` of x's shape.
+    """N(mean, sigma^2), where the decoder's output is a `DiagonalGaussian` of x's shape.
 
-    Networks that yield one: `JointGaussian` (one trunk, two heads), `SplitGaussian` (two networks).
+    Suitable networks are `JointGaussian` (one trunk, two heads) and `SplitGaussian` (two networks).
     """
 
     def log_prob(self, output: DiagonalGaussian, x: Data) -> Float[Array, ""]:
@@ -135,12 +136,16 @@ class LearnedGaussian(AbstractLikelihood):
 
 
 class Categorical(AbstractLikelihood):
-    """Independent classes: sum x log_softmax(l), logits l with the class axis last.
+    """Independent classes with logits l, class axis last: log p(x) = sum x log_softmax(l).
 
-    x is one-hot of the logits' shape, or integer classes of that shape without its last axis.
-    `num_classes` is the length of that axis. Data whose own last axis has that length are one-hot,
-    unless `one_hot` is False: then they are integer classes in as many features as classes. A class
-    that there is not gives NaN.
+    x is either one-hot, of the logits' shape, or integer classes, of that shape without its last
+    axis. An integer outside 0 ... num_classes - 1 gives NaN.
+
+    **Arguments:**
+
+    - `num_classes`: the length of the class axis.
+    - `one_hot`: how to read data; None takes data whose last axis has length `num_classes` as
+      one-hot. False is needed for integer classes with as many features as classes.
     """
 
     num_classes: int = eqx.field(static=True)
@@ -161,24 +166,25 @@ class Categorical(AbstractLikelihood):
     def log_prob(self, output: Float[Array, "... c"], x: Data) -> Float[Array, ""]:
         check_shape(output, (*output.shape[:-1], self.num_classes), name="the decoder's logits")
         logits = at_least_single(output)
-        # An infinite logit is a certain class.
+        # An infinite logit means a certain class; clipped, log_softmax does not become inf - inf.
         log_p = jax.nn.log_softmax(jnp.minimum(logits, jnp.finfo(logits.dtype).max))
         if jnp.issubdtype(x.dtype, jnp.integer) and x.shape == output.shape[:-1]:
-            # Compared in x's own dtype: in another a class may wrap around.
+            # Compared in x's own dtype, because a conversion could wrap around (300 as uint8 is
+            # 44).
             largest = min(self.num_classes - 1, int(jnp.iinfo(x.dtype).max))
             known = (x >= 0) & (x <= largest)
             index = jnp.where(known, x.astype(jnp.int32), self.num_classes)
             return jnp.sum(jnp.take_along_axis(log_p, index[..., None], -1, mode="fill"))
         check_shape(x, output.shape)
-        impossible = (x == 0) & jnp.isneginf(log_p)  # no class of x's: 0 log 0 = 0
+        impossible = (x == 0) & jnp.isneginf(log_p)  # 0 log 0 = 0
         return jnp.sum(x * jnp.where(impossible, 0.0, log_p))
 
     def mean(self, output: Float[Array, "... c"]) -> Float[Array, "... c"]:
-        """The class probabilities."""
+        """The class probabilities, of the logits' shape."""
         return jax.nn.softmax(output)
 
     def sample(self, output: Float[Array, "... c"], *, key: PRNGKeyArray) -> Float[Array, "... c"]:
-        """One-hot."""
+        """One draw, one-hot."""
         drawn = jax.random.categorical(key, output)
         return jax.nn.one_hot(drawn, self.num_classes, dtype=output.dtype)
 
@@ -186,24 +192,24 @@ class Categorical(AbstractLikelihood):
         whole = np.issubdtype(x.dtype, np.integer)
         inside = (x >= 0) & (x < self.num_classes) if whole else np.zeros(x.shape, bool)
         if self.is_one_hot(x.shape[1:]) and x.shape[-1:] == (self.num_classes,):
-            # Summed as floats: 256 classes of bytes would wrap around to 0.
+            # Summed as floats: a sum of 256 ones would wrap around to 0 in uint8.
             total = x.sum(axis=-1, keepdims=True, dtype=np.float64)
             one = ((x == 0) | (x == 1)) & (total == 1)
-            told = f"Where these are classes, give Categorical({self.num_classes}, one_hot=False)."
-            advice = told if self.one_hot is None and inside.all() else ""
-            _check_range(x, "Categorical", "one-hot along its last axis", one, advice)
+            use = f"For integer classes use Categorical({self.num_classes}, one_hot=False)."
+            advice = use if self.one_hot is None and inside.all() else ""
+            _check_range(x, "a Categorical", "one-hot along its last axis", one, advice)
         elif whole and not self.one_hot:
-            _check_range(x, "Categorical", f"classes 0 to {self.num_classes - 1}", inside)
+            _check_range(x, "a Categorical", f"classes 0 to {self.num_classes - 1}", inside)
         else:
             classes = "" if self.one_hot else ", or integer classes"
             raise ValueError(
-                f"Categorical needs data one-hot along a last axis of {self.num_classes}{classes}; "
-                f"got {x.dtype} of shape {x.shape}."
+                f"data of a Categorical must be one-hot along a last axis of {self.num_classes}"
+                f"{classes}, got {x.dtype} of shape {x.shape}."
             )
 
 
 class Poisson(AbstractLikelihood):
-    """Counts: sum x log rate - rate - log x!, with the output log rate of x's shape."""
+    """Counts: log p(x) = sum x log rate - rate - log x!; the output is log rate, of x's shape."""
 
     def log_prob(self, output: Float[Array, "..."], x: Data) -> Float[Array, ""]:
         check_shape(x, output.shape)
@@ -218,7 +224,7 @@ class Poisson(AbstractLikelihood):
 
     def check(self, x: np.ndarray) -> None:
         valid = np.isfinite(x) & (x >= 0) & (x == np.floor(x))
-        _check_range(x, "Poisson", "whole counts >= 0", valid)
+        _check_range(x, "a Poisson", "whole counts >= 0", valid)
 
 
 class CountRate(NamedTuple):
@@ -233,7 +239,7 @@ class NegativeBinomial(AbstractLikelihood):
 
         sum log Gamma(x + r) - log Gamma(r) - log x! + r log(r / (r + mu)) + x log(mu / (r + mu))
 
-    The output is a `CountRate`; `DispersedCounts` is a network that yields one.
+    The decoder's output is a `CountRate`; `DispersedCounts` is a network that returns one.
     """
 
     def log_prob(self, output: CountRate, x: Data) -> Float[Array, ""]:
@@ -256,7 +262,7 @@ class NegativeBinomial(AbstractLikelihood):
 
 
 def check_shape(x: Array, expected: tuple[int, ...], *, name: str = "x") -> None:
-    """Raises `ShapeMismatch`, with what to write where x has one leading axis too many."""
+    """Raise `ShapeMismatch` unless x has the expected shape; for a batch it says to use vmap."""
     if x.shape == expected:
         return
     message = f"{name} must have shape {expected}, got {x.shape}."
@@ -266,7 +272,7 @@ def check_shape(x: Array, expected: tuple[int, ...], *, name: str = "x") -> None
 
 
 def batch_advice() -> str:
-    """The two lines that turn a one-example function into a batched one."""
+    """Advice on calling a function of one example with a batch."""
     return (
         "This function takes one example; for a batch write\n"
         "    keys = jax.random.split(key, len(x))\n"
@@ -279,5 +285,5 @@ def _check_range(
 ) -> None:
     if not np.all(valid):
         where = tuple(int(i) for i in np.argwhere(~valid)[0])
-        message = f"{family} needs data {wanted}; got {x[where]} at index {where}. {advice}"
+        message = f"data of {family} must be {wanted}, got {x[where]} at index {where}. {advice}"
         raise ValueError(message.rstrip())

@@ -1,4 +1,4 @@
-"""Ready-made encoders and decoders: multilayer perceptrons, and the paper's convolutional pair."""
+"""Encoders and decoders of dense layers (multilayer perceptrons)."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -25,9 +25,11 @@ Activation = Callable[[Array], Array]
 
 
 class MLP(eqx.Module):
-    """Dense layers from an array of `in_shape` to one of `out_shape`, an activation between them.
+    """Dense layers from an array of `in_shape` to one of `out_shape`, with activations between.
 
-    The input is flattened and cast to the weights' dtype; the output is reshaped.
+    The input is flattened and cast to the weights' dtype, the output is reshaped. `hidden` are the
+    sizes of the layers between; with `activate_last` the output is activated too. Raises
+    `ValueError` and `TypeError` for sizes that are not integers >= 1.
     """
 
     layers: tuple[eqx.nn.Linear, ...]
@@ -76,18 +78,20 @@ def mlp(
 ) -> tuple[JointGaussian, Decoder]:
     """An encoder and a decoder of dense layers, for `VAE(*mlp(...))`.
 
-    The encoder is one trunk of `hidden` layers and two heads; the decoder mirrors it and ends in
-    what `likelihood` (Bernoulli by default) takes: one array of x's shape, a mean and a log sigma
-    (`LearnedGaussian`), a log mean and one log dispersion per feature (`NegativeBinomial`), or
-    logits (`Categorical`: x's shape where data are one-hot, else one more axis).
-    The default activation is smooth: through a kink, as relu's, training a flow is biased
-    (`SmoothedPotential`).
+    The encoder has one trunk of `hidden` layers and two heads. The decoder mirrors it and returns
+    the parameters of `likelihood` (Bernoulli by default): one array of x's shape, a mean and a log
+    sigma (`LearnedGaussian`), a log mean and one log dispersion per feature (`NegativeBinomial`),
+    or logits (`Categorical`: of x's shape for one-hot data, else with one more axis).
+
+    The default activation is smooth, because the gradient of a flow through a kink, such as relu's,
+    is biased (see `SmoothedPotential`). Raises `ValueError` and `TypeError` for sizes that are not
+    integers >= 1, and for no hidden layer.
     """
     x_shape, hidden = shape(x_shape, "x_shape"), shape(hidden, "hidden")
     latent_size = count(latent_size, "latent_size")
     check_key(key)
     if len(hidden) < 1:
-        raise ValueError("hidden needs at least one layer size, got none.")
+        raise ValueError("hidden must have at least one layer size, got none.")
     likelihood = Bernoulli() if likelihood is None else likelihood
     encoder_key, decoder_key = jax.random.split(key)
     latent = (latent_size,)

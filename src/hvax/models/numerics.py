@@ -1,4 +1,4 @@
-"""Elementary functions written so that values, gradients and second derivatives stay finite."""
+"""Elementary functions whose values, gradients and second derivatives stay finite."""
 
 import jax
 import jax.numpy as jnp
@@ -17,17 +17,15 @@ def _softplus_jvp(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array,
 
 
 def softplus(x: Float[Array, "..."]) -> Float[Array, "..."]:
-    """log(1 + exp(x)), exact to rounding over the whole line.
+    """log(1 + exp(x)), exact to rounding for every x."""
+    # With the derivative given as a sigmoid, value and gradient take 2.3 ms for 2048 x 784 on two
+    # CPU cores, `jax.nn.softplus` 4.1 ms; the numbers are the same.
 
-    Its derivative is written as the sigmoid that it is: `jax.nn.softplus` gives the same numbers,
-    but takes 1.7 times as long for value and gradient on a CPU (4.1 ms against 2.3 for 2048 x 784,
-    in turn, on two cores).
-    """
     return _softplus(x)
 
 
 def smooth_bound(x: Float[Array, "..."], lower: float, upper: float) -> Float[Array, "..."]:
-    """A smooth increasing map of the line onto (lower, upper), the identity near its middle.
+    """A smooth increasing map of the real line onto (lower, upper), near the middle the identity.
 
     middle + half * tanh((x - middle) / half)
     """
@@ -36,11 +34,13 @@ def smooth_bound(x: Float[Array, "..."], lower: float, upper: float) -> Float[Ar
 
 
 def log_softplus(x: Float[Array, "..."]) -> Float[Array, "..."]:
-    """log(log(1 + exp(x))), which tends to x where exp(x) vanishes."""
+    """log(log(1 + exp(x)))."""
+    # Below -40, log(1 + exp(x)) is exp(x) to rounding. The inner `where` keeps the unused branch
+    # finite: its NaN would reach the gradient even though its value is not selected.
     small = x < -40.0
     return jnp.where(small, x, jnp.log(softplus(jnp.where(small, 0.0, x))))
 
 
 def at_least_single(a: Float[Array, "..."]) -> Float[Array, "..."]:
-    """The array in float32, or as it is where it is wider."""
+    """The array converted to float32 if its dtype is narrower (float16, bfloat16)."""
     return a.astype(jnp.promote_types(a.dtype, jnp.float32))

@@ -1,8 +1,8 @@
-"""Between the data's numbers and a model's: what a model takes off before float32 would round.
+"""A model's origin: the constant subtracted from data in float64, before float32 would round.
 
 Functions of whole data sets (`fit`, `evaluate`, `encode`, `reconstruct`, `decode`, `sample`, ...)
-take and give the data's numbers; those of one example take and give the model's. The two are the
-same but for a model of features that float32 does not resolve, such as POSIX seconds.
+take and return raw data x; a model's methods, which take one example, use x - origin. Only models
+of features that float32 cannot resolve, such as POSIX seconds, have an origin.
 """
 
 from typing import Any
@@ -15,18 +15,18 @@ from hvax.models.latent_model import AbstractLatentModel
 
 
 def origin_of(model: AbstractLatentModel) -> NDArray[np.float64] | None:
-    """What `model` takes off every example, exactly; None for nothing."""
-    origin = getattr(model, "origin", None)  # which a model of the user's own need not have
+    """The constant that `model` subtracts from every example, in float64; None if it has none."""
+    origin = getattr(model, "origin", None)  # a user's own model need not have the attribute
     return None if origin is None else np.asarray(origin.value, np.float64).sum(axis=0)
 
 
 def to_model(model: AbstractLatentModel, x: ArrayLike) -> NDArray[Any]:
-    """Examples of the data as the model takes them; batch axes first."""
+    """Raw examples (batch axes first) -> the examples that the model takes, x - origin."""
     origin, x = origin_of(model), np.asarray(x)
     return x if origin is None else x - origin
 
 
 def to_data(model: AbstractLatentModel, x: ArrayLike) -> NDArray[Any]:
-    """Examples of the model as the data have them, in float64 where float32 would round."""
+    """The model's examples (batch axes first) -> raw data, x + origin, in float64 if it has one."""
     origin, x = origin_of(model), np.asarray(x)
     return x if origin is None else x.astype(np.float64) + origin

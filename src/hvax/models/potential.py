@@ -21,9 +21,10 @@ def potential_energy(
     log_likelihood: LogLikelihood | None = None,
     log_prior: LogPrior | None = None,
 ) -> Float[Array, ""]:
-    """U(x, z) = -log p(x | z) - log p(z), in nats.
+    """The potential energy U(x, z) = -log p(x | z) - log p(z) of one example, in nats.
 
-    `log_likelihood(x, output)` and `log_prior(z)` replace the model's own where given.
+    `z` has shape (d,). `log_likelihood(x, output)` and `log_prior(z)`, if given, replace the
+    model's own. Raises `TypeError` and `ValueError` for arguments of the wrong type or shape.
     """
     return _potential(model, x, log_likelihood, log_prior)(vector(z, "z"))[0]
 
@@ -37,11 +38,10 @@ def potential_gradient(
     log_likelihood: LogLikelihood | None = None,
     log_prior: LogPrior | None = None,
 ) -> Float[Array, " d"]:
-    """grad_z U(x, z), through the decoder: the likelihood's part included.
+    """The gradient of `potential_energy` in z, of shape (d,), differentiated through the decoder.
 
-    `method` is "reverse", "forward", "taylor", "finite" or a method such as
-    `FiniteDifference("forward")`;
-    the first three are exact to rounding.
+    `method` is "reverse", "forward", "taylor" (these are exact to rounding), "finite", or an
+    `AbstractGradient` such as `FiniteDifference("forward")`. Raises as `potential_energy` does.
     """
     potential = _potential(model, x, log_likelihood, log_prior)
     return gradient_method(method).value_and_grad(potential)(vector(z, "z")).gradient

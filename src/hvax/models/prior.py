@@ -1,4 +1,4 @@
-"""The latent prior p(z): a standard normal unless the user brings another."""
+"""Latent priors p(z): the contract, and the standard normal."""
 
 from abc import abstractmethod
 
@@ -11,19 +11,19 @@ from hvax.models.gaussian import HALF_LOG_TWO_PI
 
 
 class AbstractPrior(eqx.Module):
-    """A density over latent vectors of any length. The momentum is Gaussian whatever the prior."""
+    """A normalized density over latent vectors (d,) of any length d."""
 
     @abstractmethod
     def log_prob(self, z: Float[Array, " d"]) -> Float[Array, ""]:
-        """log p(z), in nats, normalized."""
+        """The normalized log p(z) of one latent vector, in nats."""
 
     @abstractmethod
     def sample(self, latent_size: int, *, key: PRNGKeyArray) -> Float[Array, " d"]:
-        """One draw."""
+        """One draw of shape (latent_size,)."""
 
 
 class StandardNormal(AbstractPrior):
-    """N(0, I)."""
+    """The standard normal prior N(0, I)."""
 
     def log_prob(self, z: Float[Array, " d"]) -> Float[Array, ""]:
         return jnp.sum(-0.5 * z**2 - HALF_LOG_TWO_PI)

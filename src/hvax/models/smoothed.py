@@ -1,8 +1,8 @@
-"""Decoders with a kink in their activations, and a potential without it.
+"""Detection of decoders whose activations have a kink, and a smooth potential for relu decoders.
 
-Where a decoder has relu, grad U jumps at every hyperplane on which a unit switches, and with it the
-end of a trajectory. log w is then no continuous function of the parameters, and its derivative,
-which is blind to jumps, is not in expectation that of the bound.
+With relu in the decoder, grad U jumps at every hyperplane on which a unit switches, so the end of a
+trajectory, and with it log w, is a discontinuous function of the parameters. Automatic
+differentiation does not see jumps: the gradient of log w is then a biased gradient of the bound.
 """
 
 from collections.abc import Callable, Sequence
@@ -18,22 +18,23 @@ from hvax.hamiltonian.gradient import Potential
 from hvax.models.likelihood import Data
 from hvax.models.vae import VAE
 
-# As jax.nn calls them; each is a compiled function of that name in what calls it.
+# Names in jax.nn. Each of these functions is jitted, so it appears in a jaxpr as a call by this
+# name.
 _KINKED = {"relu", "relu6", "leaky_relu", "selu", "hard_tanh", "hard_sigmoid", "hard_silu"}
 
 
 class SmoothedPotential(eqx.Module):
-    """What a flow follows where the decoder has relu: U with softplus(s a) / s for each relu(a).
+    """A smooth potential for a flow through a relu decoder: U with softplus(s a) / s for relu(a).
 
         model = HVAE(vae, flow, potential=SmoothedPotential())
 
-    The weights score the decoder as it is, so E[exp(log w)] = p(x) whatever s, the `sharpness`; and
-    as the end of a trajectory is smooth in all parameters, the gradient of log w has the bound's as
-    its mean. At s = 10, the default, the flow is as good as one on U itself; a larger s has more
-    noise in the gradient. It takes one more value of the decoder than U itself.
+    Only the flow follows the smooth potential; log w still scores the decoder itself, so
+    E[exp(log w)] = p(x) for every s, the `sharpness`. The end of a trajectory is then smooth in all
+    parameters, so the gradient of log w is unbiased. At s = 10, the default, the flow is as good as
+    one on U itself; a larger s makes the gradient noisier. The cost is one more decoder evaluation.
 
-    It replaces every `jax.nn.relu` on the way from z to U, whoever calls it. `ValueError` where
-    there is none, or another of jax.nn's activations with a kink.
+    Every `jax.nn.relu` between z and U is replaced, also inside library layers. Raises `ValueError`
+    if there is none, or if another activation of jax.nn with a kink is found.
     """
 
     sharpness: float = eqx.field(static=True)
@@ -51,8 +52,8 @@ class SmoothedPotential(eqx.Module):
             kinks = _kinks_of(traced.jaxpr)
             if kinks != {"relu"}:
                 raise ValueError(
-                    "SmoothedPotential is for decoders with jax.nn.relu and no other kink; this "
-                    f"one has {', '.join(sorted(kinks)) or 'none'}."
+                    "the decoder must have jax.nn.relu and no other activation with a kink, got "
+                    f"{', '.join(sorted(kinks)) or 'none'}. Do without SmoothedPotential."
                 )
             values = _evaluated(traced, [z], self._softplus)
             return jax.tree.unflatten(jax.tree.structure(shape), values)
@@ -64,7 +65,7 @@ class SmoothedPotential(eqx.Module):
 
 
 def kinks_of(function: Callable, *arguments: Any) -> set[str]:
-    """The names of the activations in a function of arrays whose derivative jumps."""
+    """The names of jax.nn activations with a kink that a function of arrays calls (traced only)."""
     return _kinks_of(jax.make_jaxpr(function)(*arguments).jaxpr)
 
 
@@ -79,28 +80,29 @@ def _kinks_of(jaxpr: jex.Jaxpr) -> set[str]:
 
 
 def _name(equation: jex.JaxprEqn) -> str | None:
-    """Of the compiled function that it calls, which may be all that has a derivative of its own."""
-    if not _has_its_own_derivative(equation):
+    """The name of the jitted function that an equation calls, also inside a custom derivative."""
+    if not _has_custom_derivative(equation):
         return equation.params.get("name")
     names = [inner.params.get("name") for inner in equation.params["call_jaxpr"].eqns]
     return names[0] if len(names) == 1 else None
 
 
 def _inside(equation: jex.JaxprEqn) -> list[jex.Jaxpr]:
-    """What an equation runs, as far as autodiff sees it."""
-    if _has_its_own_derivative(equation):
+    """The jaxprs inside an equation whose derivative is taken by automatic differentiation."""
+    if _has_custom_derivative(equation):
         return []
     return list(jex.jaxprs_in_params(equation.params))
 
 
-def _has_its_own_derivative(equation: jex.JaxprEqn) -> bool:
+def _has_custom_derivative(equation: jex.JaxprEqn) -> bool:
     return equation.primitive.name in ("custom_jvp_call", "custom_vjp_call")
 
 
 def _evaluated(
     traced: jex.ClosedJaxpr, inputs: Sequence[Any], relu: Callable[[Any], Any]
 ) -> list[Any]:
-    """The outputs of a traced function with another function in the place of relu."""
+    """Evaluate a jaxpr with `relu` substituted for every call of jax.nn.relu."""
+    # An interpreter of the jaxpr: `values` maps its variables to arrays, equation by equation.
     jaxpr = traced.jaxpr
     values = dict(zip(jaxpr.constvars + jaxpr.invars, [*traced.consts, *inputs], strict=True))
 
@@ -111,6 +113,7 @@ def _evaluated(
         if _name(equation) == "relu":
             outputs = [relu(value(equation.invars[0]))]
         else:
+            # Any other equation is run alone, as a one-equation jaxpr of its input variables.
             free = list(dict.fromkeys(v for v in equation.invars if isinstance(v, jex.Var)))
             new = _without_relu(equation, relu)
             alone = jaxpr.replace(constvars=[], invars=free, outvars=new.outvars, eqns=[new])
@@ -120,7 +123,7 @@ def _evaluated(
 
 
 def _without_relu(equation: jex.JaxprEqn, relu: Callable[[Any], Any]) -> jex.JaxprEqn:
-    """A call, a loop or a branch with relu replaced in what it runs."""
+    """An equation (call, loop, branch) with relu replaced in the jaxprs inside it."""
 
     def retraced(param: Any) -> Any:
         if not _is_traced(param):

@@ -1,9 +1,9 @@
-"""Models of raw data whose networks work in natural units, whatever the units of the data are.
+"""Wrappers that let networks work in standardized units while the model stays one of the raw data.
 
-Real features are standardized, y = (t(x) - shift) / scale with t a monotone transform of each
-(the identity by default), and the density of x is that of y times |dy / dx|: a log-likelihood stays
-in nats of the raw data, comparable with that of any other model of them. Parameters of other
-likelihoods (log rates, logits) are network outputs about an offset, in steps of a gain.
+Real features are standardized, y = (t(x) - shift) / scale, with t a monotone transform of each
+feature (by default the identity). The density of x is that of y times |dy / dx|, so log-likelihoods
+are in nats of the raw data and comparable between models. For other likelihoods the parameters (log
+rates, logits) are offset + gain * network output.
 """
 
 from collections.abc import Callable
@@ -25,7 +25,7 @@ from hvax.wording import named
 
 
 class StandardizedInput(eqx.Module):
-    """x -> network((t(x) - shift) / scale)."""
+    """An encoder of raw data: x -> network((t(x) - shift) / scale)."""
 
     network: Callable[[Array], Any]
     shift: Fixed
@@ -38,10 +38,13 @@ class StandardizedInput(eqx.Module):
 
 
 class StandardizedLikelihood(AbstractLikelihood):
-    """log p(x | z) = inner log-density of y = (t(x) - shift) / scale, plus sum log |dy / dx|.
+    """The likelihood of raw x for an inner likelihood of y = (t(x) - shift) / scale.
 
-    With `floor` an inner Gaussian N(mean, sigma^2) of y is N(mean, sigma^2 + floor^2): recorded
-    numbers are rounded, and a sigma far below that rounding would be rewarded without bound.
+        log p(x | z) = log p_inner(y | z) + sum log |dy / dx|
+
+    With `floor`, an inner Gaussian N(mean, sigma^2) becomes N(mean, sigma^2 + floor^2). Recorded
+    numbers are rounded, and without a floor a sigma far below the rounding would raise the
+    likelihood without bound.
     """
 
     inner: AbstractLikelihood
@@ -60,7 +63,7 @@ class StandardizedLikelihood(AbstractLikelihood):
         return log_p + log_slope.astype(log_p.dtype)
 
     def mean(self, output: PyTree) -> Float[Array, "..."]:
-        """E[x | z] in x's units: of a transformed feature in closed form."""
+        """E[x | z] in units of x, in closed form for a transformed Gaussian."""
         inner = self._floored(output)
         location = self._raw(self.inner.mean(inner))
         if self.transform is None:
@@ -81,7 +84,7 @@ class StandardizedLikelihood(AbstractLikelihood):
             row, *feature = (int(i) for i in np.argwhere(outside)[0])
             raise ValueError(
                 f"feature {', '.join(map(str, feature))} must be positive, as in the training data "
-                f"(its logarithm is modeled); got {x[row, *feature]} at index {row}. Train with "
+                f"(its logarithm is modeled), got {x[row, *feature]} at index {row}. Train with "
                 f"{named('transform')} none to allow such values."
             )
 
@@ -96,22 +99,22 @@ class StandardizedLikelihood(AbstractLikelihood):
         sigma = getattr(self.inner, "sigma", None)
         if sigma is None:
             raise ValueError(
-                f"{type(self.inner).__name__} has no sigma, which the mean of a transformed "
-                "feature needs: use LearnedGaussian or FixedGaussian."
+                "the likelihood of transformed features must have a sigma, got "
+                f"{type(self.inner).__name__}. Use LearnedGaussian or FixedGaussian."
             )
         return sigma.value
 
     def _raw(self, standardized: Float[Array, "..."]) -> Float[Array, "..."]:
-        """Back to the units of t(x), in the dtype at hand."""
+        """shift + scale * y: back to the units of t(x), in the dtype of y."""
         dtype = standardized.dtype
         return self.shift.value.astype(dtype) + self.scale.value.astype(dtype) * standardized
 
 
 class ScaledOutput(eqx.Module):
-    """z -> offset + gain * network(z): a decoder's parameters in their natural units.
+    """A decoder network with rescaled output: z -> offset + gain * network(z).
 
-    `offset` and `gain` have one entry for each array of the network's output, in the order of
-    `jax.tree.leaves`, of its shape: one for logits, two for a `CountRate`.
+    `offset` and `gain` have one array per array of the network's output, of the same shape and in
+    the order of `jax.tree.leaves`: one for logits, two for a `CountRate`.
     """
 
     network: Callable[[Array], PyTree]
@@ -136,27 +139,38 @@ def standardized(
     floor: ArrayLike | None = None,
     transform: Transform | None = None,
 ) -> tuple[StandardizedInput, Decoder]:
-    """An encoder and a decoder of raw data from a pair for standardized data.
+    """Wrap an encoder and decoder of standardized data into a pair for raw data.
 
-    `shift` and `scale` > 0 have x's shape: mean and standard deviation of t(x) over the training
-    data, with 1 for a feature that does not vary. For Gaussian likelihoods.
+    For Gaussian likelihoods.
+
+    **Arguments:**
+
+    - `shift`, `scale`: of one example's shape: mean and standard deviation of t(x) over the
+      training data. Use a scale of 1 for a feature that does not vary.
+    - `floor`: the least sigma of each feature, in units of `scale`; None is no limit.
+    - `transform`: the monotone transform t; None is the identity.
+
+    Raises `ValueError` unless scale is finite and > 0 and has the shape of shift.
     """
     if not np.all(np.isfinite(scale) & (np.asarray(scale) > 0)):
-        raise ValueError("scale must be finite and > 0; give 1 for a feature that does not vary.")
+        raise ValueError(
+            f"scale must be finite and > 0, got {np.asarray(scale)}. Give 1 for a feature that "
+            "does not vary."
+        )
     if jnp.shape(shift) != jnp.shape(scale):
         raise ValueError(
-            "shift and scale must both have the shape of x, got the shapes "
+            "shift and scale must both have the shape of one example, got the shapes "
             f"{jnp.shape(shift)} and {jnp.shape(scale)}."
         )
-    held = Fixed(shift), Fixed(scale)
+    fixed = Fixed(shift), Fixed(scale)
     likelihood = StandardizedLikelihood(
-        decoder.likelihood, *held, None if floor is None else Fixed(floor), transform
+        decoder.likelihood, *fixed, None if floor is None else Fixed(floor), transform
     )
-    return StandardizedInput(encoder, *held, transform), Decoder(decoder.network, likelihood)
+    return StandardizedInput(encoder, *fixed, transform), Decoder(decoder.network, likelihood)
 
 
 def _standardized(x: Data, shift: Fixed, scale: Fixed, transform: Transform | None) -> Array:
-    """(t(x) - shift) / scale, in x's precision, at least that of float32."""
+    """(t(x) - shift) / scale in the dtype of x, or in float32 if that is wider."""
     own = x.dtype if jnp.issubdtype(x.dtype, jnp.floating) else shift.value.dtype
     dtype = jnp.promote_types(own, jnp.float32)
     x = x.astype(dtype)

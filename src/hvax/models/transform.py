@@ -1,6 +1,6 @@
-"""Monotone maps of features, y = t(x): the identity, log, log1p, or asinh about a center.
+"""Monotone transforms of features, y = t(x): the identity, log, log1p, or asinh about a center.
 
-A feature with heavy tails is modeled as t(x), and the density is that of the raw x all the same:
+A heavy-tailed feature is modeled as t(x), while the density remains one of the raw x:
 
     log p(x) = log p_y(t(x)) + log t'(x)
 
@@ -26,14 +26,15 @@ Kind = Literal["none", "log", "log1p", "asinh"]
 
 
 class Transform(eqx.Module):
-    """One monotone map for each feature of an example.
+    """One monotone transform for each feature of an example.
 
     **Arguments:**
 
-    - `kinds`: the map of each feature, in row-major order, or one for all of them.
-    - `center`, `width` > 0: of asinh; any finite numbers elsewhere. Their shape is that of x.
+    - `kinds`: the transform of each feature, in row-major order, or one for all features.
+    - `center`, `width`: parameters of asinh, arrays of one example's shape; `width` > 0. For other
+      kinds any finite numbers (and a width of 1) will do.
 
-    Raises `ValueError` for an unknown kind, and where the numbers do not fit each other.
+    Raises `ValueError` for an unknown kind, for shapes that do not match, and for a width <= 0.
     """
 
     kinds: tuple[Kind, ...] = eqx.field(static=True)
@@ -51,12 +52,14 @@ class Transform(eqx.Module):
                 f"{len(kinds)} kinds and the shapes {jnp.shape(center)} and {jnp.shape(width)}."
             )
         if not np.all(np.asarray(width) > 0):
-            raise ValueError("width must be > 0 everywhere; give 1 where it has no part.")
+            raise ValueError(
+                f"width must be > 0, got {np.min(width)}. Give 1 for features without asinh."
+            )
         self.kinds = kinds[:1] if len(set(kinds)) == 1 else kinds
         self.center, self.width = Fixed(center), Fixed(width)
 
     def __call__(self, x: Num[Array, "..."]) -> Float[Array, "..."]:
-        """t(x), feature by feature; NaN outside the support."""
+        """t(x) of each feature; NaN outside the support."""
         y = x
         if "log" in self.kinds:
             y = self._where("log", jnp.log, y, x, otherwise=1.0)
@@ -67,7 +70,7 @@ class Transform(eqx.Module):
         return y
 
     def inverse(self, y: Float[Array, "..."]) -> Float[Array, "..."]:
-        """x with t(x) = y."""
+        """The inverse transform: x with t(x) = y."""
         x = y
         if "log" in self.kinds:
             x = self._where("log", jnp.exp, x, y, otherwise=0.0)
@@ -82,9 +85,10 @@ class Transform(eqx.Module):
     def mean(
         self, location: Float[Array, "..."], sigma: Float[Array, "..."]
     ) -> Float[Array, "..."]:
-        """E[x] where t(x) is N(location, sigma^2), in closed form.
+        """E[x] for t(x) ~ N(location, sigma^2), in closed form.
 
-        exp(m + s^2 / 2) for log, center + width exp(s^2 / 2) sinh(m) for asinh.
+        With m = location and s = sigma: exp(m + s^2 / 2) for log, one less for log1p, and
+        center + width exp(s^2 / 2) sinh(m) for asinh.
         """
         spread = jnp.where(self._are("none"), 0.0, 0.5 * sigma**2)
         x = location
@@ -95,7 +99,7 @@ class Transform(eqx.Module):
         if "asinh" in self.kinds:
             center, width = self._constants(location)
             safe = jnp.where(self._are("asinh"), location, 0.0)
-            # sinh(m) exp(s^2 / 2) as two exponentials, so that neither factor overflows alone.
+            # exp(s^2 / 2) sinh(m) as two exponentials, so that no factor overflows by itself.
             wide = 0.5 * (jnp.exp(spread + safe) - jnp.exp(spread - safe))
             x = jnp.where(self._are("asinh"), center + width * wide, x)
         return x
@@ -114,7 +118,7 @@ class Transform(eqx.Module):
         return slope
 
     def supports(self, x: NDArray) -> NDArray[np.bool_]:
-        """Where x (batch axis first) lies inside each feature's support."""
+        """Whether each value of x (batch axis first) is inside its feature's support."""
         least = {"log": 0.0, "log1p": -1.0}
         bounds = np.array([least.get(kind, -np.inf) for kind in self.kinds])
         shape = self.center.value.shape if len(bounds) > 1 else ()
@@ -129,8 +133,9 @@ class Transform(eqx.Module):
         *,
         otherwise: float,
     ) -> Array:
-        """`function(x)` in the features of this kind; what the others hold does not enter it, so
-        that no NaN of theirs enters a gradient."""
+        """`function(x)` for features of this kind, `old` for the others."""
+        # The other features are replaced before the call: a NaN in an unselected branch of `where`
+        # would still reach the gradient.
         chosen = self._are(kind)
         return jnp.where(chosen, function(jnp.where(chosen, x, otherwise)), old)
 

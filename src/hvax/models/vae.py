@@ -9,7 +9,7 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, PRNGKeyArray
 
-from hvax.checks import check_callable, check_kind, layers_that_ask, real_array
+from hvax.checks import check_callable, check_kind, real_array, unsupported_layers
 from hvax.models.decoder import Decoder
 from hvax.models.latent_model import AbstractLatentModel, Draw
 from hvax.models.latent_size import find_latent_size
@@ -17,7 +17,7 @@ from hvax.models.likelihood import Data, ShapeMismatch, batch_advice
 from hvax.models.posterior import Posterior
 from hvax.models.prior import AbstractPrior, StandardNormal
 from hvax.parameters import Fixed
-from hvax.precision import in_two
+from hvax.precision import split_float64
 
 
 class VAE(AbstractLatentModel):
@@ -25,15 +25,17 @@ class VAE(AbstractLatentModel):
 
     **Arguments:**
 
-    - `encoder`: x -> posterior; `JointGaussian` or any callable that gives a `DiagonalGaussian`, or
-      a `Posterior` of yours, over one latent vector. It is called as `encoder(x, condition)` where
-      there is a condition.
+    - `encoder`: x -> posterior; `JointGaussian` or any callable that returns a `DiagonalGaussian`
+      or your own `Posterior` over one latent vector. With a condition it is called as
+      `encoder(x, condition)`.
     - `decoder`: a `Decoder`.
     - `prior`: `StandardNormal()` by default.
-    - `origin`: of x's shape, where float32 does not resolve x itself: the model is one of
-      x - origin. `fit`, `evaluate`, `encode` and all else that takes data sets takes it off in
-      float64 and gives numbers of x; the methods of this class take, and decode to, x - origin.
-      `fit` and `prepare` choose it where it is needed.
+    - `origin`: a constant of x's shape, for data that float32 cannot resolve: the model is then
+      one of x - origin. Functions of data sets (`fit`, `evaluate`, `encode`, ...) subtract and add
+      it in float64; the methods of this class take and return x - origin. `fit` and `prepare`
+      choose it when it is needed.
+
+    Raises `TypeError` for an encoder that is not callable and for other parts of the wrong type.
 
     Kingma and Welling, "Auto-Encoding Variational Bayes" (2014).
     """
@@ -60,24 +62,28 @@ class VAE(AbstractLatentModel):
         if origin is None or isinstance(origin, Fixed):
             self.origin = origin
         else:
-            self.origin = Fixed(in_two(np.asarray(origin, np.float64)))
+            self.origin = Fixed(split_float64(np.asarray(origin, np.float64)))
 
     @property
     def latent_size(self) -> int:
-        """The dimension of z, told from the networks' shapes; `ValueError` where they do not."""
+        """The dimension of z, inferred from the networks; `ValueError` if it cannot be inferred."""
         return find_latent_size(self)
 
     def posterior(self, x: Data, condition: Any = None) -> Posterior:
-        """q(z | x), checked to be over one latent vector."""
+        """The approximate posterior q(z | x) of one example x.
+
+        Raises `ValueError` for a batch, for an x of another shape than the encoder takes, and for a
+        posterior that is not over one vector (d,).
+        """
         x = real_array(x, "x")
         try:
             posterior = self.encoder(x) if condition is None else self.encoder(x, condition)
         except (TypeError, ValueError, RuntimeError) as error:
-            if (asked := layers_that_ask(self.encoder)) is not None:
+            if (asked := unsupported_layers(self.encoder)) is not None:
                 raise TypeError(asked) from error
             if condition is None and _accepts(self.encoder, x):
                 raise ValueError(
-                    f"x has a leading batch axis: {x.shape}. {batch_advice()}"
+                    f"x must be one example, got a batch of shape {x.shape}. {batch_advice()}"
                 ) from error
             if isinstance(error, ShapeMismatch):
                 raise ValueError(f"x does not suit the encoder: {error}") from error
@@ -85,7 +91,7 @@ class VAE(AbstractLatentModel):
         mean = getattr(posterior, "mean", None)
         if isinstance(mean, jax.Array) and mean.ndim != 1:
             raise ValueError(
-                "the encoder must give a posterior over one latent vector (d,), got a mean of "
+                "encoder must return a posterior over one latent vector (d,), got a mean of "
                 f"shape {mean.shape} for x of shape {x.shape}. {batch_advice()}"
             )
         return posterior
@@ -93,8 +99,10 @@ class VAE(AbstractLatentModel):
     def draw(
         self, posterior: Posterior, target: Data, condition: Any = None, *, key: PRNGKeyArray
     ) -> Draw:
-        """One draw z ~ q(z | x), with log w = log p(target, z) - log q(z | x)."""
-        z_key, _ = jax.random.split(key)  # the second half is an HVAE's momentum
+        """One draw z ~ q(z | x), with log w = log p(target, z) - log q(z | x) in nats."""
+        z_key, _ = jax.random.split(
+            key
+        )  # as in an HVAE, so that both draw the same z_0 for one key
         z, log_posterior = posterior.sample_and_log_prob(key=z_key)
         joint = self.log_joint(target, z, condition)
         return Draw(
@@ -110,7 +118,7 @@ class VAE(AbstractLatentModel):
 
 
 def _accepts(encoder: Callable, x: Array) -> bool:
-    """Whether one row of x suits the encoder, tried on shapes alone."""
+    """Whether the encoder accepts one row of x (tested on shapes; nothing is computed)."""
     if x.ndim == 0:
         return False
     try:

@@ -11,7 +11,7 @@ from jaxtyping import PRNGKeyArray
 from numpy.typing import NDArray
 
 from hvax.evaluation.posterior_draws import posterior_draws
-from hvax.evaluation.posterior_grid import most_tied, plane
+from hvax.evaluation.posterior_grid import plane
 from hvax.evaluation.trajectories import Paths, paths
 from hvax.models.origin import to_model
 from hvax.report import images
@@ -127,7 +127,7 @@ def _drawn(
     gaussian = has_gaussian_posterior(model, x)
     scenes = []
     for i, one in enumerate(x):
-        axes = most_tied(model, jnp.asarray(to_model(model, one)))
+        axes = most_correlated_axes(model, jnp.asarray(to_model(model, one)))
         shown = np.array(axes)
         stages = found.z[i][..., shown]
         clouds = truth.z[i][:, shown], stages[:, 0], stages[:, -1]

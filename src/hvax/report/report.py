@@ -10,7 +10,7 @@ from jaxtyping import PRNGKeyArray
 
 from hvax.batch import Batch
 from hvax.data.examples import as_examples
-from hvax.evaluation.batching import or_first_key
+from hvax.evaluation.batching import key_or_default
 from hvax.evaluation.evaluate import evaluate
 from hvax.evaluation.result import Evaluation, difference
 from hvax.report.inputs import ReportInputs, check_labels
@@ -64,7 +64,7 @@ def write_report(
     data, and an evaluation that lacks numbers; `OSError` where the folder is missing or the file
     cannot be written.
     """
-    key = or_first_key(key)
+    key = key_or_default(key)
     if isinstance(data, Batch) and len(data.parts()) == 1:
         data = data.x
     if isinstance(data, tuple):

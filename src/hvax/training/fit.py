@@ -11,6 +11,7 @@ from jaxtyping import PyTree
 from tqdm import tqdm
 
 from hvax.batch import Batch
+from hvax.checked_data import checked_data, warn_of_unresolved
 from hvax.checks import check_callable, check_kind, count
 from hvax.compile_cache import keep_compiled_programs
 from hvax.data.examples import with_origin
@@ -18,17 +19,16 @@ from hvax.exceptions import FlowFailed, warn
 from hvax.models.hvae import HVAE, has_flow
 from hvax.models.latent_model import AbstractLatentModel
 from hvax.models.origin import origin_of
-from hvax.seen import checked_data, warn_of_unresolved
 from hvax.storage.run_folder import BEFORE_FLOW, MODEL, check_unused, read_plan, write_plan
 from hvax.storage.structure import check_saveable, save
 from hvax.training.compiled_steps import LossKwargs, Transform
 from hvax.training.flow_start import switched_off
 from hvax.training.loop import Event as Event
-from hvax.training.loop import Plan
+from hvax.training.loop import TrainingOptions
 from hvax.training.optimizers import default_optimizer
 from hvax.training.phase import Fit as Fit
 from hvax.training.phase import train_phase
-from hvax.training.prepare import is_better_than_independent, prepared_if_far
+from hvax.training.prepare import is_trained, prepared_if_needed
 from hvax.training.schedule import Schedule, epochs_with_flow, schedule
 from hvax.training.state import LossFunction, check_optimizer
 from hvax.wording import named
@@ -122,7 +122,7 @@ def fit(
         patience=patience,
         validated=held_out is not None,
     )
-    plan = Plan(
+    plan = TrainingOptions(
         batch_size=chosen.batch_size,
         epochs=chosen.epochs,
         seed=seed,
@@ -143,7 +143,7 @@ def fit(
     notes: list[str] = []
     if prepare and loss_function is None and transform is None:
         key = jax.random.fold_in(jax.random.key(seed), 4)
-        model, found = prepared_if_far(model, parts, held_out, key=key)
+        model, found = prepared_if_needed(model, parts, held_out, key=key)
         if found is not None:
             notes.append(f"networks in the units of the data: {found.describe()}")
             parts = with_origin(parts, origin_of(model))
@@ -179,7 +179,9 @@ def fit(
         for note in notes:
             tqdm.write(f"fit: {note}")
     if first == 1:
-        fitted = train_phase(model, parts, held_out, plan, run_dir=run_dir, calm=True, **options)
+        fitted = train_phase(
+            model, parts, held_out, plan, run_dir=run_dir, stabilize=True, **options
+        )
     else:
         assert isinstance(model, HVAE)  # as it has a flow
         fitted = _in_two_phases(model, parts, held_out, plan, first, run_dir, options)
@@ -190,7 +192,7 @@ def _in_two_phases(
     model: HVAE,
     parts: Batch,
     held_out: Batch | None,
-    plan: Plan,
+    plan: TrainingOptions,
     first: int,
     run_dir: str | Path | None,
     options: dict[str, Any],
@@ -203,7 +205,7 @@ def _in_two_phases(
             check_unused(folder)
         write_plan(folder, first)
     before = train_phase(
-        model.vae, parts, held_out, plan.until(first - 1), run_dir=before_flow, **options
+        model.vae, parts, held_out, plan.with_epochs(first - 1), run_dir=before_flow, **options
     )
     flowing = eqx.tree_at(lambda m: m.vae, model, before.model)
     if before.ended in _SIGNALS:
@@ -214,9 +216,9 @@ def _in_two_phases(
             flowing,
             parts,
             held_out,
-            plan.counting_on(done, plan.epochs - first + 1),
+            plan.after_epochs(done, plan.epochs - first + 1),
             run_dir=folder,
-            calm=True,
+            stabilize=True,
             score_start=True,
             **options,
         )
@@ -273,7 +275,7 @@ def _flow_from(
     model sees others than are known here."""
     if not isinstance(model, HVAE) or not has_flow(model):
         return 1
-    trained = parts is not None and is_better_than_independent(model.vae, parts)
+    trained = parts is not None and is_trained(model.vae, parts)
     if own_loss or trained:
         return 1
     gradients = model.flow.num_gradients
@@ -303,7 +305,7 @@ def _shapes(shapes: Batch) -> str:
     return str(shapes.x) if len(given) == 1 else str(given)
 
 
-def check_plan(plan: Plan, parts: Batch, held_out: Batch | None) -> None:
+def check_plan(plan: TrainingOptions, parts: Batch, held_out: Batch | None) -> None:
     """Refuses a plan that the data do not suit."""
     if plan.batch_size > len(parts.x):
         raise ValueError(

@@ -18,7 +18,7 @@ CALM = 2.0  # nats: the energy error within which nine trajectories of ten start
 _HALVINGS = 20
 
 
-def with_calm_steps(model: HVAE, batch: Batch, *, key: PRNGKeyArray) -> tuple[HVAE, int]:
+def with_stable_steps(model: HVAE, batch: Batch, *, key: PRNGKeyArray) -> tuple[HVAE, int]:
     """The model with its learned step sizes halved until nine trajectories of ten of a batch have
     no energy error above 2 nats; and how often they were halved.
 

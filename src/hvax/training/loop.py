@@ -1,7 +1,7 @@
 """The loop of a training run: compiled calls of about a second, and what happens between them.
 
-Everything that the next step depends on stands in one `Position`, which a checkpoint holds whole:
-a run that is continued from it repeats the uninterrupted one bit for bit.
+Everything that the next step depends on stands in one `RunPosition`, which a checkpoint holds
+whole: a run that is continued from it repeats the uninterrupted one bit for bit.
 """
 
 import time
@@ -48,7 +48,7 @@ class Event(NamedTuple):
 
 
 @dataclass
-class Position:
+class RunPosition:
     """Where a run stands, but for its arrays: numbers and texts that JSON holds exactly."""
 
     epoch: int = 1  # the one under way
@@ -69,7 +69,7 @@ class Position:
 
 
 @dataclass(frozen=True)
-class Plan:
+class TrainingOptions:
     """What a run is a function of beside its data, and when it ends and saves.
 
     Raises `ValueError` and `TypeError` for numbers out of range and what cannot be called.
@@ -96,14 +96,14 @@ class Plan:
         if self.callback is not None:
             check_callable(self.callback, "callback")
 
-    def until(self, epochs: int) -> "Plan":
+    def with_epochs(self, epochs: int) -> "TrainingOptions":
         """The same for so many epochs."""
         return replace(self, epochs=epochs)
 
-    def counting_on(self, done: int, epochs: int) -> "Plan":
+    def after_epochs(self, done: int, epochs: int) -> "TrainingOptions":
         """The same for so many epochs after `done` others: a callback is told of all as one."""
         if (callback := self.callback) is None:
-            return self.until(epochs)
+            return self.with_epochs(epochs)
 
         def later(event: Event) -> Any:
             epoch = event.epoch + done
@@ -119,9 +119,9 @@ class Loop:
         self,
         state: TrainState,
         best: PyTree,
-        position: Position,
+        position: RunPosition,
         *,
-        plan: Plan,
+        plan: TrainingOptions,
         steps: CompiledSteps,
         examples: int,
         source: AbstractFeed,

@@ -85,7 +85,7 @@ class Marginals(NamedTuple):
         return np.concatenate(pieces).astype(np.float64)
 
 
-def some_rows(examples: Examples, most: int = _ROWS) -> NDArray[Any]:
+def spaced_rows(examples: Examples, most: int = _ROWS) -> NDArray[Any]:
     """At most so many rows as the model sees them, evenly spaced: files are often sorted."""
     return examples.spaced(most)
 

@@ -24,9 +24,9 @@ from hvax.storage.lock import exclusive_lock
 from hvax.storage.run_folder import RunFolder, check_begin
 from hvax.training.compiled_steps import Chunk, CompiledSteps, LossKwargs, Transform
 from hvax.training.feed import feed
-from hvax.training.flow_start import can_shrink, with_calm_steps
+from hvax.training.flow_start import can_shrink, with_stable_steps
 from hvax.training.interrupt import on_interrupt
-from hvax.training.loop import Loop, Plan, Position, copied
+from hvax.training.loop import Loop, RunPosition, TrainingOptions, copied
 from hvax.training.position import position_of
 from hvax.training.state import LossFunction, TrainState, default_loss, state_before
 from hvax.training.validation import Validation
@@ -52,7 +52,7 @@ def train_phase(
     model: PyTree,
     data: Batch,
     held_out: Batch | None,
-    plan: Plan,
+    plan: TrainingOptions,
     *,
     optimizer: optax.GradientTransformation,
     num_samples: int,
@@ -62,13 +62,13 @@ def train_phase(
     progress: bool,
     run_dir: str | Path | None,
     resume: bool,
-    calm: bool = False,
+    stabilize: bool = False,
     score_start: bool = False,
 ) -> Fit:
     """Trains one model; `fit` explains the arguments.
 
-    With `calm` step sizes are first shrunk to what is stable, see `flow_start`; with `score_start`
-    the model as it is handed in competes with those of all epochs.
+    With `stabilize` step sizes are first shrunk to what is stable, see `flow_start`; with
+    `score_start` the model as it is handed in competes with those of all epochs.
     """
     key = jax.random.key(plan.seed)
     steps = CompiledSteps(
@@ -86,13 +86,13 @@ def train_phase(
             key=jax.random.fold_in(key, 1),
         )
     with on_interrupt() as interrupt, _run_folder(run_dir, resume) as folder:
-        if calm and not (resume and folder is not None and folder.checkpoints):
-            model = _calmed(model, data, steps, plan, key)
+        if stabilize and not (resume and folder is not None and folder.checkpoints):
+            model = _stabilized(model, data, steps, plan, key)
         # The loop consumes the state it is given, so no array in it may be the caller's, nor
         # another's: an optimizer may begin with the weights themselves.
         state = copied(state_before(model, optimizer, key=jax.random.fold_in(key, 0)))
         _warn_of_kinks(state, data, steps)
-        position, best = Position(), copied(model)
+        position, best = RunPosition(), copied(model)
         identity = {} if folder is None else _identity(data, held_out, plan, num_samples)
         if folder is not None:
             found = folder.checkpoints.read({"state": state, "best": best}, position_of)
@@ -140,11 +140,11 @@ def train_phase(
     )
 
 
-def _calmed(
+def _stabilized(
     model: PyTree,
     data: Batch,
     steps: CompiledSteps,
-    plan: Plan,
+    plan: TrainingOptions,
     key: PRNGKeyArray,
 ) -> PyTree:
     """The model with step sizes that are stable for the first batch of its first epoch."""
@@ -155,7 +155,7 @@ def _calmed(
     zero = jnp.zeros((), jnp.int32)
     chunk = Chunk(rows, jnp.arange(plan.batch_size, dtype=jnp.int32)[None], zero, zero)
     batch = steps.batch(chunk, zero, key=jax.random.fold_in(key, 2), step=zero)
-    return with_calm_steps(model, batch, key=jax.random.fold_in(key, 3))[0]
+    return with_stable_steps(model, batch, key=jax.random.fold_in(key, 3))[0]
 
 
 def _warn_of_kinks(state: TrainState, data: Batch, steps: CompiledSteps) -> None:
@@ -206,7 +206,7 @@ _OF_VALIDATION = "digest of the validation data"
 def _identity(
     data: Batch,
     held_out: Batch | None,
-    plan: Plan,
+    plan: TrainingOptions,
     num_samples: int,
 ) -> dict[str, Any]:
     """What a resumed run must have in common with the one that it continues."""

@@ -6,14 +6,14 @@ from dataclasses import fields
 from typing import Any
 
 from hvax.storage.logs import is_metrics
-from hvax.training.loop import Position
+from hvax.training.loop import RunPosition
 
 _COUNTS = {"epoch": 1, "done": 0, "skipped": 0, "skipped_in_a_row": 0, "best_epoch": 0}
 _NUMBERS = ("best_elbo", "seconds", "compiling")
 _ENDS = {"", "finished", "early stop", "interrupted", "terminated", "callback"}
 
 
-def position_of(step: int, record: Mapping[str, Any]) -> Position:
+def position_of(step: int, record: Mapping[str, Any]) -> RunPosition:
     """The position in the record of a step's checkpoint.
 
     Raises `ValueError` for a record that no run has written. Its checksum may be right, as anybody
@@ -22,7 +22,7 @@ def position_of(step: int, record: Mapping[str, Any]) -> Position:
     position, identity = record.get("position"), record.get("identity")
     if not isinstance(position, dict) or not isinstance(identity, dict):
         raise ValueError("it holds no position of a run, or does not say of which")
-    expected = {field.name for field in fields(Position)}
+    expected = {field.name for field in fields(RunPosition)}
     if position.keys() != expected:
         raise ValueError(f"its position must have {sorted(expected)}, got {sorted(position)}")
     for name, least in _COUNTS.items():
@@ -39,7 +39,7 @@ def position_of(step: int, record: Mapping[str, Any]) -> Position:
     _check_sums(position["sums"])
     _check_history(position["history"], position["epoch"])
     _check_step(step, position, identity)
-    return Position(**position)
+    return RunPosition(**position)
 
 
 def _check_sums(sums: Any) -> None:

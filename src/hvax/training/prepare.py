@@ -14,6 +14,7 @@ from jaxtyping import Array, PRNGKeyArray, PyTree
 from numpy.typing import NDArray
 
 from hvax.batch import Batch
+from hvax.checked_data import checked_data
 from hvax.checks import check_kind
 from hvax.data.examples import with_origin
 from hvax.devices import place
@@ -39,14 +40,13 @@ from hvax.models.vae import VAE
 from hvax.objectives import draw_batch, finite_or_zero_weight
 from hvax.parameters import Fixed
 from hvax.precision import origin_of_rows
-from hvax.seen import checked_data
 from hvax.training.marginals import (
     Marginals,
     TransformChoice,
     marginals,
     real_units,
     smallest,
-    some_rows,
+    spaced_rows,
 )
 
 Model = TypeVar("Model", VAE, HVAE)
@@ -83,11 +83,11 @@ def prepare(model: Model, data: Any, *, transform: TransformChoice = "auto") -> 
     if is_prepared(vae):
         return model
     vae, parts = with_data_origin(vae, parts)
-    found = marginals(vae.decoder.likelihood, some_rows(parts.scored), transform=transform)
+    found = marginals(vae.decoder.likelihood, spaced_rows(parts.scored), transform=transform)
     if found is None:
         return model
-    inputs = None if parts.target is None else some_rows(parts.x)
-    return _with_vae(model, prepared_vae(vae, found, some_rows(parts.scored), inputs))
+    inputs = None if parts.target is None else spaced_rows(parts.x)
+    return _with_vae(model, prepared_vae(vae, found, spaced_rows(parts.scored), inputs))
 
 
 def prepared_vae(
@@ -123,7 +123,7 @@ def is_prepared(model: AbstractLatentModel) -> bool:
 
 
 @np.errstate(over="ignore")
-def prepared_if_far(
+def prepared_if_needed(
     model: PyTree,
     parts: Batch,
     held_out: Batch | None = None,
@@ -142,32 +142,32 @@ def prepared_if_far(
         vae.decoder.likelihood, LearnedGaussian | FixedGaussian | Poisson | NegativeBinomial
     ):
         return model, None
-    x = some_rows(parts.scored)
-    if not _is_far(vae.decoder.likelihood, x):
+    x = spaced_rows(parts.scored)
+    if not _is_badly_scaled(vae.decoder.likelihood, x):
         return model, None
     bound = _bound(vae, _some(parts), key)
     vae, parts = with_data_origin(vae, parts)
-    x = some_rows(parts.scored)
+    x = spaced_rows(parts.scored)
     others = [with_origin(held_out, origin_of(vae)).scored] if held_out is not None else []
     found = marginals(vae.decoder.likelihood, x, least=smallest(parts.scored, *others))
     assert found is not None
-    reference = float(np.mean(found.log_prob(some_rows(parts.scored, _TRIED))))
+    reference = float(np.mean(found.log_prob(spaced_rows(parts.scored, _TRIED))))
     if bound >= reference - _MARGIN * x[0].size:
         return model, None
-    inputs = None if parts.target is None else some_rows(parts.x)
+    inputs = None if parts.target is None else spaced_rows(parts.x)
     return _with_vae(model, prepared_vae(vae, found, x, inputs)), found
 
 
 @np.errstate(over="ignore")
-def is_better_than_independent(vae: VAE, parts: Batch) -> bool:
+def is_trained(vae: VAE, parts: Batch) -> bool:
     """Whether a VAE has been trained on such data: its bound on some of them is above the
     log-likelihood of independent features. False for a likelihood of the user's own."""
-    likelihood, x = vae.decoder.likelihood, some_rows(parts.scored)
+    likelihood, x = vae.decoder.likelihood, spaced_rows(parts.scored)
     found = as_prepared(likelihood, x)
     if found is None:
         return False
     bound = _bound(vae, _some(parts), jax.random.key(0))
-    return bound > float(np.mean(found.log_prob(some_rows(parts.scored, _TRIED))))
+    return bound > float(np.mean(found.log_prob(spaced_rows(parts.scored, _TRIED))))
 
 
 def as_prepared(likelihood: AbstractLikelihood, x: NDArray[Any]) -> Marginals | None:
@@ -203,7 +203,7 @@ def _prepared_encoder(
     return vae.encoder
 
 
-def _is_far(likelihood: AbstractLikelihood, x: NDArray[Any]) -> bool:
+def _is_badly_scaled(likelihood: AbstractLikelihood, x: NDArray[Any]) -> bool:
     """Whether networks that give numbers about 0 of size 1 are far from the data."""
     x = np.asarray(x, np.float64)
     if isinstance(likelihood, Poisson | NegativeBinomial):
@@ -221,7 +221,7 @@ def _log_weights(vae: VAE, batch: Batch, key: PRNGKeyArray) -> Array:
 
 def _some(parts: Batch) -> Batch:
     """A few rows of each part, on the device."""
-    return place(parts.map(lambda part: some_rows(part, _TRIED)))
+    return place(parts.map(lambda part: spaced_rows(part, _TRIED)))
 
 
 def _bound(vae: VAE, batch: Batch, key: PRNGKeyArray) -> float:

@@ -11,7 +11,7 @@ from jaxtyping import Array, Bool, Float, PRNGKeyArray, PyTree
 
 from hvax.batch import Batch
 from hvax.data.batches import padded_batches
-from hvax.devices import place, seen_rows_of
+from hvax.devices import model_rows_of, place
 from hvax.hamiltonian.phase_space import PhaseSpace
 from hvax.models.hvae import guarded_log_weight
 from hvax.models.latent_model import AbstractLatentModel, Draw, batch_of_posteriors, map_examples
@@ -44,7 +44,7 @@ class Validation:
         n = len(self._data.x)
         totals: dict[str, float] = {}
         for indices, mask in padded_batches(n, self._batch_size):
-            batch = seen_rows_of(self._data, indices)
+            batch = model_rows_of(self._data, indices)
             arguments = (model, batch, self._key, place(indices.astype(np.int32)), mask)
             if self._program is None:
                 began = time.perf_counter()

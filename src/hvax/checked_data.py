@@ -1,4 +1,4 @@
-"""A data set as a model sees it."""
+"""Data sets of users, checked against a model before anything is compiled."""
 
 from typing import Any
 
@@ -13,29 +13,32 @@ from hvax.models.origin import origin_of
 from hvax.precision import unresolved
 from hvax.wording import words
 
-_NAMED = 5  # features that a warning names
-_LOOKED_AT = 20_000  # rows, at most
+_NAMED = 5  # features named in a warning
+_MAX_ROWS = 20_000  # rows that are tested for resolution
 
 
-def seen_by(model: AbstractLatentModel, data: Any, name: str = "data") -> Batch:
-    """A data set, checked, less the model's origin. Raises as `as_data` does; warns
-    (`UnresolvedFeature`) where float32 does not tell a feature's values apart."""
+def checked_data_with_warnings(model: AbstractLatentModel, data: Any, name: str = "data") -> Batch:
+    """A data set as a `Batch` of `Examples`, checked, with the model's origin subtracted.
+
+    Raises what `as_data` raises. Warns (`UnresolvedFeature`) where float32 cannot tell a feature's
+    values apart.
+    """
     parts = checked_data(model, data, name)
     warn_of_unresolved(parts, name)
     return parts
 
 
 def checked_data(model: AbstractLatentModel, data: Any, name: str) -> Batch:
-    """`seen_by` without its warning, for a model that may yet be given an origin."""
+    """`checked_data_with_warnings` without the warning: `fit` may yet give the model an origin."""
     check_kind(model, "model", AbstractLatentModel)
     check = model.decoder.likelihood.check
     return as_data(data, name, check=check, origin=origin_of(model))
 
 
 def warn_of_unresolved(parts: Batch, name: str) -> None:
-    """Warns of features whose values are lost in float32, by their names."""
+    """Warn (`UnresolvedFeature`) of features whose values float32 cannot tell apart."""
     for part in filter(None, (parts.x, parts.target)):
-        lost = np.argwhere(unresolved(part.spaced(_LOOKED_AT)))
+        lost = np.argwhere(unresolved(part.spaced(_MAX_ROWS)))
         if len(lost) == 0:
             continue
         named = ", ".join(feature_name(part, tuple(index)) for index in lost[:_NAMED].tolist())
