@@ -11,7 +11,7 @@ from jaxtyping import PRNGKeyArray
 from numpy.typing import NDArray
 
 from hvax.evaluation.posterior_draws import posterior_draws
-from hvax.evaluation.posterior_grid import plane
+from hvax.evaluation.posterior_grid import most_correlated_axes, plane
 from hvax.evaluation.trajectories import Paths, paths
 from hvax.models.origin import to_model
 from hvax.report import images
