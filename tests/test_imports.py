@@ -31,13 +31,13 @@ LIBRARY = [
     {"parameters"},
     {"hamiltonian"},
     {"models"},
-    {"objectives", "storage", "seen"},
+    {"objectives", "storage", "checked_data"},
     {"training", "evaluation"},
     {"report"},
 ]
 LEVEL = {name: level for level, row in enumerate(LIBRARY) for name in row}
 PROGRAM = len(LIBRARY)  # config, cli and whatever else there is: nothing above imports them
-READS_DATA = {"data", "seen", "training", "evaluation", "report"}
+READS_DATA = {"data", "checked_data", "training", "evaluation", "report"}
 
 
 def part(path: Path) -> str:
