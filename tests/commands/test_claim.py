@@ -69,6 +69,19 @@ def test_a_damaged_run_is_replaced(here):
             file.write_bytes(file.read_bytes()[:-3])
     assert main([*TRAIN.split(), *["--model", "vae", "--run-dir", "run", "--overwrite"]]) == 0
     assert read_json("run/results.json")["vae"]["epochs"] == 2
+    assert len(list(Path("run").rglob("weights-*"))) == 1
+
+
+def test_nothing_is_removed_from_a_run_with_a_link(here):
+    """Put there after the run was looked at."""
+    (here / "run" / "baseline" / "model").rename(here / "elsewhere")
+    (here / "run" / "baseline" / "model").symlink_to(here / "elsewhere")
+    before = contents(here)
+    with exclusive_lock(here / "run"), pytest.raises(ValueError, match="model must be a folder"):
+        remove_run(here / "run")
+    assert {name for name in contents(here) if not name.endswith(LOCK_FILE)} >= {
+        name for name in before if not name.endswith(LOCK_FILE)
+    }
 
 
 @pytest.mark.parametrize("name", ["checkpoints", "model", "baseline", "before-flow",

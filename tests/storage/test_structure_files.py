@@ -321,6 +321,21 @@ def test_a_load_beside_a_save_of_another_process(tmp_path):
         saver.wait()
 
 
+def test_a_load_between_the_two_writes_of_a_save_reads_again(tmp_path, monkeypatch):
+    """As above, but at will: a save comes after the manifest was read, and before its weights."""
+    save(Fixed(0.5), tmp_path)
+    read, reads = folder.read, []
+
+    def late(path, **options):
+        reads.append(path)
+        if len(reads) == 1:
+            save(Fixed(0.25), tmp_path)
+        return read(path, **options)
+
+    monkeypatch.setattr(folder, "read", late)
+    assert load(tmp_path).value == np.float32(0.25) and len(reads) == 2
+
+
 def test_weights_that_are_truly_gone_are_told(tmp_path):
     save(Fixed(0.5), tmp_path)
     (weights,) = tmp_path.glob("weights-*")
