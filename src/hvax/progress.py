@@ -54,7 +54,7 @@ def compiling(bar: tqdm, due: bool) -> Iterator[None]:
 
 
 class _Lines:
-    """A stream that turns each redraw of a tqdm bar into a line of its own."""
+    """A stream that prints each redraw of a tqdm bar as a separate line."""
 
     encoding = "ascii"  # tqdm draws the bar in characters of this encoding
 
