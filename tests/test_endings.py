@@ -40,7 +40,7 @@ THE_PROGRAM = {
     "SIGKILL": End(-9, r""),
     "non-finite stop": End(1, r"not finite .* The run stops here\. .*smaller"),
     # Of a run that had come to its end before, and goes on with more epochs.
-    "disk full": End(2, r"checkpoint of step \d+ could not be written: .*resuming goes on", True),
+    "disk full": End(2, r"checkpoint of step \d+ could not be written: .*can be resumed", True),
 }
 A_USERS_PROGRAM = {
     "finished": End(0, r"finished"),

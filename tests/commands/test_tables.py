@@ -188,7 +188,7 @@ def test_columns_are_chosen_by_name_or_index(here, ran):
     code, out, _ = ran(f"train table.csv --columns 2 5 {few}")
     assert code == 0 and options(here)["data"]["feature_names"] == ["mass (g)", "yield"]
     code, _, err = ran(f"train table.csv --columns span weight {few}")
-    assert code == 2 and "expected one column 'weight'" in err
+    assert code == 2 and "must have one column 'weight'" in err
 
 
 def spectra(path, first, n=60):

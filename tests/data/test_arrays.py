@@ -40,7 +40,7 @@ def write(tmp_path):
 
 def refuses(match: str):
     """A `ValueError` that names the file, and says what was expected, what came and what to do."""
-    whole = r"(?=.*user\.np[yz].*expected .*got .*; \w+)"
+    whole = r"(?=.*user\.np[yz].*must .*got .*\. \w+)"
     return pytest.raises(ValueError, match=rf"(?s){whole}.*{match}")
 
 
@@ -127,9 +127,9 @@ def test_npz_with_labels(write, y):
 @pytest.mark.parametrize(
     ("choice", "match"),
     [
-        ({}, r"`array` to name one of its arrays \(x, y, z, f\), got None"),
-        ({"array": "w"}, r"`array` to name one of its arrays \(x, y, z, f\), got 'w'"),
-        ({"array": "x", "labels": "w"}, r"`labels` to name one of its arrays .*, got 'w'"),
+        ({}, r"`array` must name one of its arrays \(x, y, z, f\), got None"),
+        ({"array": "w"}, r"`array` must name one of its arrays \(x, y, z, f\), got 'w'"),
+        ({"array": "x", "labels": "w"}, r"`labels` must name one of its arrays .*, got 'w'"),
         (
             {"array": "x", "labels": "z"},
             r"one for each of the examples 'x' \(3, 4\), got .* \(2,\)",
@@ -208,32 +208,32 @@ def test_csv_numbers_too_large_for_int64_stay_floats(write):
 @pytest.mark.parametrize(
     ("text", "labels", "match"),
     [
-        ("", None, "user.csv: expected a table of numbers, got an empty file"),
-        ("\n\n", None, "user.csv: expected a table of numbers, got an empty file"),
+        ("", None, "user.csv must hold a table of numbers, got an empty file"),
+        ("\n\n", None, "user.csv must hold a table of numbers, got an empty file"),
         ("a,b\n", None, "at least one example .* got 0 lines with 0 columns"),
         ("y\n1\n", "y", "at least one example .* got 0 lines with 0 columns"),
-        ("a,b\n1,2\n3\n", None, "user.csv, line 3: expected 2 cells, .* got 1"),
-        ("1,2\n\n3,4,5\n", None, "user.csv, line 3: expected 2 cells, .* got 3"),
-        ("1,2\n3,x\n", None, r"line 2, column 1 \(1\): expected a finite number, got 'x'"),
-        ("1,2\n3,1_0\n", None, r"line 2, column 1 \(1\): expected a finite number, got '1_0'"),
-        ("1,2.o\n3,4\n", None, "line 1, column 1: expected .* header .* got '2.o' among numbers"),
-        ("a,7,x\n1,8,2\n!,9,4\n", "1", r"line 3, column 0 \(a\): expected a finite number"),
-        ("a,y\n1,2\n3, \n", "y", "line 3, column 1: expected a label, got an empty cell"),
+        ("a,b\n1,2\n3\n", None, "user.csv, line 3, must have 2 cells, .* got 1"),
+        ("1,2\n\n3,4,5\n", None, "user.csv, line 3, must have 2 cells, .* got 3"),
+        ("1,2\n3,x\n", None, r"line 2, column 1 \(1\), must be a finite number, got 'x'"),
+        ("1,2\n3,1_0\n", None, r"line 2, column 1 \(1\), must be a finite number, got '1_0'"),
+        ("1,2.o\n3,4\n", None, "line 1, must .* header, .* got '2.o' among numbers in column 1"),
+        ("a,7,x\n1,8,2\n!,9,4\n", "1", r"line 3, column 0 \(a\), must be a finite number"),
+        ("a,y\n1,2\n3, \n", "y", "line 3, column 1, must hold a label, got an empty cell"),
         ("a,b\n1,2\n3,\n,\n", None, r"numbers, got 2 of 3 rows with missing cells, most in b \(2"),
         ("a,b\n1,2\n", "c", "one column of the header, got 'c' and the header a, b"),
         ("a,a\n1,2\n", "a", "one column of the header, got 'a'"),
         (
             "1," * 500 + "1\n",
             "a",
-            r"one column of the header, got 'a' and the header .{60,80} \.\.\.;",
+            r"one column of the header, got 'a' and the header .{60,80} \.\.\.\. Pass",
         ),
         ("1,2\n", "2", "a column's index below 2, got 2"),
-        ('1,2\n3,"4\n', None, "comma-separated text in UTF-8, got after line"),
-        (b"1,2\n3,\xff\n", None, "comma-separated text in UTF-8, got after line"),
+        ('1,2\n3,"4\n', None, "comma-separated text in UTF-8, got something else after line"),
+        (b"1,2\n3,\xff\n", None, "comma-separated text in UTF-8, got something else after line"),
     ],
 )
 def test_csv_refusals_give_line_and_column(write, text, labels, match):
-    with pytest.raises(ValueError, match=r"user\.csv.*expected .* got .*; \w+") as caught:
+    with pytest.raises(ValueError, match=r"user\.csv.*must .* got .*\. \w+") as caught:
         read_array(write("user.csv", text), labels=labels)
     caught.match(match)
 
@@ -247,10 +247,10 @@ def test_paths_that_cannot_be_read(write, tmp_path):
             read_array(tmp_path / f"nowhere.{suffix}")
     (tmp_path / "folder.npy").mkdir()
     with pytest.raises(
-        IsADirectoryError, match=r"folder\.npy: expected a file .*\.npy, \.npz, \.csv"
+        IsADirectoryError, match=r"folder\.npy must be a file .*\.npy, \.npz, \.csv"
     ):
         read_array(tmp_path / "folder.npy")
-    with pytest.raises(ValueError, match=r"ends in \.npy, \.npz, \.csv, got '\.parquet'; convert"):
+    with pytest.raises(ValueError, match=r"ends in \.npy, \.npz, \.csv, got '\.parquet'\. Convert"):
         read_array(write("user.parquet", b"PAR1"))
 
 
@@ -263,11 +263,11 @@ def test_forbidden_file(write):
 
 
 def test_choices_that_a_format_does_not_offer(write):
-    with refuses("no `labels` with a .npy file, .* got 'y'"):
+    with refuses("`labels` must be None with a .npy file, .* got 'y'"):
         read_array(write("user.npy", npy(X)), labels="y")
-    with refuses("`array` only with a .npz file, .* got 'x'"):
+    with refuses("`array` must be None unless the file is .npz, got 'x'"):
         read_array(write("user.npy", npy(X)), array="x")
-    with pytest.raises(ValueError, match=r"`array` only with a \.npz file"):
+    with pytest.raises(ValueError, match=r"`array` must be None unless the file is \.npz"):
         read_array(write("user.csv", "1,2\n"), array="x")
 
 

@@ -44,7 +44,7 @@ def test_every_place_is_reached_equally_often():
 
 @pytest.mark.parametrize("seed", [(-1,), (0, -2)])
 def test_a_negative_seed_is_refused(seed):
-    with pytest.raises(ValueError, match="seed of at least 0"):
+    with pytest.raises(ValueError, match="seed must be >= 0"):
         random_order(5, *seed)
 
 

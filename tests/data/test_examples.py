@@ -65,9 +65,9 @@ def test_examples_pass_and_arrays_and_lists_are_wrapped():
         (
             np.array([[1.0, np.nan]]),
             ValueError,
-            r"expected data to be finite, got nan at.*\(0, 1\)",
+            r"data must be finite, got nan at.*\(0, 1\)",
         ),
-        (np.array([[np.inf]]), ValueError, "expected data to be finite, got inf"),
+        (np.array([[np.inf]]), ValueError, "data must be finite, got inf"),
         (np.zeros((0, 3)), ValueError, "at least one example"),
         (np.zeros((3, 0)), ValueError, "no empty axis"),
         (np.array(1.0), ValueError, r"\(n, \.\.\.\)"),

@@ -65,7 +65,7 @@ def test_mnist_layouts(tmp_path, name, inside):
 def test_mnist_of_another_size_is_not_mnist(tmp_path):
     write_blank_mnist(tmp_path, train_labels_idx1_ubyte=(59_999,))
     with pytest.raises(
-        ValueError, match=r"train-labels.* expected uint8 \(60000,\), got uint8 \(59999,\); fetch"
+        ValueError, match=r"train-labels.* must be uint8 \(60000,\), got uint8 \(59999,\)\. Fetch"
     ):
         load_source("mnist", data_dir=tmp_path)
 
@@ -100,7 +100,7 @@ def test_binarized_mnist_unpacks(tmp_path):
     assert ones == {"train": 0, "validation": 98, "test": 98}
 
     np.savez_compressed(tmp_path / "binarized_mnist.npz", **{**arrays, "valid": np.zeros((5, 784))})
-    with pytest.raises(ValueError, match=r"array valid: expected uint8 \(10000, 98\), got float64"):
+    with pytest.raises(ValueError, match=r"array valid, must be uint8 \(10000, 98\), got float64"):
         load_source("binarized-mnist", data_dir=tmp_path)
 
 
@@ -152,7 +152,7 @@ def test_bits_are_no_gray_levels(tmp_path, monkeypatch, dtype):
 
 def test_a_file_is_checked_at_the_door(tmp_path):
     np.save(tmp_path / "mine.npy", np.array([[1.0], [np.nan]]))
-    with pytest.raises(ValueError, match=r"mine\.npy to be finite, got nan at index \(1, 0\)"):
+    with pytest.raises(ValueError, match=r"mine\.npy must be finite, got nan at index \(1, 0\)"):
         load_source(tmp_path / "mine.npy")
 
 
@@ -171,7 +171,7 @@ def test_paths_that_are_no_file(tmp_path):
 
 def test_known_sources_take_no_choice():
     with pytest.raises(
-        ValueError, match=r"only with a file, got None, 'y' and None .* 'digits'.*; leave"
+        ValueError, match=r"must be None with the source 'digits', got None, 'y' and None\. Leave"
     ):
         load_source("digits", labels="y")
 
@@ -188,23 +188,23 @@ def test_examples_pass(dtype, shape):
 @pytest.mark.parametrize(
     ("x", "match"),
     [
-        ([[1.0]], "to be a NumPy array of examples, got list; convert"),
+        ([[1.0]], r"must be a NumPy array of examples, got list\. Convert"),
         (np.array([None]), "got object with None at index"),
-        (np.array([1j]), "got complex128; give both parts"),
+        (np.array([1j]), r"got complex128\. Give both parts"),
         (np.array(["a"]), "got <U1 with 'a' at index"),
         (np.array([b"a"]), r"got \|S1 with .*a.* at index"),
-        (np.array([(1, 2.0)], dtype="i4,f8"), "got records of f0.*; convert"),
-        (np.array(["2020-01-01"], dtype="M8[D]"), "got datetime64.*; give seconds"),
+        (np.array([(1, 2.0)], dtype="i4,f8"), r"got records of f0.*\. Convert"),
+        (np.array(["2020-01-01"], dtype="M8[D]"), r"got datetime64.*\. Give seconds"),
     ],
 )
 def test_wrong_types_are_refused(x, match):
-    with pytest.raises(TypeError, match=f"expected my_x .*{match}"):
+    with pytest.raises(TypeError, match=f"my_x .*{match}"):
         check_examples(x, "my_x")
 
 
 @pytest.mark.parametrize("shape", [(), (0,), (0, 3), (3, 0), (3, 2, 0)])
 def test_empty_shapes_are_refused(shape):
-    with pytest.raises(ValueError, match=r"expected my_x to be \(n, ...\).* got shape .*; give"):
+    with pytest.raises(ValueError, match=r"my_x must be \(n, ...\).* got shape .*\. Give"):
         check_examples(np.zeros(shape), "my_x")
 
 
@@ -214,7 +214,9 @@ def test_the_first_value_that_is_not_finite_is_located(monkeypatch, bad, rows_at
     x = np.zeros((10, 2, 3), dtype=np.float32)
     x[7, 1, 2] = x[7, 0, 2] = x[9, 0, 0] = bad
     monkeypatch.setattr("hvax.data.check._CHUNK", rows_at_once * x[0].nbytes)
-    with pytest.raises(ValueError, match=rf"my_x to be finite, got {bad} at index \(7, 0, 2\); "):
+    with pytest.raises(
+        ValueError, match=rf"my_x must be finite, got {bad} at index \(7, 0, 2\)\. "
+    ):
         check_examples(x, "my_x")
 
 

@@ -36,7 +36,7 @@ def test_parts_are_disjoint_covering_and_ascending(n, weights, seed):
     try:
         s = split(of(n), seed=seed, fractions=fractions)
     except ValueError as error:
-        assert f"got {n};" in str(error)
+        assert f"got {n}." in str(error)
         assert n < 20  # each positive fraction here is at least 1/19
         return
     np.testing.assert_array_equal(np.sort(np.concatenate(parts(s))), np.arange(n))
@@ -110,21 +110,25 @@ def test_sizes_of_digits_and_of_few():
 )
 def test_fractions_that_make_no_sense(fractions):
     with pytest.raises(
-        ValueError, match=r"expected fractions to be three .*, got \(.*; for example"
+        ValueError, match=r"fractions must be three .*, got \(.*\. Use .* for example"
     ):
         split(of(100), fractions=fractions)
 
 
 def test_too_few_examples():
-    with pytest.raises(ValueError, match=r"examples of mine .*\(0.8, 0.1, 0.1\), got 2; give more"):
+    with pytest.raises(
+        ValueError, match=r"examples of mine .*\(0.8, 0.1, 0.1\), got 2\. Give more"
+    ):
         split(of(2))
 
 
 def test_fractions_for_a_source_that_fixes_its_parts():
-    with pytest.raises(ValueError, match=r"no fractions for mine.* \(test\), got .*; leave them"):
+    with pytest.raises(
+        ValueError, match=r"fractions must be the default for mine.* \(test\), got .*\. Leave them"
+    ):
         split(mnist_like(), fractions=(0.5, 0.25, 0.25))
 
 
 def test_seeds():
-    with pytest.raises(ValueError, match="a seed of at least 0, got -1; pass"):
+    with pytest.raises(ValueError, match="seed must be >= 0, got -1"):
         split(of(10), seed=-1)

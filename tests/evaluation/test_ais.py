@@ -264,7 +264,7 @@ def test_a_damaged_checkpoint_is_said_to_be_so_and_done_again(tmp_path, damage):
     whole = file.read_bytes()
     for content in (damage, whole.replace(b"-", b"", 1)):
         file.write_bytes(content)
-        with pytest.warns(DamagedCheckpoint, match="its batches are done again"):
+        with pytest.warns(DamagedCheckpoint, match="its batches are computed again"):
             again = few(model, x, checkpoint=tmp_path)
         np.testing.assert_array_equal(again.lower, expected.lower)
         assert file.read_bytes() == whole

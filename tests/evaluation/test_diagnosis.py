@@ -149,7 +149,7 @@ def test_data_that_floats_do_not_resolve_are_said_to_be_so():
     with jax.enable_x64(False):
         vae, x, _ = narrow(1.0)
         for scale in (5e3, 1e10):
-            with pytest.warns(UntrustedNLL, match="for floats.*Scale the data"):
+            with pytest.warns(UntrustedNLL, match="for floats.*Rescale the data"):
                 scores = score(vae, np.float32(scale) * x, 5)
             assert not scores.trusted and scores.per_point.ess.max() <= 5
             assert "log w too large for floats" in untrusted_advice(scores)

@@ -279,7 +279,7 @@ def test_at_least_one_sample(num_samples):
     ("data", "error", "message"),
     [
         (np.full((4, 3), 1.5), ValueError, r"data of a Bernoulli must be in \[0, 1\]"),
-        (np.full((4, 3), np.nan), ValueError, "expected data to be finite"),
+        (np.full((4, 3), np.nan), ValueError, "data must be finite"),
         ((X, X[:2]), ValueError, "as many target as x"),
         (np.array([["a"]]), TypeError, "booleans, integers or floats"),
     ],

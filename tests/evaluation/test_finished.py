@@ -54,7 +54,7 @@ def test_crafted_batches_are_done_again(how, tmp_path):
     record = verify_checksum(file.read_bytes())
     CRAFTED[how](record["batches"]["2"])
     file.write_bytes(with_checksum(record))
-    with pytest.warns(DamagedCheckpoint, match=rf"(?s){file.name} is damaged .* done again"):
+    with pytest.warns(DamagedCheckpoint, match=rf"(?s){file.name} is damaged .* computed again"):
         assert Finished(tmp_path, WORK).get(2) is None
 
 

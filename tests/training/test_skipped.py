@@ -159,7 +159,7 @@ def test_a_run_goes_on_without_the_update(kind):
     assert [message.split(":")[1] for message in told] == [
         f"{start} {step}".split(":")[1] for step in odd
     ]
-    assert all("The update was left out." in message for message in told)
+    assert all("The update was skipped." in message for message in told)
 
 
 def test_a_run_without_them_tells_of_none(tmp_path):

@@ -1,4 +1,4 @@
-"""Arrays in, batches out: sources, splits, binarization, and the order of training."""
+"""Data: sources, splits, binarization, checks, and the order of training batches."""
 
 from hvax.data.binarize import binarize_once as binarize_once
 from hvax.data.examples import Examples as Examples

@@ -1,8 +1,8 @@
-"""Users' files -> examples and, where the file has them, labels.
+"""Reading users' files (.npy, .npz, .csv): examples and, if the file has them, labels.
 
-Nothing is unpickled, ever. A missing file raises `FileNotFoundError`, a directory
-`IsADirectoryError`, a file that may not be read `PermissionError`; whatever is wrong inside a file
-is a `ValueError` that names the file.
+Nothing is ever unpickled. A missing file raises `FileNotFoundError`, a directory
+`IsADirectoryError`, an unreadable file `PermissionError`. Anything wrong inside a file is a
+`ValueError` that names the file.
 """
 
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ from hvax.data.table import Table, read_csv
 
 SUFFIXES = (".npy", ".npz", ".csv")
 _WANTED = f"a file that ends in {', '.join(SUFFIXES)}"
-_ZIP_MAGIC = (b"PK\3\4", b"PK\5\6")  # the second is an archive without members
+_ZIP_MAGIC = (b"PK\3\4", b"PK\5\6")  # the second is that of an empty archive
 
 
 def read_array(
@@ -30,67 +30,69 @@ def read_array(
     columns: Sequence[str] | None = None,
     header: Header = "auto",
 ) -> Table:
-    """Examples (n, ...) and labels (n,), or None, of a file that ends in .npy, .npz or .csv.
+    """Examples (n, ...) and labels (n,) or None of a .npy, .npz or .csv file.
 
-    `array`, `labels`, `columns` and `header` choose inside the file: see `read_npz` and `read_csv`.
+    `array`, `labels`, `columns` and `header` select parts of the file: see `read_npz` and
+    `read_csv`.
 
-    Raises `OSError` when the file cannot be opened, and `ValueError` for what is wrong inside it,
-    for another suffix and for a choice that the format does not offer.
+    Raises `OSError` if the file cannot be opened, and `ValueError` for anything wrong inside it,
+    for another suffix, and for an option that does not apply to the format.
     """
     path = Path(path)
     suffix = path.suffix.lower()
     if suffix not in SUFFIXES:
         regular_file(path, _WANTED)
         raise ValueError(
-            f"{path}: expected a file that ends in {', '.join(SUFFIXES)}, got {suffix!r};"
-            " convert the file"
+            f"{path} must be a file that ends in {', '.join(SUFFIXES)}, got {suffix!r}."
+            " Convert the file."
         )
     if array is not None and suffix != ".npz":
         raise ValueError(
-            f"{path}: expected `array` only with a .npz file, in which it names an array, got"
-            f" {array!r}; leave it out"
+            f"`array` must be None unless the file is .npz, got {array!r} with {path}. Leave it"
+            " out."
         )
     if suffix == ".csv":
         return read_csv(regular_file(path, _WANTED), labels=labels, columns=columns, header=header)
     if columns is not None:
         raise ValueError(
-            f"{path}: expected `columns` only with a .csv file, got {', '.join(columns)}; leave"
-            " them out"
+            f"`columns` must be None unless the file is .csv, got {', '.join(columns)} with"
+            f" {path}. Leave them out."
         )
     if header != "auto":
         raise ValueError(
-            f"{path}: expected `header` only with a .csv file, got {header!r}; leave it out"
+            f"`header` must be auto unless the file is .csv, got {header!r} with {path}. Leave it"
+            " out."
         )
     if suffix == ".npz":
         return Table(*read_npz(path, array=array, labels=labels))
     if labels is not None:
         raise ValueError(
-            f"{path}: expected no `labels` with a .npy file, which holds one array, got {labels!r};"
-            " save both arrays with numpy.savez and give the .npz file"
+            f"`labels` must be None with a .npy file, which holds one array, got {labels!r} with"
+            f" {path}. Save both arrays with numpy.savez and give the .npz file."
         )
     return Table(read_npy(path), None)
 
 
 def read_npy(path: str | Path) -> NDArray[Any]:
-    """The array of a .npy file, memory-mapped read-only; in memory if its byte order is foreign.
+    """The array of a .npy file, memory-mapped; copied to memory if its byte order is not native.
 
-    Raises `OSError` when the file cannot be opened, and `ValueError` when it is not .npy, is
-    truncated, holds more than one array, or holds Python objects, which are never unpickled.
+    Raises `OSError` if the file cannot be opened, and `ValueError` if it is not .npy, is truncated,
+    or holds several arrays or Python objects, which are never unpickled.
     """
     path = regular_file(path, _WANTED)
     size = path.stat().st_size
     try:
         x = np.lib.format.open_memmap(path, mode="r")
     except Exception as error:
-        # Over damaged bytes NumPy raises a dozen types, and all of them mean this.
+        # NumPy raises a dozen types of error for damaged bytes.
         raise ValueError(
-            f"{path}: expected a complete .npy array of numbers, got {size} bytes that NumPy"
-            f" refuses ({error}); write numbers, not objects, with numpy.save"
+            f"{path} must be a complete .npy array of numbers, got {size} bytes that NumPy"
+            f" refuses ({error}). Write numbers, not objects, with numpy.save."
         ) from error
     if x.offset + x.nbytes != size:
         raise ValueError(
-            f"{path}: expected one array of {x.offset + x.nbytes} bytes, got a file of {size};"
-            " save several arrays with numpy.savez"
+            f"{path} must hold one array of {x.offset + x.nbytes} bytes, got a file of {size}."
+            " Save several arrays with numpy.savez."
         )
     return x if x.dtype.isnative else x.astype(x.dtype.newbyteorder("="))
 
@@ -102,23 +104,23 @@ def read_npz(
     labels: str | None = None,
     shape: tuple[int, ...] | None = None,
 ) -> tuple[NDArray[Any], NDArray[Any] | None]:
-    """Examples and labels of a .npz file, in memory; `array` and `labels` name arrays in it.
+    """Examples (n, ...) and labels (n,) of a .npz file, in memory.
 
-    `array` may be left out where the file holds one array besides the labels. Labels are (n,) of
-    integers or strings. `shape` is what the examples must have, where that is known. What the
-    headers claim is compared before anything is read.
+    `array` and `labels` are names of arrays in the file; `array` may be None if the file holds one
+    array besides the labels. Labels are integers or strings. `shape`, if given, is the one that the
+    examples must have. Headers are checked before anything is read.
 
-    Raises `OSError` when the file cannot be opened, and `ValueError` when it is not .npz or is
-    damaged, when a name is missing or wrong (it lists the names), when an array holds Python
-    objects, which are never unpickled, and when the labels do not fit the examples.
+    Raises `OSError` if the file cannot be opened, and `ValueError` if it is not .npz or is damaged,
+    if a name is missing or wrong (the error lists the names), if an array holds Python objects,
+    which are never unpickled, and if the labels do not fit the examples.
     """
     path = regular_file(path, _WANTED)
     with path.open("rb") as file:
         magic = file.read(4)
         if magic not in _ZIP_MAGIC:
             raise ValueError(
-                f"{path}: expected a .npz archive, got a file that begins"
-                f" {magic.hex(' ') or 'with nothing'}; write it with numpy.savez"
+                f"{path} must be a .npz archive, got a file that begins"
+                f" {magic.hex(' ') or 'with nothing'}. Write it with numpy.savez."
             )
         file.seek(0)
         try:
@@ -133,10 +135,10 @@ def read_npz(
         ]
         if shape is not None and claims[0] is not None and claims[0].shape != shape:
             raise ValueError(
-                f"{path}, array {array}: expected uint8 {shape}, got {claims[0].dtype}"
-                f" {claims[0].shape}; fetch the data set again, or give other data by path"
+                f"{path}, array {array}, must be uint8 {shape}, got {claims[0].dtype}"
+                f" {claims[0].shape}. Fetch the data set again, or give other data by path."
             )
-        if None not in claims:  # before either is read
+        if None not in claims:  # a mismatch is reported before either array is read
             _check_labels(path, (array, labels), *claims)
         x = _member(path, archive, array, option="array")
         y = None if labels is None else _member(path, archive, labels, option="labels")
@@ -148,9 +150,9 @@ def read_npz(
 def _check_labels(path: Path, names: tuple[str | None, str | None], x: Any, y: Any) -> None:
     if y.dtype.kind not in "biuU" or y.shape != x.shape[:1]:
         raise ValueError(
-            f"{path}: expected the labels {names[1]!r} to be integers or strings, one for each of"
-            f" the examples {names[0]!r} {x.shape}, got {y.dtype} {y.shape}; convert them with"
-            " astype, or name another array"
+            f"{path}: the labels {names[1]!r} must be integers or strings, one for each of"
+            f" the examples {names[0]!r} {x.shape}, got {y.dtype} {y.shape}. Convert them with"
+            " astype, or name another array."
         )
 
 
@@ -158,18 +160,19 @@ def _member(path: Path, archive: NpzFile, name: str | None, *, option: str) -> N
     """One array of the archive, in native byte order."""
     if name not in archive.files:
         raise ValueError(
-            f"{path}: expected `{option}` to name one of its arrays"
-            f" ({', '.join(archive.files) or 'it has none'}), got {name!r}; pass one of these names"
+            f"{path}: `{option}` must name one of its arrays"
+            f" ({', '.join(archive.files) or 'it has none'}), got {name!r}. Give one of these"
+            " names."
         )
     try:
         x = archive[name]
         return x.astype(x.dtype.newbyteorder("="), copy=False)
-    except Exception as error:  # a member that is no array comes as bytes, without a dtype
+    except Exception as error:  # a member that is no array is returned as bytes
         raise _damaged_npz(path, error) from error
 
 
 def _damaged_npz(path: Path, error: Exception) -> ValueError:
     return ValueError(
-        f"{path}: expected a complete .npz archive of arrays, got {path.stat().st_size} bytes that"
-        f" NumPy refuses ({error}); write numbers or strings, not objects, with numpy.savez"
+        f"{path} must be a complete .npz archive of arrays, got {path.stat().st_size} bytes that"
+        f" NumPy refuses ({error}). Write numbers or strings, not objects, with numpy.savez."
     )

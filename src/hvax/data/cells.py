@@ -1,4 +1,4 @@
-"""One cell of a table -> a number; and what tells cells apart in a line of text."""
+"""Cells of text tables: separators, missing values, and conversion to numbers."""
 
 import csv
 import math
@@ -7,20 +7,20 @@ from collections.abc import Iterator
 from typing import TextIO
 
 MARKS = "\t;,"
-"""What may stand between cells."""
+"""The separators of cells that are recognized."""
 
-_LONGEST = 1 << 24  # characters of one line: a device has no end of them
+_LONGEST = 1 << 24  # characters of one line, at most: a device such as /dev/zero never ends one
 _MISSING = frozenset({"", "na", "n/a", "nan", "null", "none", "?"})  # in lower case
 _COMMA = re.compile(r"[+-]?[0-9]+,[0-9]+([eE][+-]?[0-9]+)?")
 
 
 def is_missing(cell: str) -> bool:
-    """Whether a cell stands for no number."""
+    """Whether a cell marks a missing value (empty, NA, NaN, null, ?)."""
     return cell.strip().lower() in _MISSING
 
 
 def number(cell: str) -> float | None:
-    """The finite number that a cell holds, or None; 1_000 is a number to Python, but not here."""
+    """The finite number in a cell, or None. Unlike in Python, 1_000 is not a number."""
     try:
         found = float(cell)
     except ValueError:
@@ -29,8 +29,11 @@ def number(cell: str) -> float | None:
 
 
 class Numbers:
-    """The numbers of the cells of a file. Where cells are not told apart by commas, a comma may be
-    a decimal mark; then a point is none in the same file."""
+    """Converts the cells of one file to numbers.
+
+    If the separator is not a comma, a decimal comma is accepted as well as a decimal point, but not
+    both in one file (`mixed`).
+    """
 
     def __init__(self, mark: str):
         self.mark = mark
@@ -48,13 +51,16 @@ class Numbers:
 
     @property
     def mixed(self) -> bool:
-        """Whether both kinds of decimal marks were seen: then neither can be trusted."""
+        """Whether both decimal commas and decimal points were found: 1,000 is then ambiguous."""
         return self.with_comma is not None and self.with_point is not None
 
 
 def mark_of(first: list[str]) -> str:
-    """What tells the cells of a file's first lines apart: what splits them into as many cells each,
-    and of several such marks the one that gives most numbers; a comma for one column."""
+    """The separator of a file, from its first lines; a comma if there is one column.
+
+    It must split all lines into equally many cells; of several such marks the one that gives most
+    numbers is taken.
+    """
     found = {mark: list(csv.reader(first, delimiter=mark)) for mark in MARKS}
     regular = [
         mark for mark, rows in found.items() if len({len(row) for row in rows if row}) == 1
@@ -71,7 +77,7 @@ def _numbers_in(rows: list[list[str]], mark: str) -> int:
 
 
 def text_lines(file: TextIO) -> Iterator[str]:
-    """The lines of a file. Raises `csv.Error` for one that is longer than any table's."""
+    """The lines of a file. Raises `csv.Error` for a line of more than 16 million characters."""
     while line := file.readline(_LONGEST):
         if len(line) == _LONGEST and not line.endswith("\n"):
             raise csv.Error(f"a line of more than {_LONGEST} characters")

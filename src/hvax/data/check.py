@@ -1,4 +1,4 @@
-"""What any array of examples must satisfy at the door, wherever it comes from."""
+"""Checks of arrays of examples: type, dtype, shape, and finite values."""
 
 import math
 from collections.abc import Iterator
@@ -10,36 +10,36 @@ from numpy.typing import NDArray
 from hvax.data.claims import require_whole
 from hvax.data.convert import missing
 
-_CHUNK = 1 << 24  # bytes: larger arrays, memory-mapped ones above all, are read in pieces of this
+_CHUNK = 1 << 24  # bytes read at a time: memory-mapped arrays may be larger than memory
 
 
 def check_array(x: object, name: str) -> NDArray[Any]:
-    """The array, once it is known to be one of real numbers; `TypeError` for what is none."""
+    """`x` if it is a NumPy array of real numbers; else `TypeError`. Does not read values."""
     if not isinstance(x, np.ndarray):
         raise TypeError(
-            f"expected {name} to be a NumPy array of examples, got {type(x).__name__};"
-            " convert it with numpy.asarray"
+            f"{name} must be a NumPy array of examples, got {type(x).__name__}."
+            " Convert it with numpy.asarray."
         )
     if np.ma.is_masked(x):
         raise missing(name, f"a masked array with {np.ma.count_masked(x)} of them")
     if x.dtype.kind not in "biuf" or x.dtype.itemsize > 8:
         raise TypeError(
-            f"expected {name} to hold booleans, integers or floats of at most 64 bits, got"
-            f" {_of_other_kind(x)}"
+            f"{name} must hold booleans, integers or floats of at most 64 bits, got"
+            f" {_other_kind(x)}."
         )
     return x
 
 
-def _of_other_kind(x: NDArray[Any]) -> str:
-    """What an array holds in place of numbers, and what to do."""
+def _other_kind(x: NDArray[Any]) -> str:
+    """What an array holds instead of numbers, and what to do, for an error message."""
     kind = x.dtype.kind
     if kind == "c":
-        return f"{x.dtype}; give both parts: numpy.concatenate([x.real, x.imag], axis=-1)"
+        return f"{x.dtype}. Give both parts: numpy.concatenate([x.real, x.imag], axis=-1)"
     if kind in "mM":
-        return f"{x.dtype}; give seconds since a start: (x - x.min()) / numpy.timedelta64(1, 's')"
+        return f"{x.dtype}. Give seconds since a start: (x - x.min()) / numpy.timedelta64(1, 's')"
     if x.dtype.names is not None:
         return (
-            f"records of {', '.join(x.dtype.names[:5])}; convert them with"
+            f"records of {', '.join(x.dtype.names[:5])}. Convert them with"
             " numpy.lib.recfunctions.structured_to_unstructured"
         )
     if kind in "OUS":
@@ -49,28 +49,28 @@ def _of_other_kind(x: NDArray[Any]) -> str:
             except (TypeError, ValueError):
                 shown = str(value) if isinstance(value, np.str_) else value
                 return (
-                    f"{x.dtype} with {shown!r} at index {index}; leave out or fill in what is no"
+                    f"{x.dtype} with {shown!r} at index {index}. Leave out or replace what is no"
                     " number, and convert the array with astype(float)"
                 )
             if number != number:
-                break  # is refused, with its place, once it is an array of floats
-    return f"{x.dtype}; convert it with astype, for example to float32"
+                break  # NaN is refused with its index once the array is one of floats
+    return f"{x.dtype}. Convert it with astype, for example to float32"
 
 
 def check_examples(x: object, name: str = "x") -> None:
-    """Refuse what is no array of examples: (n, *x_shape) of finite real numbers, n >= 1.
+    """Raise unless `x` is an array of examples: (n, *x_shape) of finite real numbers, n >= 1.
 
-    Booleans, integers and floats of at most 64 bits pass. Values are read piece by piece, so an
-    array that is memory-mapped may be larger than memory.
+    Booleans, integers and floats of at most 64 bits are accepted. Values are read piece by piece,
+    so a memory-mapped array may be larger than memory.
 
-    Raises `TypeError` for another type or dtype, and `ValueError` for an empty axis, for no axis at
-    all, and for NaN or infinity, saying where the first one is.
+    Raises `TypeError` for another type or dtype, and `ValueError` for a scalar, an empty axis, and
+    for NaN or infinity, with the index of the first one.
     """
     x = check_array(x, name)
     if x.ndim == 0 or x.size == 0:
         raise ValueError(
-            f"expected {name} to be (n, ...) with at least one example and no empty axis,"
-            f" got shape {x.shape}; give the examples along the first axis"
+            f"{name} must be (n, ...) with at least one example and no empty axis,"
+            f" got shape {x.shape}. Give the examples along the first axis."
         )
     if x.dtype.kind != "f":
         return
@@ -80,18 +80,18 @@ def check_examples(x: object, name: str = "x") -> None:
             row, *rest = (int(i) for i in np.argwhere(wrong)[0])
             index = (start + row, *rest)
             raise ValueError(
-                f"expected {name} to be finite, got {x[index]} at index {index};"
-                " remove such examples or replace the values"
+                f"{name} must be finite, got {x[index]} at index {index}."
+                " Remove such examples or replace the values."
             )
 
 
 def holds_bits(x: NDArray[Any]) -> bool:
-    """Whether every number is 0 or 1; gray levels are told from bits by the first piece."""
+    """Whether every number is 0 or 1; stops at the first piece with another number."""
     return all(np.all((piece == 0) | (piece == 1)) for _, piece in _pieces(x))
 
 
 def _pieces(x: NDArray[Any]) -> Iterator[tuple[int, NDArray[Any]]]:
-    """Where each starts, and its rows."""
+    """The pieces of an array: the index of the first row, and the rows."""
     step = max(1, _CHUNK // (math.prod(x.shape[1:]) * x.dtype.itemsize))
     for start in range(0, len(x), step):
         require_whole(x)

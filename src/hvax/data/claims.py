@@ -1,4 +1,4 @@
-"""What a file claims to be, before anything is read or allocated for it."""
+"""Checks of what a file claims to hold, before anything is read or allocated for it."""
 
 import math
 import os
@@ -11,43 +11,45 @@ import numpy as np
 from numpy.lib.npyio import NpzFile
 from numpy.typing import NDArray
 
-_DEFLATE_MOST = 1032  # deflate's best is 258 bytes from two bits: no file holds more times its size
+_DEFLATE_MOST = 1032  # deflate's largest compression ratio: 258 bytes from two bits
 
 
 class Claim(NamedTuple):
-    """An array by its header."""
+    """Shape and dtype of an array according to its header."""
 
     shape: tuple[int, ...]
     dtype: np.dtype
 
 
 def regular_file(path: str | Path, wanted: str = "a file") -> Path:
-    """The path, once it is known to be a file that opens and has an end.
+    """`path` as a `Path`, if it is a regular file that can be opened.
 
     Raises `FileNotFoundError`, `IsADirectoryError`, `PermissionError`, and `ValueError` for a
-    device or a pipe: the one may have no end, the other waits for a writer.
+    device (which may never end) or a pipe (which would wait for a writer).
     """
     path = Path(path)
     if path.is_dir():
-        raise IsADirectoryError(f"{path}: expected {wanted}, got a directory")
+        raise IsADirectoryError(f"{path} must be {wanted}, got a directory.")
     mode = path.stat().st_mode
     if not stat.S_ISREG(mode):
         kind = "a pipe" if stat.S_ISFIFO(mode) else "a device"
         raise ValueError(
-            f"{path}: expected {wanted}, got {kind}; copy its content into a file first"
+            f"{path} must be {wanted}, got {kind}. Copy its content into a file first."
         )
     with path.open("rb"):
         return path
 
 
 def claim_of(path: Path, archive: NpzFile, name: str) -> Claim | None:
-    """What a member of an .npz archive says it is; None for one that NumPy is to judge.
+    """Shape and dtype of a member of an .npz archive by its header; None if that is unreadable.
 
-    Raises `ValueError` where it does not fit what the archive holds, or into memory.
+    Raises `ValueError` if the member cannot hold that much, or if it does not fit into memory.
     """
+    if (zipped := archive.zip) is None:  # a closed archive
+        return None
     try:
-        info = archive.zip.getinfo(f"{name}.npy")  # type: ignore[union-attr]
-        with archive.zip.open(info) as member:  # type: ignore[union-attr]
+        info = zipped.getinfo(f"{name}.npy")
+        with zipped.open(info) as member:
             version = np.lib.format.read_magic(member)
             read = {
                 (1, 0): np.lib.format.read_array_header_1_0,
@@ -55,7 +57,7 @@ def claim_of(path: Path, archive: NpzFile, name: str) -> Claim | None:
             }[version]
             shape, _, dtype = read(member)
             start = member.tell()
-    except Exception:  # over damaged bytes a dozen types are raised, as in NumPy itself
+    except Exception:  # NumPy raises a dozen types for damaged bytes; loading will report it
         return None
     if dtype.hasobject:
         return None
@@ -63,37 +65,39 @@ def claim_of(path: Path, archive: NpzFile, name: str) -> Claim | None:
     held = info.compress_size * (1 if info.compress_type == ZIP_STORED else _DEFLATE_MOST)
     if claimed != info.file_size or claimed > held + _DEFLATE_MOST:
         raise ValueError(
-            f"{path}: expected {claimed} bytes in the array {name!r}, {dtype} {shape}, by its"
-            f" header, got an archive that holds at most {min(info.file_size, held)}; it is"
-            " damaged: write it with numpy.savez"
+            f"{path} must hold the {claimed} bytes of the array {name!r}, {dtype} {shape}, that"
+            f" its header claims, got an archive that holds at most {min(info.file_size, held)}. It"
+            " is damaged: write it with numpy.savez."
         )
     if claimed > (memory := _memory()):
         raise ValueError(
-            f"{path}: expected arrays that fit into memory, got {name!r}, {dtype} {shape}, of"
-            f" {claimed / 2**30:.3g} GiB where there are {memory / 2**30:.3g}; save it with"
-            " numpy.save: a .npy file is read piece by piece"
+            f"{path} must hold arrays that fit into memory, got {name!r}, {dtype} {shape}, of"
+            f" {claimed / 2**30:.3g} GiB where there are {memory / 2**30:.3g}. Save it with"
+            " numpy.save: a .npy file is read piece by piece."
         )
     return Claim(shape, dtype)
 
 
 def require_whole(x: NDArray) -> None:
-    """Raises `OSError` where a memory-mapped file has become shorter than the array: to read it
-    would kill the process without a message."""
+    """Raise `OSError` if a memory-mapped file has become shorter than its array.
+
+    Reading beyond its end would kill the process (SIGBUS) without a message.
+    """
     if not isinstance(x, np.memmap) or x.filename is None:
         return
     try:
         size = os.stat(x.filename).st_size
-    except FileNotFoundError:  # what was mapped stays
+    except FileNotFoundError:  # a deleted file stays mapped
         return
     if size < x.offset + x.nbytes:
         raise OSError(
             f"{x.filename} was replaced or cut short while it was in use: it has {size} bytes, "
-            f"{x.offset + x.nbytes} are expected. Give a copy that no other program writes to."
+            f"its array needs {x.offset + x.nbytes}. Give a copy that no other program writes to."
         )
 
 
 def _memory() -> float:
-    """Bytes of this machine's memory; infinity where the system does not say (Windows)."""
+    """The machine's memory in bytes; infinity if the system does not tell (Windows)."""
     try:
         return float(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
     except (AttributeError, ValueError, OSError):

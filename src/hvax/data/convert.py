@@ -1,6 +1,6 @@
-"""What users have their data in -> a NumPy array, and the names of its features where it has them.
+"""Conversion of users' data (arrays, lists, data frames, tensors) to NumPy arrays.
 
-Data frames are known by their methods, so that no library is imported for them.
+Data frames are recognized by their methods, so no other library has to be imported.
 """
 
 import numbers
@@ -15,9 +15,9 @@ _KINDS = "biuf"  # booleans, integers, floats
 
 
 def to_array(data: Any, name: str) -> tuple[NDArray[Any], tuple[str, ...] | None]:
-    """The array of `data` and, of a data frame, the names of its columns.
+    """`data` as a NumPy array, and the column names if it is a data frame.
 
-    Raises `TypeError` for what holds no numbers or does not convert, with what to write, and
+    Raises `TypeError`, with advice, for what cannot be converted or holds no numbers, and
     `ValueError` for missing values and for examples of different shapes.
     """
     if isinstance(data, np.ndarray):
@@ -27,48 +27,48 @@ def to_array(data: Any, name: str) -> tuple[NDArray[Any], tuple[str, ...] | None
     if columns is not None:
         arrays = [_numbers(column, f"column {key!r} of {name}") for key, column in columns]
         if not arrays:
-            raise ValueError(f"expected {name} to have columns of numbers, got none.")
+            raise ValueError(f"{name} must have columns of numbers, got none.")
         return np.stack(arrays, axis=1), tuple(key for key, _ in columns)
     if isinstance(data, list | tuple) and any(np.ma.is_masked(row) for row in data):
         raise missing(name, "masked arrays among its rows")
     try:
         return np.asarray(data), None
-    except Exception as error:  # of tensors on other devices, say, in their library's own words
+    except Exception as error:  # such as a library's own error for a tensor on a GPU
         raise _unconverted(data, name, error) from error
 
 
 def missing(name: str, what: str) -> ValueError:
-    """The error of data with holes."""
+    """The error for data with missing values."""
     return ValueError(
-        f"expected {name} without missing values, got {what}; leave such examples out, or fill the "
-        "holes in."
+        f"{name} must have no missing values, got {what}. Leave such examples out, or fill the gaps"
+        " in."
     )
 
 
 def _refuse_containers(data: Any, name: str) -> None:
-    """Known containers of which an array is one part or one call away."""
+    """Raise `TypeError` for containers from which an array can be had, saying how."""
     kind = type(data).__name__
     if _is_sparse(data):
         raise TypeError(
-            f"expected {name} to be a dense array, got a sparse {kind}; convert it with .toarray()"
+            f"{name} must be a dense array, got a sparse {kind}. Convert it with .toarray()."
         )
     if _has(data, "X", "obs", "var"):
         call = ".X.toarray()" if _is_sparse(data.X) else ".X"
         raise TypeError(
-            f"expected {name} to be an array, got {kind}; give its matrix of examples, {call}"
+            f"{name} must be an array, got {kind}. Give its matrix of examples, {call}."
         )
     if isinstance(data, dict):
         listed = ", ".join(map(repr, list(data)[:5]))
         raise TypeError(
-            f"expected {name} to be one array, got a {kind} of {listed}; give the array of the "
-            "examples, or stack columns with numpy.stack(list(...values()), axis=1)"
+            f"{name} must be one array, got a {kind} of {listed}. Give the array of the "
+            "examples, or stack columns with numpy.stack(list(...values()), axis=1)."
         )
     if _has(data, "collect", "lazy"):
-        raise TypeError(f"expected {name} to be an array, got a {kind}; read it with .collect()")
+        raise TypeError(f"{name} must be an array, got a {kind}. Read it with .collect().")
     if not _has(data, "__array__") and _has(data, "__iter__") and not _has(data, "__len__"):
         raise TypeError(
-            f"expected {name} to be an array, got a {kind}, which can be read only once; collect"
-            " it with numpy.stack(list(...))"
+            f"{name} must be an array, got a {kind}, which can be read only once. Collect"
+            " it with numpy.stack(list(...))."
         )
 
 
@@ -77,7 +77,7 @@ def _is_sparse(data: Any) -> bool:
 
 
 def _columns(data: Any) -> list[tuple[str, NDArray[Any]]] | None:
-    """The columns of a data frame of pandas, polars or pyarrow, by name; None for what is none."""
+    """The named columns of a data frame of pandas, polars or pyarrow; None for anything else."""
     if _has(data, "columns", "iloc"):
         read = [data.iloc[:, i] for i in range(data.shape[1])]
         names = list(data.columns)
@@ -95,27 +95,27 @@ def _columns(data: Any) -> list[tuple[str, NDArray[Any]]] | None:
 
 
 def _numbers(column: NDArray[Any], name: str) -> NDArray[Any]:
-    """A column of finite numbers; also one whose numbers are held as objects."""
+    """A column of finite numbers, converted if they are stored as Python objects."""
     if column.dtype == object:
         for row, value in enumerate(column):
             if not _is_number(value):
                 if _is_missing(value):
                     raise missing(name, f"{value} in row {row}")
                 raise TypeError(
-                    f"expected {name} to hold numbers, got {value!r} in row {row}; leave the column"
-                    " out, or give its classes numbers"
+                    f"{name} must hold numbers, got {value!r} in row {row}. Leave the column"
+                    " out, or give its classes numbers."
                 )
         whole = all(isinstance(value, numbers.Integral) for value in column)
         return column.astype(np.int64 if whole else np.float64)
     if column.dtype.kind in "Mm":
         raise TypeError(
-            f"expected {name} to hold numbers, got {column.dtype}; give the time since a start, in "
-            "seconds: (t - t.min()) / numpy.timedelta64(1, 's')"
+            f"{name} must hold numbers, got {column.dtype}. Give the time since a start, in "
+            "seconds: (t - t.min()) / numpy.timedelta64(1, 's')."
         )
     if column.dtype.kind not in _KINDS or column.ndim != 1:
         raise TypeError(
-            f"expected {name} to hold numbers, got {column.dtype}; leave the column out, or give"
-            " its classes numbers"
+            f"{name} must hold numbers, got {column.dtype}. Leave the column out, or give"
+            " its classes numbers."
         )
     if column.dtype.kind == "f" and not np.all(np.isfinite(column)):
         row = int(np.flatnonzero(~np.isfinite(column))[0])
@@ -128,49 +128,48 @@ def _is_number(value: Any) -> bool:
 
 
 def _is_missing(value: Any) -> bool:
-    """Whether an object stands for no value: None, NaN, or a library's NA (which equals nothing,
-    itself included)."""
+    """Whether an object is a missing value: None, NaN, or pandas' NA or NaT."""
     if value is None or type(value).__name__ in ("NAType", "NaTType"):
         return True
     return isinstance(value, numbers.Real | Decimal) and bool(value != value)
 
 
 def _has(data: Any, *names: str) -> bool:
-    """Whether an object of another library, which is not imported here, has these."""
+    """Whether an object, perhaps of a library that is not imported here, has these attributes."""
     return all(getattr(data, name, None) is not None for name in names)
 
 
 def _unconverted(data: Any, name: str, error: Exception) -> Exception:
-    """Why NumPy makes no array of something, in words."""
+    """The error for data that NumPy cannot convert, with the most likely cause."""
     if _has(data, "detach"):
         return TypeError(
-            f"expected {name} to be an array, got a {type(data).__name__} that NumPy cannot read "
-            f"({error}); convert it with .detach().cpu().numpy()"
+            f"{name} must be an array, got a {type(data).__name__} that NumPy cannot read "
+            f"({error}). Convert it with .detach().cpu().numpy()."
         )
     if isinstance(data, Sequence) or _has(data, "__getitem__"):
         shapes = _shapes(data)
         if shapes is not None and all(isinstance(shape, list) for shape in shapes):
             return TypeError(
-                f"expected {name} to be an array of examples, got a {type(data).__name__} of pairs;"
-                " give the examples alone, with numpy.stack([x for x, _ in ...])"
+                f"{name} must be an array of examples, got a {type(data).__name__} of pairs."
+                " Give the examples alone, with numpy.stack([x for x, _ in ...])."
             )
         if shapes is not None and len({str(shape) for shape in shapes}) > 1:
-            odd = next(i for i, shape in enumerate(shapes) if shape != shapes[0])
+            other = next(i for i, shape in enumerate(shapes) if shape != shapes[0])
             return ValueError(
-                f"expected all examples of {name} to have one shape, got {shapes[0]} at index 0 and"
-                f" {shapes[odd]} at index {odd}; pad or cut them"
+                f"all examples of {name} must have one shape, got {shapes[0]} at index 0 and"
+                f" {shapes[other]} at index {other}. Pad or cut them."
             )
     return TypeError(
-        f"expected {name} to be an array of numbers, got a {type(data).__name__} that NumPy does"
-        f" not convert ({error}); convert it with numpy.asarray"
+        f"{name} must be an array of numbers, got a {type(data).__name__} that NumPy does"
+        f" not convert ({error}). Convert it with numpy.asarray."
     )
 
 
 def _shapes(data: Any) -> list[Any] | None:
-    """The shape of each example; a list of two for a pair of different shapes."""
+    """The shape of each example, a list of two shapes for a pair; None if they have no shapes."""
     try:
         return [_shape(data[i]) for i in range(len(data))]
-    except Exception:  # nested lists that are ragged further down, or a library's own objects
+    except Exception:  # such as lists that are ragged at a deeper level
         return None
 
 

@@ -1,4 +1,4 @@
-"""Digests of examples: whether data are still those that a run was trained on."""
+"""Digests of examples, to detect whether data are still those that a run was trained on."""
 
 import hashlib
 import math
@@ -10,23 +10,25 @@ from numpy.typing import NDArray
 
 from hvax.data.examples import Examples
 
-_BYTES = 1 << 24  # hashed at a time, so that memory-mapped data may be larger than memory
+_BYTES = 1 << 24  # hashed at a time, since data may be larger than memory
 
 
 def digest_of_numbers(x: NDArray[Any]) -> str:
-    """A digest of all numbers of an array (n, ...): the same for the same numbers in whatever type
-    they are stored, but for uint8, which are gray levels, and no other numbers."""
+    """A digest of all numbers of an array (n, ...), independent of the dtype they are stored in.
+
+    Except for uint8, which are gray levels and never equal to other numbers.
+    """
     digest = _begun(x, "gray levels" if x.dtype == np.uint8 else "numbers")
     for start, stop in _pieces(len(x), x.shape[1:], 8):
         piece = np.asarray(x[start:stop])
         if x.dtype != np.uint8:
-            piece = piece.astype("<f8") + 0.0  # which makes -0.0 0.0
+            piece = piece.astype("<f8") + 0.0  # turns -0.0 into 0.0
         digest.update(np.ascontiguousarray(piece))
     return digest.hexdigest()
 
 
 def digest_of_rows(parts: Sequence[Examples]) -> str:
-    """A digest of every row of some examples as it is stored, with type, order and scale."""
+    """A digest of all rows as stored, with their dtype, order and scale."""
     whole = hashlib.blake2b(digest_size=16)
     for part in parts:
         digest = _begun(part.stored, f"{part.stored.dtype.str[1:]} / {part.scale}")
@@ -38,7 +40,7 @@ def digest_of_rows(parts: Sequence[Examples]) -> str:
 
 
 def digest_of_some_rows(parts: Sequence[Examples]) -> str:
-    """What the first runs know of their data: at most 1,000 rows of each part, evenly spaced."""
+    """The digest of the oldest runs: of at most 1,000 evenly spaced rows of each part."""
     digest = hashlib.sha256()
     for part in parts:
         some = np.unique(np.linspace(0, len(part) - 1, 1000).astype(int))

@@ -1,4 +1,4 @@
-"""Examples as training and evaluation take them: rows of an array, scaled when they are read."""
+"""Data sets for training and evaluation: rows of stored arrays, scaled when they are read."""
 
 import math
 import numbers
@@ -15,16 +15,24 @@ from hvax.data.check import check_array, check_examples
 from hvax.data.claims import require_whole
 from hvax.data.convert import to_array
 
-_CHECKED_ROWS = 4096  # at a time, so that data larger than memory can be checked
+_CHECKED_ROWS = 4096  # checked at a time, since data may be larger than memory
 
 
 @dataclass(frozen=True, eq=False)
 class Examples:
-    """The rows `index` of `stored` (all where None), divided by `scale` when they are read.
+    """The rows `index` of the array `stored`, divided by `scale` when they are read.
 
-    `stored` is (n, *x_shape), and stays as it is: uint8, or memory-mapped and larger than memory.
-    `origin`, of x_shape, is what a model takes off, in float64, before float32 would round: see
-    `VAE.origin`. `names` are those of the features, for messages.
+    **Arguments:**
+
+    - `stored`: an array (n, *x_shape), kept as it is: uint8, say, or memory-mapped and larger than
+      memory.
+    - `index`: indices of rows; None is all.
+    - `scale`: a finite number > 0, such as 255 for gray levels.
+    - `origin`: of x_shape: a model's origin, subtracted in float64 (see `VAE.origin`).
+    - `names`: the names of the features, for messages.
+
+    Raises `TypeError` for what is no NumPy array of real numbers, and `ValueError` for a scale out
+    of range.
     """
 
     stored: NDArray[Any]
@@ -50,28 +58,32 @@ class Examples:
 
     @property
     def nbytes(self) -> int:
-        """The bytes of all rows as stored."""
+        """The size of all rows in bytes, as stored."""
         return len(self) * math.prod(self.x_shape) * self.stored.dtype.itemsize
 
     def rows(self, which: NDArray[np.integer[Any]] | slice) -> NDArray[Any]:
-        """Some rows for a model that divides them by `scale` itself: as stored, less the origin;
-        float64 as float32 is left to JAX."""
+        """Rows `which` as stored, less the origin, but not divided by `scale`.
+
+        The compiled training loop divides on the device: uint8 rows are a quarter of the transfer.
+        """
         rows = self._stored(which)
         return rows if self.origin is None else rows - self.origin * self.scale
 
     def seen(self, which: NDArray[np.integer[Any]] | slice) -> NDArray[Any]:
-        """Some rows as a model sees them: scaled, less the origin."""
+        """Rows `which` as a model takes them: divided by `scale`, less the origin."""
         rows = self.rows(which)
         return rows if self.scale == 1 else (rows / self.scale).astype(np.float32)
 
     def __getitem__(self, which: NDArray[np.integer[Any]] | slice) -> NDArray[Any]:
-        """Some rows as they are read: scaled."""
+        """Rows `which` divided by `scale`, with the origin not subtracted."""
         rows = self._stored(which)
         return rows if self.scale == 1 else (rows / self.scale).astype(np.float32)
 
     def spaced(self, most: int) -> NDArray[Any]:
-        """At most so many rows, evenly spaced (files are often sorted), as a model sees them but in
-        the precision of what is stored."""
+        """At most `most` evenly spaced rows as a model takes them, but in the stored precision.
+
+        Evenly spaced, not the first ones, because files are often sorted.
+        """
         n = len(self)
         rows = self.rows(np.unique(np.linspace(0, n - 1, min(most, n)).astype(np.int64)))
         return rows if self.scale == 1 else rows / self.scale
@@ -85,10 +97,13 @@ class Examples:
 
 
 def as_examples(data: Any, name: str = "data") -> Examples:
-    """Examples as they are, or a checked array of them; see `check_examples` for what is raised."""
+    """`data` if it is `Examples`, else an array or data frame as checked `Examples`.
+
+    Raises what `to_array` and `check_examples` raise.
+    """
     if isinstance(data, Examples):
         if len(data) == 0:
-            raise ValueError(f"expected {name} to have at least one example, got none.")
+            raise ValueError(f"{name} must have at least one example, got none.")
         return data
     array, names = to_array(data, name)
     check_examples(array, name)
@@ -102,10 +117,12 @@ def as_data(
     check: Callable[[NDArray[Any]], None],
     origin: NDArray[np.float64] | None = None,
 ) -> Batch:
-    """A data set as a `Batch` of `Examples`: from an array, a pair (x, target), or a `Batch` of
-    arrays or `Examples`; `check` sees the rows to be scored, less the `origin`.
+    """A data set as a `Batch` of `Examples`, checked.
 
-    Raises what `as_examples` and `check` raise, and `ValueError` where parts do not match.
+    `data` is an array, a pair (x, target), or a `Batch` of arrays or `Examples`. `check` is called
+    with the rows to be scored, scaled and less `origin`, a few thousand at a time.
+
+    Raises what `as_examples` and `check` raise, and `ValueError` if the parts do not match.
     """
     if not isinstance(data, Batch):
         pair = data if isinstance(data, tuple) else (data,)
@@ -140,28 +157,28 @@ def _check_parts(parts: Batch, name: str) -> None:
     target = parts.target
     if target is not None and parts.x.x_shape and not target.x_shape:
         raise ValueError(
-            f"{name} as a pair is (x, target), of which target is scored; got a target of one "
-            f"number an example, {target.stored.dtype}, which looks like labels. Give x alone."
+            f"{name} must be (x, target) if it is a pair, with a target that is scored, got one "
+            f"{target.stored.dtype} per example, which looks like labels. Give x alone."
         )
 
 
 def with_origin(parts: Batch, origin: NDArray[np.float64] | None) -> Batch:
-    """A data set of which a model takes `origin` off what it scores."""
-    # Examples of another shape than the model's are refused later, in words of their own.
+    """The same data set with `origin` subtracted from the scored part when rows are read."""
+    # Examples of the wrong shape are refused later, with a better message.
     fits = origin is not None and origin.shape == parts.scored.x_shape
     plain = parts.map(lambda part: replace(part, origin=None))
     return plain.with_scored(replace(parts.scored, origin=origin if fits else None))
 
 
 def feature_name(part: Examples, index: tuple[int, ...]) -> str:
-    """What a feature is called in a message: by its name where it has one."""
+    """The name of a feature for messages; "feature 3" if it has none."""
     if part.names is not None and len(index) == 1:
         return repr(part.names[index[0]])
     return f"feature {', '.join(map(str, index))}"
 
 
 def _check_narrow(part: Examples, name: str) -> None:
-    """Refuses numbers that would wrap around, or become infinite, in 32 bits."""
+    """Raise `ValueError` for numbers that would overflow in 32 bits."""
     kind = part.rows(slice(0, 1)).dtype
     if kind.itemsize < 4 or kind in (np.int32, np.float32):
         return
@@ -170,6 +187,6 @@ def _check_narrow(part: Examples, name: str) -> None:
         largest = np.abs(part.rows(slice(start, start + _CHECKED_ROWS)).astype(np.float64)).max()
         if largest > limit:
             raise ValueError(
-                f"expected numbers of at most {limit:g} in {name}, got {largest:g}, which 32 bits "
-                "do not hold; scale the data, or switch on 64 bits with jax_enable_x64 (--x64)."
+                f"{name} must have numbers of at most {limit:g} in 32-bit mode, got {largest:g}. "
+                "Scale the data, or switch on 64 bits with jax_enable_x64 (--x64)."
             )

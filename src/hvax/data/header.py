@@ -1,8 +1,8 @@
-"""Whether the first line of a table names its columns.
+"""Detection of a header: whether the first line of a table names its columns.
 
-Of a line of words that is plain. A line of numbers (wavelengths, years, the 0, 1, 2, ... that
-pandas writes for columns without names) is told from an example by their order, and by the lines
-below it.
+A line of words is a header. A line of numbers may be one too: wavelengths, years, or the 0, 1, 2,
+... that pandas writes for unnamed columns. It is recognized by the order of its numbers, compared
+with the lines below.
 """
 
 import itertools
@@ -17,23 +17,23 @@ from numpy.typing import NDArray
 from hvax.data.cells import is_missing
 
 Header = Literal["auto", "yes", "no"]
-Line = tuple[str, list[str]]  # where it stands, in words for messages, and its cells
+Line = tuple[str, list[str]]  # its place, in words for messages, and its cells
 Number = Callable[[str], float | None]
 
-_LOOKED_AT = 20  # lines below the first
-_MANY = 8  # cells in order, which of an example are so once in 20,000 times
-_OWN_ORDER = 0.2  # where more of the lines below are in order too than by chance, it says nothing
+_BODY_LINES = 20  # lines below the first that are compared with it
+_MANY = 8  # so many random cells are in order only once in 20,000 times
+_ORDERED_BODY = 0.2  # if more lines below are in order than this (and chance), order means nothing
 
 
 class FirstLine(NamedTuple):
-    """What was found of the first line, and all lines of examples."""
+    """Whether the first line is a header, and an iterator over the lines of examples."""
 
     is_header: bool
     lines: Iterator[Line]
     notes: tuple[str, ...] = ()
 
 
-def split_off(
+def split_header(
     lines: Iterator[Line],
     first: Line,
     number: Number,
@@ -42,10 +42,10 @@ def split_off(
     labels: int | None,
     names: Sequence[str],
 ) -> FirstLine:
-    """The lines of examples, and whether `first` is a header, where nothing else says so.
+    """Decide whether `first` is a header, and return the lines of examples.
 
-    `labels` is the column that is set apart, and `names` are those of columns that are looked for.
-    Raises `ValueError` for one word among numbers, which is neither.
+    `labels` is the index of the label column, `names` are columns that the user asked for. Raises
+    `ValueError` for a word among numbers, which is neither a header nor an example.
     """
     where, cells = first
     others = [i for i in range(len(cells)) if i != labels]
@@ -53,9 +53,9 @@ def split_off(
     if header != "auto":
         is_header = header == "yes"
         return FirstLine(is_header, lines if is_header else itertools.chain([first], lines))
-    if all(value is None for value in values) or _are_there(names, cells):
+    if all(value is None for value in values) or _has_names(names, cells):
         return FirstLine(True, lines)
-    below = list(itertools.islice(lines, _LOOKED_AT))
+    below = list(itertools.islice(lines, _BODY_LINES))
     rest = itertools.chain(below, lines)
     body = [row for _, row in below if len(row) == len(cells)]
     looks = _axis(cells, others, body, number)
@@ -65,19 +65,19 @@ def split_off(
         is_word = number(cells[i]) is None and not is_missing(cells[i])
         if is_word and body and number(body[0][i]) is not None:
             raise ValueError(
-                f"{where}, column {i}: expected numbers alone or a header of names alone, got"
-                f" {cells[i]!r} among numbers; correct the cell, pass `labels` if the column"
-                " holds labels, or say with --header (`header`) whether the line is a header"
+                f"{where}, must have only numbers or, as a header, only names, got {cells[i]!r}"
+                f" among numbers in column {i}. Correct the cell, pass `labels` if the column"
+                " holds labels, or say with --header (`header`) whether the line is a header."
             )
     notes = (_note(where, cells, others, "is an example", "yes"),) if looks == "unclear" else ()
     return FirstLine(False, itertools.chain([first], rest), notes)
 
 
-def _are_there(names: Sequence[str], cells: list[str]) -> bool:
-    """Whether all names stand in a line; names that are indices say nothing."""
+def _has_names(names: Sequence[str], cells: list[str]) -> bool:
+    """Whether a line has all these names, at least one of which is not a column index."""
     found = [cell.strip() for cell in cells]
-    told = any(not (name.isdecimal() and int(name) < len(cells)) for name in names)
-    return told and all(
+    any_name = any(not (name.isdecimal() and int(name) < len(cells)) for name in names)
+    return any_name and all(
         name in found or name.rpartition(".")[0] in found for name in names
     )  # fmt: skip
 
@@ -90,25 +90,25 @@ def _note(where: str, cells: list[str], others: list[int], verdict: str, other: 
 def _axis(
     cells: list[str], others: list[int], body: list[list[str]], number: Number
 ) -> Literal["header", "unclear", "no"]:
-    """Whether the numbers of a line look like the places of its columns on an axis."""
-    at = [i for i in others if number(cells[i]) is not None]
-    values = np.array([number(cells[i]) or 0.0 for i in at])
-    if len(at) < max(1, len(others) - 1):  # one word before or behind them at most
+    """Whether the numbers of a line look like positions of its columns on an axis."""
+    numeric = [i for i in others if number(cells[i]) is not None]
+    values = np.array([number(cells[i]) or 0.0 for i in numeric])
+    if len(numeric) < max(1, len(others) - 1):  # at most one word beside them
         return "no"
-    counted = [cells[i].strip() for i in at] == [str(k) for k in range(len(at))]
-    if not (counted or (len(at) > 2 and _in_order(values))):
+    counted = [cells[i].strip() for i in numeric] == [str(k) for k in range(len(numeric))]
+    if not (counted or (len(numeric) > 2 and _in_order(values))):
         return "no"
-    below = [[number(row[i]) for i in at] for row in body]
+    below = [[number(row[i]) for i in numeric] for row in body]
     full = np.array([row for row in below if None not in row], dtype=np.float64)
-    by_chance = 2 / math.factorial(min(len(at), 10))
-    in_order = np.mean([_in_order(row) for row in full]) if len(full) and len(at) > 2 else 0.0
-    if in_order > 2 * by_chance + _OWN_ORDER:
+    by_chance = 2 / math.factorial(min(len(numeric), 10))
+    in_order = np.mean([_in_order(row) for row in full]) if len(full) and len(numeric) > 2 else 0.0
+    if in_order > 2 * by_chance + _ORDERED_BODY:
         return "no"
-    odd = _odd(cells, at, values, body, full)
-    even = bool(np.allclose(np.diff(values), values[1] - values[0])) if len(at) > 1 else True
-    if counted and (len(at) > 3 or odd == len(at)):
+    unlike = _unlike_body(cells, numeric, values, body, full)
+    even = bool(np.allclose(np.diff(values), values[1] - values[0])) if len(numeric) > 1 else True
+    if counted and (len(numeric) > 3 or unlike == len(numeric)):
         return "header"
-    if len(at) >= _MANY or (even and 2 * odd >= len(at)):
+    if len(numeric) >= _MANY or (even and 2 * unlike >= len(numeric)):
         return "header"
     return "unclear" if even else "no"
 
@@ -118,21 +118,22 @@ def _in_order(values: NDArray[np.float64]) -> bool:
     return bool(np.all(steps > 0) or np.all(steps < 0))
 
 
-def _odd(
+def _unlike_body(
     cells: list[str],
-    at: list[int],
+    numeric: list[int],
     values: NDArray[np.float64],
     body: list[list[str]],
     full: NDArray[np.float64],
 ) -> int:
-    """How many cells of a line are unlike those below: with fewer decimals than all, or beyond
-    them."""
+    """How many cells of a line differ from those below: fewer decimals, or outside their range."""
     if len(full) == 0:
         return 0
-    short = np.array([_decimals(cells[i]) < min(_decimals(row[i]) for row in body) for i in at])
+    short = np.array(
+        [_decimals(cells[i]) < min(_decimals(row[i]) for row in body) for i in numeric]
+    )
     return int(np.sum(short | (values < full.min(axis=0)) | (values > full.max(axis=0))))
 
 
 def _decimals(cell: str) -> int:
-    """Digits behind the decimal mark."""
+    """The number of digits after the decimal mark."""
     return len(re.split(r"[.,]", cell.strip(), maxsplit=1)[1]) if re.search(r"[.,]", cell) else 0

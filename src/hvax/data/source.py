@@ -1,4 +1,4 @@
-"""Where examples come from: four data sets known by name, or a user's file."""
+"""Sources of examples: four data sets by name, or a user's file."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -20,11 +20,12 @@ SOURCES = ("digits", "mnist", "fashion-mnist", "binarized-mnist")
 class Source:
     """Examples as stored, before any split, scaling or binarization.
 
-    `x` is (n, *x_shape) of uint8, other integers or floats, possibly memory-mapped; `labels` is
-    (n,) of integers or strings, or None. The model sees `x / scale`. `fixed` holds the parts that
-    the source itself fixes, as int64 indices by the part's name (train, validation, test): all
-    three, the test part, or none. Where it fixes only the test part, `num_validation` of the
-    other examples are drawn for validation.
+    - `x`: an array (n, *x_shape) of uint8, other integers or floats, possibly memory-mapped.
+    - `labels`: (n,) integers or strings, or None.
+    - `scale`: models take `x / scale`.
+    - `fixed`: the parts that the source itself fixes, as int64 indices by name (train, validation,
+      test): all three, the test part, or none.
+    - `num_validation`: how many other examples validate, if only the test part is fixed.
     """
 
     name: str
@@ -34,8 +35,8 @@ class Source:
     fixed: Mapping[str, NDArray[np.int64]] = field(default_factory=dict)
     num_validation: int = 0
     feature_names: tuple[str, ...] | None = None  # of a table with a header
-    notes: tuple[str, ...] = ()  # what was left out of the file
-    rows: NDArray[np.int64] | None = None  # of the file, from 0; None where x has them all
+    notes: tuple[str, ...] = ()  # for the user: what was left out of the file
+    rows: NDArray[np.int64] | None = None  # the file's rows in x, from 0; None is all
     header: bool | None = None  # whether the first line of a .csv file names the columns
 
     def __post_init__(self) -> None:
@@ -43,7 +44,7 @@ class Source:
 
     @property
     def pool(self) -> NDArray[np.int64]:
-        """The indices that no fixed part holds, ascending: what a split may deal out."""
+        """The indices outside all fixed parts, ascending: those that a split may distribute."""
         free = np.ones(len(self.x), dtype=bool)
         for indices in self.fixed.values():
             free[indices] = False
@@ -59,9 +60,9 @@ def load_source(
     columns: Sequence[str] | None = None,
     header: Header = "auto",
 ) -> Source:
-    """The source of that name (one of `SOURCES`), or else the file at that path.
+    """Load the source of a name (one of `SOURCES`), or else the file at a path.
 
-    - digits: (1797, 8, 8) uint8 of 0..16, inside the package;
+    - digits: (1797, 8, 8) uint8 of 0..16, included in the package;
     - mnist, fashion-mnist: (70000, 28, 28) uint8, the last 10,000 of them the test part, from the
       four IDX files, gzipped or not, in `data_dir`/mnist (or /fashion-mnist) or `data_dir` itself;
     - binarized-mnist: (70000, 28, 28) uint8 of {0, 1}, all three parts fixed, from
@@ -70,17 +71,17 @@ def load_source(
     - a path to .npy, .npz or .csv: see `read_array`, which explains `array`, `labels`,
       `columns` and `header`; uint8 are gray levels of 0..255, unless all are 0 or 1.
 
-    Raises `FileNotFoundError` (what was looked for, and where), `ValueError` for an unknown name, a
-    file that does not hold what it should, or `array` and `labels` beside a name, and what
-    `read_array` and `check_examples` raise.
+    Raises `FileNotFoundError` (naming files and folders), `ValueError` for an unknown name, a
+    damaged file, or `array`, `labels` and `columns` with a name, and what `read_array` and
+    `check_examples` raise.
     """
     name = str(source)
     if name not in SOURCES:
         return _from_file(name, array=array, labels=labels, columns=columns, header=header)
     if array is not None or labels is not None or columns is not None:
         raise ValueError(
-            f"expected `array`, `labels` and `columns` only with a file, got {array!r}, {labels!r}"
-            f" and {columns!r} with the source {name!r}, which knows its own; leave them out"
+            f"`array`, `labels` and `columns` must be None with the source {name!r}, got {array!r},"
+            f" {labels!r} and {columns!r}. Leave them out."
         )
     if name == "digits":
         here = Path(__file__).with_name("digits.npz")
@@ -102,8 +103,8 @@ def _from_file(
     path = Path(name)
     if path.suffix.lower() not in SUFFIXES and not path.exists():
         raise ValueError(
-            f"expected a source ({', '.join(SOURCES)}) or the path of a file that ends in"
-            f" {', '.join(SUFFIXES)}, got {name!r}, which is neither; check its spelling"
+            f"the source must be one of {', '.join(SOURCES)}, or the path of a file that ends in"
+            f" {', '.join(SUFFIXES)}, got {name!r}. Check its spelling."
         )
     table = read_array(path, array=array, labels=labels, columns=columns, header=header)
     x = table.x
@@ -153,7 +154,7 @@ def _binarized_mnist(data_dir: Path) -> Source:
 def _find(
     name: str, folders: tuple[Path, ...], files: list[str], *, endings: tuple[str, ...]
 ) -> list[Path]:
-    """The path of every file, all of them from the first folder that has them all."""
+    """The paths of all files, from the first folder that has them all."""
     lacks = []
     for folder in folders:
         candidates = [[folder / (file + ending) for ending in endings] for file in files]
@@ -163,14 +164,14 @@ def _find(
         missing = [file for file, paths in zip(files, found, strict=True) if not paths]
         lacks.append(f"{folder} lacks {', '.join(missing)}")
     raise FileNotFoundError(
-        f"expected the files of {name}{' (plain or .gz)' if '.gz' in endings else ''} together in"
-        f" one folder, but {'; '.join(lacks)}; say with --data-dir (`data_dir`) where they are"
+        f"the files of {name}{' (plain or .gz)' if '.gz' in endings else ''} must be in one folder,"
+        f" but {'; '.join(lacks)}. Give their folder with --data-dir (`data_dir`)."
     )
 
 
 def _require(where: str, stored: NDArray[Any], shape: tuple[int, ...]) -> None:
     if stored.shape != shape or stored.dtype != np.uint8:
         raise ValueError(
-            f"{where}: expected uint8 {shape}, got {stored.dtype} {stored.shape};"
-            " fetch the data set again, or give other data by path"
+            f"{where} must be uint8 {shape}, got {stored.dtype} {stored.shape}."
+            " Fetch the data set again, or give other data by path."
         )

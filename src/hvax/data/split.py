@@ -1,4 +1,4 @@
-"""Which examples train, which validate, which test: a function of the source and a seed alone."""
+"""Splits into training, validation and test data: functions of the source and a seed alone."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,10 +14,10 @@ FRACTIONS = (0.8, 0.1, 0.1)
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """Indices into a source's examples, int64: disjoint parts that cover it together.
+    """Three disjoint sets of indices (int64) that together cover a source's examples.
 
-    Each part is ascending, in the order of storage, so that it reads a memory-mapped array front to
-    back and compares at a glance; the order of training is drawn later, epoch by epoch.
+    Each is ascending, so that a memory-mapped array is read front to back. Training shuffles anew
+    in each epoch.
     """
 
     train: NDArray[np.int64]
@@ -26,16 +26,16 @@ class Split:
 
 
 def split(source: Source, *, seed: int = 0, fractions: Sequence[float] = FRACTIONS) -> Split:
-    """The source's own parts where it fixes them, and parts drawn by `seed` for the rest.
+    """Split a source: its own parts where it fixes them, random parts for the rest.
 
-    A source that fixes its test part (mnist, fashion-mnist) has `source.num_validation` of the
-    other examples drawn for validation. One that fixes nothing is dealt out in `fractions`, for
-    train, validation and test: the last two are rounded to whole examples, at least one where the
-    fraction is positive, and train has the remainder.
+    If the source fixes its test part (mnist, fashion-mnist), `source.num_validation` of the other
+    examples are drawn for validation. If it fixes nothing, `fractions` are those of training,
+    validation and test: the last two are rounded to whole examples, at least one if the fraction is
+    positive, and training gets the rest.
 
-    Raises `ValueError` when `fractions` are not three non-negative numbers that sum to 1 with a
-    positive first, when there are too few examples for them, when they are given for a source that
-    fixes its parts, and when `seed` is negative; `TypeError` when `seed` is no integer.
+    Raises `ValueError` if `fractions` are not three non-negative numbers that sum to 1 with a
+    positive first, if there are too few examples, if they are given for a source that fixes its
+    parts, and for a negative `seed`; `TypeError` if `seed` is no integer.
     """
     pool = source.pool
     if not source.fixed:
@@ -44,8 +44,8 @@ def split(source: Source, *, seed: int = 0, fractions: Sequence[float] = FRACTIO
         num_validation, num_test = source.num_validation, 0
     else:
         raise ValueError(
-            f"expected no fractions for {source.name}, which fixes its own parts"
-            f" ({', '.join(source.fixed)}), got {tuple(fractions)}; leave them out"
+            f"fractions must be the default for {source.name}, which fixes its own parts"
+            f" ({', '.join(source.fixed)}), got {tuple(fractions)}. Leave them out."
         )
     shuffled = pool[random_order(len(pool), seed)]
     validation, test, train = np.split(shuffled, [num_validation, num_validation + num_test])
@@ -54,17 +54,18 @@ def split(source: Source, *, seed: int = 0, fractions: Sequence[float] = FRACTIO
 
 
 def _sizes(name: str, n: int, fractions: Sequence[float]) -> tuple[int, int]:
-    """How many of n examples validate and test."""
+    """The numbers of validation and test examples among n."""
     valid = len(fractions) == 3 and min(fractions) >= 0 and fractions[0] > 0
     if not valid or not abs(sum(fractions) - 1) < 1e-6:
         raise ValueError(
-            "expected fractions to be three numbers for train, validation and test, none negative,"
-            f" the first positive, that sum to 1, got {tuple(fractions)}; for example {FRACTIONS}"
+            "fractions must be three numbers for train, validation and test, none negative,"
+            f" the first positive, that sum to 1, got {tuple(fractions)}. Use {FRACTIONS}, for"
+            " example."
         )
     num_validation, num_test = (max(1, round(n * part)) if part else 0 for part in fractions[1:])
     if num_validation + num_test >= n:
         raise ValueError(
-            f"expected enough examples of {name} for at least one in each part of"
-            f" {tuple(fractions)}, got {n}; give more examples or other fractions"
+            f"{name} must have enough examples for at least one in each part of"
+            f" {tuple(fractions)}, got {n}. Give more examples or other fractions."
         )
     return num_validation, num_test

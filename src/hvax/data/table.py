@@ -1,5 +1,4 @@
-"""Text with commas, semicolons or tabs -> a table of numbers and, where a column is set apart for
-them, labels."""
+"""Reading .csv files (with commas, semicolons or tabs): a table of numbers, and labels."""
 
 import csv
 import itertools
@@ -15,26 +14,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hvax.data.cells import Numbers, is_missing, mark_of, text_lines
-from hvax.data.header import Header, Line, split_off
+from hvax.data.header import Header, Line, split_header
 
 ROWS_WITH_HOLES = "rows with missing cells"
-"""In the note of rows that were left out."""
+"""Part of the note about rows that were left out."""
 
-_FIRST = 20  # lines by which it is told what stands between cells
+_FIRST = 20  # lines by which the separator is recognized
 _EXACT = 2**53  # float64 holds every whole number below this
-_TEXT = 0.5  # a column is text where more than this share of its cells is no number
+_TEXT = 0.5  # a column is text if more than this fraction of its cells is no number
 
 
 class Table(NamedTuple):
-    """What a file holds: examples (n, ...), labels (n,) or None, and for a .csv file the names of
-    its columns (their indices, from 0, without a header), what was left out of it, and which rows
-    were not."""
+    """The content of a file: examples (n, ...), labels (n,) or None, and details of a .csv file."""
 
     x: NDArray[Any]
     labels: NDArray[Any] | None
-    names: tuple[str, ...] | None = None
-    notes: tuple[str, ...] = ()
-    rows: NDArray[np.int64] | None = None  # of the file, from 0; None where x has them all
+    names: tuple[str, ...] | None = None  # of the columns; without a header their indices, from 0
+    notes: tuple[str, ...] = ()  # for the user: what was left out
+    rows: NDArray[np.int64] | None = None  # the file's rows in x, from 0; None is all
     header: bool | None = None  # whether the first line of a .csv file names the columns
 
 
@@ -45,23 +42,22 @@ def read_csv(
     columns: Sequence[str] | None = None,
     header: Header = "auto",
 ) -> Table:
-    """The numbers of a .csv file in UTF-8, header or not: examples (n, columns) and labels (n,).
+    """Read a .csv file in UTF-8, with or without a header: examples (n, columns), labels (n,).
 
-    `labels` sets one column apart: a whole number is its index (from 0; -1 is the last), anything
-    else its name in the header. `columns` are the names (or indices, from 0) to take, in that
-    order; by default all that hold numbers. Columns of text are left out, and so are rows with a
-    missing cell (empty, NA, NaN, null, ?) in a column that is taken; `Table.notes` says so.
+    - `labels`: the label column: an index (from 0; -1 is the last), or a name in the header.
+    - `columns`: names (or indices, from 0) of the columns to read, in that order; by default all
+      that hold numbers. Text columns are left out, and so are rows with a missing cell (empty, NA,
+      NaN, null, ?) in a column that is read; `Table.notes` says so.
+    - `header`: whether the first line names the columns. "auto" takes it as a header if it has one
+      of the given names, if no cell of it is a number where other lines have one, or if its numbers
+      look like an axis: 0, 1, 2, ..., or ordered unlike the lines below, which a note tells.
 
-    `header` says whether the first line names the columns. By default it does when it holds one of
-    these names, when no cell of it is a number where other lines have one, and when it is numbers
-    that look like an axis: 0, 1, 2, ..., or in order as the lines below are not, which a note says.
-    Cells stand between commas, semicolons or tabs; between the last two, decimal commas are read.
-    A table of whole numbers comes as int64, any other as float64; labels likewise as int64 or as
-    strings.
+    Cells are separated by commas, semicolons or tabs; with the last two, decimal commas are read. A
+    table of integers is returned as int64, any other as float64; labels as int64 or strings.
 
-    Raises `OSError` when the file cannot be opened, and `ValueError`, naming line and column, when
-    it is empty or ragged, when a cell among numbers is none or a label is empty, when a column that
-    is asked for is not there or is text, and when more than half of the rows have missing cells.
+    Raises `OSError` if the file cannot be opened, and `ValueError`, naming line and column, if it
+    is empty or ragged, if a cell in a column of numbers is text or a label is empty, if a given
+    column does not exist or is text, and if more than half of the rows have missing cells.
     """
     path = Path(path)
     with path.open(encoding="utf-8-sig", newline="") as file:
@@ -74,19 +70,19 @@ def read_csv(
             return _read_lines(path, lines, labels, columns, header, Numbers(mark))
         except (csv.Error, UnicodeDecodeError) as error:
             raise ValueError(
-                f"{path}: expected comma-separated text in UTF-8, got after line {place}"
-                f" something else ({error}); export the table again"
+                f"{path} must be comma-separated text in UTF-8, got something else after line"
+                f" {place} ({error}). Export the table again."
             ) from error
 
 
 class _Column:
-    """The cells of one column: numbers, NaN where one is missing or is text."""
+    """The cells of one column as numbers, NaN for missing cells and text."""
 
     def __init__(self, read: Numbers) -> None:
         self._read = read
         self.numbers = array("d")
         self.texts = self.missing = 0
-        self.first_text: tuple[str, str] | None = None  # where it stands, and the cell
+        self.first_text: tuple[str, str] | None = None  # its place, and the cell
 
     def add(self, where: str, cell: str) -> None:
         number = self._read(cell)
@@ -101,7 +97,7 @@ class _Column:
 
     @property
     def is_text(self) -> bool:
-        """Empty columns are text too: there is no number in them."""
+        """Whether more than half of the filled cells are text, or no cell is filled."""
         filled = len(self.numbers) - self.missing
         return filled == 0 or self.texts > _TEXT * filled
 
@@ -117,12 +113,12 @@ def _read_lines(
     where, first = next(lines, (str(path), []))
     if not first:
         raise ValueError(
-            f"{path}: expected a table of numbers, got an empty file; write one line an example"
+            f"{path} must hold a table of numbers, got an empty file. Write one line per example."
         )
     cells = [cell.strip() for cell in first]
     cells[0] = cells[0].removeprefix("#").lstrip()  # as numpy.savetxt writes a header
     label_column, named = _label_column(where, cells, labels, header)
-    begin = split_off(
+    begin = split_header(
         lines,
         (where, first),
         Numbers(read.mark),
@@ -136,8 +132,8 @@ def _read_lines(
     for where, row in lines:
         if len(row) != width:
             raise ValueError(
-                f"{where}: expected {width} cells, as in the first line, got {len(row)};"
-                " give every line the same columns"
+                f"{where}, must have {width} cells, as the first line has, got {len(row)}."
+                " Give every line the same columns."
             )
         for column, cell in enumerate(row):
             if column != label_column:
@@ -147,16 +143,16 @@ def _read_lines(
     names = _unique(cells) if begin.is_header else [str(i) for i in range(width)]
     if read.mixed:
         raise ValueError(
-            f"{path}: expected one decimal mark, got {read.with_comma!r} and {read.with_point!r};"
-            " write all numbers with points"
+            f"{path} must use one decimal mark, got {read.with_comma!r} and {read.with_point!r}."
+            " Write all numbers with points."
         )
     rest = [i for i in range(width) if i != label_column]
     taken, notes = _taken(path, names, rest, found, columns)
     if not taken or not found[taken[0]].numbers:
         raise ValueError(
-            f"{path}: expected at least one example of at least one number, got"
+            f"{path} must have at least one example of at least one number, got"
             f" {len(found[rest[0]].numbers) if rest else 0} lines with {len(taken)} columns of"
-            " numbers; add what is missing, and put commas, semicolons or tabs between cells"
+            " numbers. Add what is missing, and put commas, semicolons or tabs between cells."
         )
     x = np.stack([np.frombuffer(found[i].numbers, np.float64) for i in taken], axis=1)
     keep, lost = _whole_rows(path, names, taken, x)
@@ -168,32 +164,32 @@ def _read_lines(
 
 
 def _unique(cells: list[str]) -> list[str]:
-    """Names that stand twice are told apart by their column's index."""
+    """The names, with the column's index appended to those that occur twice."""
     return [f"{cell}.{i}" if cells.count(cell) > 1 else cell for i, cell in enumerate(cells)]
 
 
 def _label_column(
     where: str, cells: list[str], labels: str | None, header: Header
 ) -> tuple[int | None, bool]:
-    """The column of `labels`, and whether it is a name, which a header has."""
+    """The index of the label column, and whether it was found by name (so there is a header)."""
     if labels is None:
         return None, False
     is_index = re.fullmatch(r"-?[0-9]+", labels) is not None
     if is_index and -len(cells) <= int(labels) < len(cells):
         return int(labels) % len(cells), False
-    # A number that stands in the first line is a name only where that line is known to be a header.
+    # A number in the first line is a name only if that line is known to be a header.
     if cells.count(labels) == 1 and (header == "yes" or (header == "auto" and not is_index)):
         return cells.index(labels), True
     if is_index:
         raise ValueError(
-            f"{where}: expected `labels` to be a column's index below {len(cells)},"
-            f" got {labels}; the first column is 0, the last -1, and a name of digits is looked for"
-            " with --header yes (`header`)"
+            f"{where}: `labels` must be a column's index below {len(cells)},"
+            f" got {labels}. The first column is 0, the last -1, and a name of digits is looked for"
+            " with --header yes (`header`)."
         )
     raise ValueError(
-        f"{where}: expected `labels` to name one column of the header, got {labels!r} and"
-        f" the header {textwrap.shorten(', '.join(cells), 80, placeholder=' ...')};"
-        " pass a name that stands there once, or an index"
+        f"{where}: `labels` must name one column of the header, got {labels!r} and"
+        f" the header {textwrap.shorten(', '.join(cells), 80, placeholder=' ...')}."
+        " Pass a name that stands there once, or an index."
     )
 
 
@@ -204,7 +200,7 @@ def _taken(
     found: list[_Column],
     columns: Sequence[str] | None,
 ) -> tuple[list[int], tuple[str, ...]]:
-    """Which columns are examples' numbers, and a note of those that are not."""
+    """The columns to read, and a note of those that are left out."""
     if columns is not None:
         taken = [_named(path, names, rest, name) for name in columns]
     else:
@@ -213,8 +209,8 @@ def _taken(
         if found[i].first_text is not None:
             where, cell = found[i].first_text or ("", "")
             raise ValueError(
-                f"{where}, column {i} ({names[i]}): expected a finite number, got {cell!r}; correct"
-                " the cell, or pass `labels` if the column holds labels"
+                f"{where}, column {i} ({names[i]}), must be a finite number, got {cell!r}. Correct"
+                " the cell, or pass `labels` if the column holds labels."
             )
     if columns is not None:
         return taken, ()
@@ -228,9 +224,9 @@ def _named(path: Path, names: list[str], rest: list[int], name: str) -> int:
         matches = [int(name)]
     if len(matches) != 1:
         raise ValueError(
-            f"{path}: expected one column {name!r}, got {len(matches)} among"
-            f" {textwrap.shorten(', '.join(names), 80, placeholder=' ...')}; pass names that stand"
-            " there once, with --columns (`columns`)"
+            f"{path} must have one column {name!r}, got {len(matches)} among"
+            f" {textwrap.shorten(', '.join(names), 80, placeholder=' ...')}. Pass names that stand"
+            " there once, with --columns (`columns`)."
         )
     return matches[0]
 
@@ -238,7 +234,7 @@ def _named(path: Path, names: list[str], rest: list[int], name: str) -> int:
 def _whole_rows(
     path: Path, names: list[str], taken: list[int], x: NDArray[np.float64]
 ) -> tuple[NDArray[np.int64], tuple[str, ...]]:
-    """The rows without a missing cell, and a note of the others."""
+    """The rows without missing cells, and a note of the others."""
     missing = np.isnan(x)
     keep = np.flatnonzero(~missing.any(axis=1))
     lost = len(x) - len(keep)
@@ -248,9 +244,9 @@ def _whole_rows(
     holes = [f"{names[taken[i]]} ({missing[:, i].sum()})" for i in worst if missing[:, i].any()]
     if lost > len(x) / 2:
         raise ValueError(
-            f"{path}: expected rows of numbers, got {lost} of {len(x)} rows with missing cells,"
-            f" most in {_listed(holes)}; fill them in, or name with --columns (`columns`) the"
-            " columns to keep, without these"
+            f"{path} must have rows of numbers, got {lost} of {len(x)} rows with missing cells,"
+            f" most in {_listed(holes)}. Fill them in, or name with --columns (`columns`) the"
+            " columns to keep, without these."
         )
     return keep, (f"left out {lost} of {len(x)} {ROWS_WITH_HOLES}: {_listed(holes)}",)
 
@@ -261,7 +257,7 @@ def _listed(names: list[str]) -> str:
 
 
 def as_integers(x: NDArray[np.float64]) -> NDArray[Any]:
-    """A table of whole numbers as int64, any other as it is."""
+    """x as int64 if all its numbers are integers that float64 holds exactly, else unchanged."""
     whole = np.all(x == np.rint(x)) and (x.size == 0 or np.abs(x).max() < _EXACT)
     return x.astype(np.int64) if whole else x
 
@@ -270,14 +266,14 @@ def _label(where: str, row: list[str], label_column: int) -> str:
     label = row[label_column].strip()
     if not label:
         raise ValueError(
-            f"{where}, column {label_column}: expected a label, got an empty cell;"
-            " give every example a label"
+            f"{where}, column {label_column}, must hold a label, got an empty cell."
+            " Give every example a label."
         )
     return label
 
 
 def _as_labels(classes: list[str]) -> NDArray[Any]:
-    """int64 where every label is a whole number (of at most 18 digits, which fit), else strings."""
+    """Labels as int64 if all are integers of at most 18 digits (which fit), else as strings."""
     if all(re.fullmatch(r"-?[0-9]{1,18}", label) for label in classes):
         return np.array([int(label) for label in classes], dtype=np.int64)
     return np.array(classes, dtype=np.str_)

@@ -1,4 +1,4 @@
-"""How good a model is: bounds and likelihoods with their errors; `hvax.evaluate` is the door."""
+"""Evaluation: bounds and likelihoods with their errors, diagnostics, and the latent space."""
 
 from hvax.evaluation.ais import AIS as AIS
 from hvax.evaluation.latent import Encoding as Encoding

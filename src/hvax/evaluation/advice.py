@@ -1,6 +1,6 @@
-"""What to say of an evaluation that is not to be trusted: the cause, the cure, and what it costs.
+"""Messages about an untrusted evaluation: the cause, the remedy, and how long it takes.
 
-The words are those of the place: flags for the program, calls for Python.
+They name options in the program and calls in Python.
 """
 
 import math
@@ -10,16 +10,16 @@ from hvax.evaluation.ais import CHAINS, LEAPFROG, TEMPERATURES, transitions
 from hvax.evaluation.diagnosis import ESS, K_HAT, Diagnosis
 
 AIS_POINTS = 100
-"""Data points that `hvax evaluate --ais` takes by default."""
+"""Data points that `hvax evaluate --ais` uses by default."""
 
 _AIS_IN_PYTHON = "hvax.annealed_importance_sampling(model, x, key=key)"
 _ONE_SIDED, _BOTH_SIDED = (
     transitions(TEMPERATURES, both=False),
     transitions(TEMPERATURES, both=True),
 )
-# Even on a device with room for all rows, a leapfrog step of a chain takes its time.
+# The overhead of a leapfrog step, even on a device that computes all rows at once.
 _LEAST_SECONDS_PER_STEP = 5e-5
-_ROWS = 25 * CHAINS  # that step at a time
+_ROWS = 25 * CHAINS  # chains that are computed at once
 
 
 def untrusted_words(
@@ -29,19 +29,17 @@ def untrusted_words(
     run: str | None = None,
     ais_follows: bool = False,
 ) -> str:
-    """What the warning untrusted-nll says, in lines, with its name.
+    """The text of the warning untrusted-nll, in lines, beginning with its name.
 
-    `run` is what stands behind `hvax evaluate` in the program's words, as a shell takes it; without
-    it the words are Python's. `seconds_per_gradient` tells how long annealed importance sampling
-    will take, NaN where that is not known; `ais_follows` where it is what comes next.
+    `run` is the argument of `hvax evaluate`, quoted for a shell; None gives advice for Python.
+    `seconds_per_gradient` predicts the duration of annealed importance sampling (NaN: unknown).
+    `ais_follows` says that the program runs it next anyway.
     """
     lines = [f"untrusted-nll: {_cause(diagnosis)}."]
     if diagnosis.unresolved > diagnosis.points / 2:
-        return "\n".join(
-            [*lines, "Scale the data, so that they suit the likelihood, and train again."]
-        )
+        return "\n".join([*lines, "Rescale the data to suit the likelihood, and train again."])
     if diagnosis.needed is not None:
-        lines.append(f"From about {diagnosis.needed} samples on the estimate would be trusted:")
+        lines.append(f"With about {diagnosis.needed} samples the estimate would be trusted:")
         with_more = f"hvax.evaluate(model, x, key=key, num_samples={diagnosis.needed})"
         if run is not None:
             with_more = f"hvax evaluate {run} --num-samples {diagnosis.needed}"
@@ -59,32 +57,32 @@ def untrusted_words(
 def failed_words(
     non_finite: int, total: int, plain: Sequence[int], lost: Sequence[int], others: float
 ) -> str | None:
-    """The warning failed-draws, None where no draw failed.
+    """The text of the warning failed-draws; None if no draw failed.
 
-    `plain` and `lost` are the points that plain draws scored, and those with log p = -inf; `others`
-    is the NLL of all but the lost.
+    `plain` are the points scored without the flow, `lost` those with log p = -inf, and `others` is
+    the NLL of all points that are not lost.
     """
-    said = []
+    parts = []
     if plain:
-        said.append(
+        parts.append(
             f"the flow's draws fail at {_points(plain)}, scored by the encoder's draws without it "
             "(a bound all the same)"
         )
     if lost:
         rest = f", {others:.3f} over the others" if math.isfinite(others) else ""
-        said.append(f"every draw fails at {_points(lost)}: log p is -inf there, the NLL inf{rest}")
+        parts.append(f"every draw fails at {_points(lost)}: log p is -inf there, the NLL inf{rest}")
     if non_finite:
-        said.append(
+        parts.append(
             f"{non_finite} of the {total} log-weights are not finite: they count as weight 0, and "
             "the ELBO is -inf"
         )
-    return "; ".join(said) + "." if said else None
+    return "; ".join(parts) + "." if parts else None
 
 
 def ais_seconds(points: int, seconds_per_gradient: float, *, program: bool) -> float:
-    """About how long annealed importance sampling takes by its defaults.
+    """Estimated seconds of annealed importance sampling with default options.
 
-    The program's runs four times over at most 100 points, twice with the reverse chains.
+    The program runs it four times on at most 100 points, twice of these with reverse chains.
     """
     points = min(points, AIS_POINTS) if program else points
     passes = 2 * (_ONE_SIDED + _BOTH_SIDED) if program else _ONE_SIDED
@@ -94,7 +92,7 @@ def ais_seconds(points: int, seconds_per_gradient: float, *, program: bool) -> f
 
 
 def duration(seconds: float) -> str:
-    """In a unit that suits: 40 seconds, 12 minutes, 3 hours."""
+    """Seconds in a suitable unit: "40 seconds", "12 minutes", "3 hours"."""
     for size, unit in ((1, "second"), (60, "minute"), (3600, "hour"), (86_400, "day")):
         count = max(1, round(seconds / size))
         if seconds < 90 * size or unit == "day":
@@ -103,7 +101,7 @@ def duration(seconds: float) -> str:
 
 
 def _cause(diagnosis: Diagnosis) -> str:
-    """The cause at most points, and at how many."""
+    """The causes and their numbers of points, the most frequent first."""
     named = (
         (diagnosis.heavy_tail, f"heavy-tailed weights (k-hat > {K_HAT:g})"),
         (diagnosis.few, f"too few samples (ESS < {ESS:g})"),

@@ -1,14 +1,15 @@
-"""Annealed importance sampling with Hamiltonian Monte Carlo: the gold standard for log p(x).
+"""Annealed importance sampling (AIS) with Hamiltonian Monte Carlo: accurate bounds on log p(x).
 
-Chains run from a start density p_0 (the prior, or q(z | x)) to the posterior through
+Chains move from a start density p_0 (the prior, or q(z | x)) to the posterior through
 
     log f_b(z) = (1 - b) log p_0(z) + b log p(x, z),   0 = b_0 < b_1 < ... < b_T = 1
     log w = sum_t (b_t - b_{t-1}) (log p(x, z_{t-1}) - log p_0(z_{t-1}))
 
 where z_t follows z_{t-1} by a Metropolis-corrected HMC transition that leaves f_{b_t} invariant.
-E[w] = p(x), so log mean w is a stochastic lower bound. Run backwards from an exact posterior draw,
-which data simulated from the model come with, E[1 / w] = 1 / p(x): an upper bound. The truth lies
-between. Neal (2001); Grosse, Ghahramani and Adams, "Sandwiching the marginal likelihood" (2015).
+E[w] = p(x), so the log of a mean of w is a stochastic lower bound. For data simulated from the
+model an exact posterior draw is known; chains that run backwards from it satisfy E[1 / w] = 1 /
+p(x), which gives an upper bound. log p(x) is between the two. Neal, "Annealed importance sampling"
+(2001); Grosse, Ghahramani and Adams, "Sandwiching the marginal likelihood" (2015).
 """
 
 from collections.abc import Iterator
@@ -36,23 +37,23 @@ from hvax.models.origin import origin_of, to_data
 from hvax.progress import progress_bar
 
 TEMPERATURES, CHAINS, LEAPFROG = 1000, 16, 10
-"""What is taken by default."""
+"""Defaults of `annealed_importance_sampling`."""
 
 _POINTS = 25  # data points of one compiled call
-_SETTLE = 100  # transitions of the pilot at b_1, before it moves
+_SETTLE = 100  # transitions of the pilot at b_1, in which its step sizes settle
 
 
 class AIS(NamedTuple):
-    """Per data point: bounds on log p(x) in nats, and how the chains did."""
+    """Bounds on log p(x) of each data point in nats, and diagnostics of the chains."""
 
     lower: NDArray[np.float64]  # log (1/C) sum w over chains; -inf where every w is 0
     upper: NDArray[np.float64] | None  # -log (1/C) sum 1/w of the reverse chains
     acceptance: float  # mean over chains and temperatures of the forward run
-    lost: int = 0  # chains of all points whose draw failed: their weight counts as 0
+    lost: int = 0  # chains, over all points, that failed: their weight counts as 0
 
 
 class _Plan(NamedTuple):
-    """What is done for each batch of data points."""
+    """The work for each batch of data points."""
 
     sweep: Sweep
     b: NDArray[np.float64]
@@ -74,17 +75,26 @@ def annealed_importance_sampling(
     checkpoint: str | Path | None = None,
     progress: bool = True,
 ) -> AIS:
-    """Stochastic bounds on log p(x) of each data point, for the decoder and prior of a model.
+    """Stochastic bounds on log p(x) of each data point, for a model's decoder and prior, in nats.
 
-    `start` is p_0: the prior or the encoder's q(z | x). Step sizes, one per point and temperature,
-    are adapted in a pilot run to an acceptance of 0.65 and then frozen. The upper bound is there
-    where `posterior_draws` gives an exact draw from p(z | x) for each point, as `simulate` does.
-    A chain whose draw overflows the decoder has w = 0 (1/w = 0 in the upper bound): both stay
-    bounds, and a point without a chain left has a lower bound of -inf, with a warning.
+    **Arguments:**
 
-    `checkpoint` is a folder for finished batches of 25 points; the same call with the same model,
-    data and key goes on from them after a kill, to the same numbers. Raises `ValueError` for
-    numbers < 1, an unknown start and another number of `posterior_draws` than of points.
+    - `data`: an array of examples (n, ...).
+    - `start`: p_0, the prior or the encoder's posterior q(z | x).
+    - `num_temperatures`, `num_chains`: T, and the number of chains per point.
+    - `num_leapfrog`: leapfrog steps per transition. Step sizes, one per point and temperature, are
+      adapted in a pilot run to an acceptance of 0.65 and then fixed.
+    - `posterior_draws`: one exact draw from p(z | x) per point, (n, d), as `simulate` returns; with
+      it the upper bound is computed too.
+    - `checkpoint`: a folder for finished batches of 25 points. After a kill, the same call with the
+      same model, data and key continues from them and returns the same numbers.
+
+    A chain that overflows the decoder has w = 0 (1/w = 0 for the upper bound), so both bounds
+    remain valid. If all chains of a point fail, its lower bound is -inf, with a warning
+    (`FailedDraws`).
+
+    Raises `ValueError` for numbers < 1, an unknown start, a different number of `posterior_draws`
+    than of points, and data with a target.
     """
     for name, number in (
         ("num_temperatures", num_temperatures),
@@ -100,7 +110,7 @@ def annealed_importance_sampling(
     parts = checked_data_with_warnings(model, data)
     if len(parts.parts()) > 1:
         raise ValueError(
-            "AIS takes one array of data, the x that is scored, and nothing beside it."
+            "data must be one array, got a target, condition or mask as well. Give x alone."
         )
     examples = parts.x
     n = len(examples)
@@ -139,7 +149,7 @@ def annealed_importance_sampling(
 
 
 def transitions(num_temperatures: int, *, both: bool) -> int:
-    """HMC transitions of each chain: of the pilot and the forward run, and the reverse if both."""
+    """HMC transitions of each chain: pilot and forward run, and if `both` the reverse run."""
     return (3 if both else 2) * num_temperatures + _SETTLE
 
 
@@ -151,7 +161,7 @@ def _each(
     passes: int,
     bar: Any,
 ) -> Iterator[Bounds]:
-    """The bounds of each batch in turn; those that are finished are not done again."""
+    """The bounds of each batch in turn; finished batches are not computed again."""
     for indices, mask in batches:
         begin = int(indices[0])
         known = finished.get(begin)
@@ -165,10 +175,11 @@ def _each(
 
 
 def _batch(plan: _Plan, x: Array, indices: NDArray[np.int64], bar: Any) -> Bounds:
-    """Both bounds for some data points."""
+    """The lower bound, and with posterior draws the upper bound, for some data points."""
     sweep, b = plan.sweep, plan.b
     keys = jax.random.split(jax.random.fold_in(plan.key, int(indices[0])), 6)
-    # The pilot stays at b_1 until its step size has settled, and then moves.
+    # A pilot run finds the step sizes. They are fixed afterwards, because chains that adapt while
+    # they are scored would not leave f_b invariant. It stays at b_1 until the first has settled.
     slow = np.concatenate([np.full(_SETTLE, b[1]), b[1:]])
     chains = sweep.started(x, plan.num_chains, key=keys[0])
     pilot = sweep(x, chains, slow, np.diff(slow, prepend=b[1]), 0 * slow, None, keys[1], bar)
@@ -193,8 +204,10 @@ def _batch(plan: _Plan, x: Array, indices: NDArray[np.int64], bar: Any) -> Bound
 def simulate(
     model: AbstractLatentModel, num_points: int, latent_size: int, *, key: PRNGKeyArray
 ) -> tuple[Array | NDArray[Any], Array]:
-    """Data points from the model itself, each with the z it came from: an exact posterior draw.
-    Where the model has an origin, they are NumPy's float64."""
+    """`num_points` data points from the model, and the z of each, an exact draw from p(z | x).
+
+    Returns x (n, *x_shape) and z (n, d). For a model with an origin x is a NumPy array of float64.
+    """
 
     def one(key: PRNGKeyArray) -> tuple[Array, Array]:
         z_key, x_key = jax.random.split(key)
@@ -206,12 +219,12 @@ def simulate(
 
 
 def temperatures(count: int) -> NDArray[np.float64]:
-    """b_0 = 0 ... b_count = 1, sigmoidal: dense at both ends, where the densities change most."""
+    """b_0 = 0 ... b_count = 1 along a sigmoid: dense at both ends, where densities change most."""
     t = np.tanh(2 * (2 * np.arange(count + 1) / count - 1))
     return (t - t[0]) / (t[-1] - t[0])
 
 
 def _log_mean_exp(log_w: NDArray[np.float64]) -> NDArray[np.float64]:
-    """log (1/C) sum w; a draw that is not finite counts as w = 0."""
+    """log (1/C) sum w over chains; a log w that is not finite counts as w = 0."""
     log_w = np.where(np.isfinite(log_w), log_w, -np.inf)
     return np.logaddexp.reduce(log_w, axis=1) - np.log(log_w.shape[1])

@@ -1,4 +1,4 @@
-"""Chains of Metropolis-corrected HMC through a sequence of annealed densities f_b; see ais.py."""
+"""Metropolis-corrected HMC chains through a sequence of annealed densities f_b (see ais.py)."""
 
 from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
@@ -23,7 +23,7 @@ _GAIN, _FIRST_STEP = 0.1, 0.1  # of the adaptation of log step sizes
 
 
 class Chains(NamedTuple):
-    """One chain, or a row each for many; those of a data point follow each other."""
+    """One chain, or many as rows; the chains of a data point are consecutive rows."""
 
     z: Float[Array, "*rows d"]
     ends: Ends  # -log p(x, z) and -log p_0
@@ -31,13 +31,15 @@ class Chains(NamedTuple):
 
 
 class Swept(NamedTuple):
+    """The result of a sweep over all its temperatures."""
+
     log_weight: NDArray[np.float64]  # (points, chains)
     acceptance: NDArray[np.float64]  # (temperatures, points)
-    steps: NDArray[np.float64]  # (points, temperatures): the step sizes that were used
+    steps: NDArray[np.float64]  # (points, temperatures): the step sizes used
 
 
 class Sweep(eqx.Module):
-    """The chains of some data points through a sequence of temperatures."""
+    """Moves the chains of some data points through a sequence of temperatures."""
 
     vae: AbstractLatentModel
     start: Start = eqx.field(static=True)
@@ -48,8 +50,8 @@ class Sweep(eqx.Module):
         return _started(self, x, jax.random.split(key, len(x) * num_chains))
 
     def repeated(self, x: Array, z: Float[Array, "points d"], num_chains: int) -> Chains:
-        """Chains of which all of a point's are at its z."""
-        return _at(self, x, jnp.repeat(z, num_chains, axis=0))
+        """Chains that start at the given z of their point."""
+        return _chains_at(self, x, jnp.repeat(z, num_chains, axis=0))
 
     def __call__(
         self,
@@ -62,8 +64,12 @@ class Sweep(eqx.Module):
         key: PRNGKeyArray,
         bar: Any,
     ) -> Swept:
-        """A transition at each of `b`; log w grows by `before` times log p(x, z) - log p_0(z) ahead
-        of it and by `after` times the same behind it. Without `steps` they are adapted."""
+        """One transition at each temperature of `b`.
+
+        log w grows by `before` times log p(x, z) - log p_0(z) before each transition, and by
+        `after` times the same after it: forward chains use the first, reverse chains the second.
+        `steps` (points, temperatures) are the step sizes; with None they are adapted.
+        """
         log_step = jnp.full(len(x), np.log(_FIRST_STEP), dtype=float)
         acceptance, used = [], []
         for t in range(0, len(b), _BLOCK):
@@ -83,7 +89,7 @@ class Sweep(eqx.Module):
         )
 
     def densities(self, x: Array) -> Callable[[Array], Ends]:
-        """z -> both end densities at z, with gradients."""
+        """z -> both end densities at z for one x, with gradients."""
         potential, exact = self.vae.potential(x), ReverseMode().value_and_grad
         start = self.vae.prior if self.start == "prior" else self.vae.posterior(x)
         return both_ends(
@@ -99,11 +105,11 @@ def _started(sweep: Sweep, x: Array, keys: Key[Array, " rows"]) -> Chains:
             return posterior.sample_and_log_prob(key=key)[0]
         return sweep.vae.prior.sample(posterior.mean.size, key=key)
 
-    return _at(sweep, x, jax.vmap(one)(_per_row(x, len(keys)), keys))
+    return _chains_at(sweep, x, jax.vmap(one)(_per_row(x, len(keys)), keys))
 
 
 @eqx.filter_jit
-def _at(sweep: Sweep, x: Array, z: Float[Array, "rows d"]) -> Chains:
+def _chains_at(sweep: Sweep, x: Array, z: Float[Array, "rows d"]) -> Chains:
     ends = jax.vmap(lambda x, z: sweep.densities(x)(z))(_per_row(x, len(z)), z)
     return Chains(z, ends, jnp.zeros_like(ends.target.potential))
 
@@ -118,7 +124,7 @@ def _block(
     steps: Float[Array, "block points"] | None,
     key: PRNGKeyArray,
 ) -> tuple[Chains, Array, tuple[Array, Array]]:
-    """Some temperatures of a sweep in one compiled call."""
+    """A block of temperatures of a sweep in one compiled call."""
     rows = len(chains.log_weight)
     keys, x = jax.random.split(key, len(plan)), _per_row(x, rows)
 
@@ -135,6 +141,7 @@ def _block(
         chains, accepted = moved
         chains = _weighted(chains, after)
         acceptance, some = _mean_of_alive(accepted, chains, len(log_step))
+        # Stochastic approximation: longer steps if too many are accepted, shorter if too few.
         change = jnp.where(some, acceptance - TARGET_ACCEPTANCE, 0.0)
         return (chains, log_step + _GAIN * change), (acceptance, step)
 
@@ -143,23 +150,23 @@ def _block(
 
 
 def _per_row(a: Array, rows: int) -> Array:
-    """What each point has, for each of its chains."""
+    """Repeat each point's value for each of its chains."""
     return jnp.repeat(a, rows // len(a), axis=0, total_repeat_length=rows)
 
 
 def _weighted(chains: Chains, weight: Array) -> Chains:
-    """Where the decoder overflows, log p(x, z) and log w are not finite, and log w stays so: a
-    failed draw. A weight of zero is no product with that infinity."""
+    """The chains with log w increased by `weight` times log p(x, z) - log p_0(z)."""
+    # If the decoder overflows, log w becomes and stays non-finite: the chain has failed. But a
+    # weight of 0 must leave it alone, and 0 * inf is NaN.
     ratio = chains.ends.start.potential - chains.ends.target.potential
     change = jnp.where(weight == 0, 0.0, weight * ratio)
     return chains._replace(log_weight=chains.log_weight + change)
 
 
 def _mean_of_alive(accepted: Array, chains: Chains, points: int) -> tuple[Array, Array]:
-    """Each point's mean over the chains that can move, 0 without any; and whether there are some.
-
-    A chain that began where the decoder overflows stays there: it says nothing of the step size.
-    """
+    """Each point's mean acceptance over chains that can move (0 if none), and whether any can."""
+    # A chain that starts where the decoder overflows never moves. Counted as rejections, such
+    # chains would shrink the step size of the others without limit.
     alive = jnp.isfinite(chains.ends.target.potential).reshape(points, -1)
     number = jnp.sum(alive, axis=1)
     total = jnp.sum(accepted.reshape(points, -1) * alive, axis=1)
@@ -175,7 +182,10 @@ def _transition(
     *,
     key: PRNGKeyArray,
 ) -> tuple[Chains, Float[Array, ""]]:
-    """One HMC transition that leaves f_b invariant, and its acceptance probability."""
+    """One HMC transition that leaves f_b invariant, and its acceptance probability.
+
+    A trajectory whose energy is not finite is rejected.
+    """
     rho_key, accept_key = jax.random.split(key)
 
     rho = jax.random.normal(rho_key, chain.z.shape, chain.z.dtype)

@@ -1,4 +1,4 @@
-"""The rows of a data set, batch by batch, for functions of whole data sets."""
+"""Padded batches of a data set, for functions of whole data sets."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -21,11 +21,11 @@ from hvax.progress import progress_bar
 BATCH = 256
 """Rows of one compiled call."""
 
-_QUICK = 1.0  # seconds that need no progress bar
+_QUICK = 1.0  # seconds: shorter work shows no progress bar
 
 
 def key_or_default(key: PRNGKeyArray | None) -> PRNGKeyArray:
-    """A key of the user's, checked, or `jax.random.key(0)` where there is none."""
+    """`key`, checked, or `jax.random.key(0)` for None."""
     if key is None:
         return jax.random.key(0)
     check_key(key)
@@ -33,7 +33,7 @@ def key_or_default(key: PRNGKeyArray | None) -> PRNGKeyArray:
 
 
 def checked_parts(model: AbstractLatentModel, data: Any) -> Batch:
-    """A data set, checked before anything is compiled."""
+    """A data set as a checked `Batch` of `Examples`. Warns and raises before compiling anything."""
     check_kind(model, "model", AbstractLatentModel)
     parts = checked_data_with_warnings(model, data)
     first = parts.x.seen(slice(0, 1))
@@ -45,7 +45,7 @@ def checked_parts(model: AbstractLatentModel, data: Any) -> Batch:
         if parts.condition is None:
             eqx.filter_eval_shape(model.posterior, row)
     except ValueError as error:
-        if _takes(model, whole):
+        if _accepts(model, whole):
             raise ValueError(
                 f"data must have the batch axis first, got one example of shape {whole.shape}. "
                 "Give x[None]."
@@ -54,16 +54,16 @@ def checked_parts(model: AbstractLatentModel, data: Any) -> Batch:
     return parts
 
 
-def _takes(model: AbstractLatentModel, x: jax.ShapeDtypeStruct) -> bool:
+def _accepts(model: AbstractLatentModel, x: jax.ShapeDtypeStruct) -> bool:
     try:
         eqx.filter_eval_shape(model.posterior, x)
-    except Exception:  # whatever a user's encoder raises for another shape
+    except Exception:  # a user's encoder may raise anything for a wrong shape
         return False
     return True
 
 
 def failed_points(array: NDArray[Any]) -> str | None:
-    """How many points have numbers that are not finite, and the first of them."""
+    """In words how many points of an array are not finite, and the first ten; None for none."""
     wrong = np.flatnonzero(~np.isfinite(array).reshape(len(array), -1).all(axis=1))
     if len(wrong) == 0:
         return None
@@ -74,7 +74,7 @@ def failed_points(array: NDArray[Any]) -> str | None:
 def in_batches(
     data: Batch, progress: bool, title: str, size: int = BATCH
 ) -> Iterator[tuple[Int[Array, " rows"], NDArray[np.bool_], Batch]]:
-    """(indices, mask, rows of each part), padded, with a progress bar."""
+    """Iterate over (indices, mask, rows on the device), padded to one size, with a progress bar."""
     n = len(data.x)
     with progress_bar(progress=progress, total=n, unit="point", desc=title, delay=_QUICK) as bar:
         for indices, mask in padded_batches(n, min(size, n)):

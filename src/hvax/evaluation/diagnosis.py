@@ -1,4 +1,4 @@
-"""Why the importance weights of an evaluation are not to be trusted, and how many would be."""
+"""Whether the importance weights of an evaluation can be trusted, why not, and what would help."""
 
 from typing import NamedTuple
 
@@ -8,43 +8,43 @@ from numpy.typing import NDArray
 from hvax.evaluation.weights import WeightStatistics
 
 K_HAT, ESS, UNTRUSTED = 0.7, 10.0, 0.05
-"""An NLL is not to be trusted where more than 5% of the points have k-hat > 0.7 or ESS < 10."""
+"""An NLL is not trusted if more than 5% of the points have k-hat > 0.7 or ESS < 10."""
 
 ROUNDING = 0.1
-"""Nor those points whose log w stand a tenth of a nat or more apart for being floats: from 1e6 nats
-on in 32 bits."""
+"""Nats: a point is not trusted either if floats near its log w are spaced this far apart (in
+float32 from |log w| = 1e6 on)."""
 
-_MARGIN = 1.5  # an effective sample size of 15 is aimed at, so that one of 10 is reached
-_MOST_TIMES, _MOST = 100, 50_000  # what more samples are advised up to
-_LEAST = 500  # from fewer than 21 no k-hat is fitted, and an ESS of so few says little
+_MARGIN = 1.5  # the advice aims at ESS 15, so that 10 is reached
+_MOST_TIMES, _MOST = 100, 50_000  # upper limits of the advised number of samples
+_LEAST = 500  # with few samples k-hat and ESS are unknown or noisy
 
 
 class Diagnosis(NamedTuple):
-    """How many of an evaluation's points are not to be trusted, each for one of four causes."""
+    """The number of untrusted points, each counted under one of four causes."""
 
     points: int
     samples: int
-    lost: int  # points whose log p is -inf, which are among the next
+    lost: int  # points with log p = -inf; they are counted below as well
     not_finite: int  # k-hat > 0.7 or ESS < 10, and at least half of the draws failed
-    unresolved: int  # log w so large that floats do not tell the draws apart
-    heavy_tail: int  # k-hat > 0.7: some draws that were not met would have weighed most
-    few: int  # ESS < 10 for another reason, as too few samples
-    needed: int | None  # samples with which the NLL would be trusted; None: no number that is known
+    unresolved: int  # |log w| so large that floats cannot tell the draws apart
+    heavy_tail: int  # k-hat > 0.7: rare draws, probably missed, have most of the weight
+    few: int  # ESS < 10 for none of these reasons: too few samples
+    needed: int | None  # samples from which the NLL would be trusted; None: unknown
 
     @property
     def untrusted(self) -> float:
-        """The fraction of points that are not to be trusted."""
+        """The fraction of untrusted points."""
         bad = self.not_finite + self.unresolved + self.heavy_tail + self.few
         return bad / self.points
 
     @property
     def trusted(self) -> bool:
-        """Whether the NLL is finite and at most 5% of the points are not to be trusted."""
+        """Whether the NLL is finite and at most 5% of the points are untrusted."""
         return self.untrusted <= UNTRUSTED and self.lost == 0
 
 
 def diagnose(weights: WeightStatistics, samples: int) -> Diagnosis:
-    """What stands against the NLL of these points, with `samples` draws each."""
+    """Count the untrusted points by cause, from their statistics with `samples` draws each."""
     with np.errstate(invalid="ignore"):
         tail = weights.k_hat > K_HAT
     noise = weights.rounding >= ROUNDING
@@ -69,13 +69,11 @@ def diagnose(weights: WeightStatistics, samples: int) -> Diagnosis:
 def _samples_needed(
     weights: WeightStatistics, samples: int, hopeless: NDArray[np.bool_]
 ) -> int | None:
-    """From how many samples on at most 5% of the points have an effective sample size below 10.
-
-    Weights whose tail has shape k have moments below 1/k: the effective sample size grows like S
-    for k <= 1/2, like S^(2 - 2k) for 1/2 < k < 1. Of points with k-hat > 0.7 nothing is promised:
-    k-hat falls with S where the weights are log-normal, and stays where their tail is a power. An
-    unknown k (few samples) is taken for 1/2.
-    """
+    """The number of samples from which at most 5% of the points have ESS < 10; None if unknown."""
+    # Weights with tail shape k have finite moments below 1/k. So the effective sample size grows
+    # like S for k <= 1/2, and like S^(2 - 2k) for 1/2 < k < 1. Points with k-hat > 0.7 cannot be
+    # predicted: with more samples k-hat falls if the weights are log-normal, but not if their tail
+    # is a power law. An unknown k (few samples) is taken to be 1/2.
     if np.any(weights.log_p == -np.inf):
         return None
     k = np.clip(np.nan_to_num(weights.k_hat, nan=0.5), 0.5, K_HAT)
@@ -92,6 +90,6 @@ def _samples_needed(
 
 
 def _rounded_up(number: float) -> int:
-    """To two digits."""
+    """Round up to two significant digits."""
     unit = 10 ** max(0, int(np.floor(np.log10(number))) - 1)
     return int(np.ceil(number / unit) * unit)

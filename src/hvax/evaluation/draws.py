@@ -1,12 +1,12 @@
-"""Many draws of a model's log-weights for many data points, in bounded memory.
+"""Many draws of a model for many data points, in bounded memory.
 
-Draw s of data point i uses the key fold_in(fold_in(key, i), s): how the work is cut into calls
+Draw s of data point i uses the key fold_in(fold_in(key, i), s), so the division into compiled calls
 changes no draw. The encoder runs once per point, the flow once per draw.
 
-At an outlier a flow may run away, and every log w with it. Eight further draws of each point, with
-keys of their own, are a pilot: where at least half of them fail, the point is scored by the draws
-of the same model's plain VAE. The scored draws have no say in that, so that given the pilot each
-point's mean weight has the expectation p(x) as before, and every bound made of it holds.
+At an outlier a flow may run away and ruin every log w. Therefore eight extra draws per point, the
+pilot, decide which draws are scored: if at least half of them fail, the draws of the model's plain
+VAE instead of the flow's. The pilot's draws are not scored themselves. So the decision is
+independent of the scored weights, whose mean keeps the expectation p(x), and every bound holds.
 """
 
 import math
@@ -31,18 +31,24 @@ from hvax.models.latent_model import AbstractLatentModel, Draw, batch_of_posteri
 from hvax.models.prior import StandardNormal
 
 _POINTS = 32  # data points of one compiled call
-_ROWS, _ROWS_CPU = 16_384, 512  # its draws in all; on a CPU what fits its caches is fastest
-_PILOT, _FIRST_OF_PILOT = 8, 1 << 30  # draws of a pilot, whose number no scored draw has
+# Draws of one compiled call, over all its points. On a CPU calls that fit the caches are fastest.
+_ROWS, _ROWS_CPU = 16_384, 512
+# Draws of a pilot, and the number of the first: a number that no scored draw has.
+_PILOT, _FIRST_OF_PILOT = 8, 1 << 30
 
 
 class PerDraw(NamedTuple):
-    """Numbers of each draw; the first axis is the data points, the second the draws."""
+    """Numbers of each draw, (points, draws)."""
 
-    log_weight: Float[np.ndarray, "points samples"]  # nats; of a flow, see `guarded_log_weight`
-    ran_away: Bool[np.ndarray, "points samples"]  # the flow, with nothing left of its weight
+    log_weight: Float[
+        np.ndarray, "points samples"
+    ]  # nats; with a flow the guarded one (`guarded_log_weight`)
+    ran_away: Bool[
+        np.ndarray, "points samples"
+    ]  # whether the flow's own weight is negligible in it
     log_likelihood: Float[np.ndarray, "points samples"]  # log p(x | z_K), nats
     square_error: Float[np.ndarray, "points samples"]  # of E[x | z_K], mean over features
-    # Of the flow; the first two are NaN where plain draws are scored in its place.
+    # The next three describe the flow; the first two are NaN where plain draws are scored instead.
     distance: Float[np.ndarray, "points samples"]  # rms |z_K - z_0| / sigma of q(z_0 | x)
     energy_error: Float[np.ndarray, "points samples"]  # largest |H_k - H_{k-1}|, nats
     divergent: Bool[np.ndarray, "points samples"]
@@ -50,17 +56,19 @@ class PerDraw(NamedTuple):
 
 
 class Draws(NamedTuple):
-    """All draws for some data points, and their posteriors."""
+    """All draws for some data points."""
 
     indices: NDArray[np.int64]  # (points,)
     posterior_mean: Float[np.ndarray, "points d"]
-    kl: Float[np.ndarray, " points"]  # KL(q(z_0 | x) || p(z)), nats: in closed form, or of draws
+    kl: Float[
+        np.ndarray, " points"
+    ]  # KL(q(z_0 | x) || p(z)), nats; closed form if known, else by draws
     per_draw: PerDraw
     plain: Bool[np.ndarray, " points"]  # whether the plain VAE's draws were scored
 
 
 class _Points(NamedTuple):
-    """What the draws of some data points need."""
+    """Some data points with their posteriors and the key: the arguments of `_draw`."""
 
     posterior: PyTree
     batch: Batch
@@ -78,22 +86,23 @@ def draws(
 ) -> Iterator[Draws]:
     """`num_samples` draws for every example, a few examples at a time.
 
-    `done` is told, as the work goes, for how many more points
-    the draws are there: fractions, since a point's draws may take many calls.
+    `done(points)` is called after each compiled call with the number of points it has completed,
+    a fraction if the draws of a point take several calls.
     """
     points = min(_POINTS, len(data.x))
     rows = _ROWS_CPU if jax.default_backend() == "cpu" else _ROWS
     calls = math.ceil(num_samples * points / rows)
     width = math.ceil(num_samples / calls)
-    # The pilot is cut as the draws are, if that costs little: then it compiles nothing.
+    # The pilot uses the shape of the scored draws, unless that is much larger: then it shares their
+    # compiled program.
     pilot = width if points * width <= _ROWS_CPU else _PILOT
     for indices, mask in padded_batches(len(data.x), points):
         batch = model_rows_of(data, indices)
         posterior = _posteriors(model, batch)
         some = _Points(posterior, batch, key, place(indices.astype(np.int32)))
         plain = mask & _flow_fails(model, some, pilot)
-        told = partial(_tell, done, mask.sum() / num_samples)
-        all_draws = _in_pieces(model, some, range(num_samples), width, told)
+        progress = partial(_report_progress, done, mask.sum() / num_samples)
+        all_draws = _in_pieces(model, some, range(num_samples), width, progress)
         if plain.any():
             of_vae = _in_pieces(without_flow(model), some, range(num_samples), width)
             all_draws = _where(plain, of_vae, all_draws)
@@ -102,13 +111,12 @@ def draws(
         yield Draws(indices[mask], np.asarray(posterior.mean)[mask], kl, per_draw, plain[mask])
 
 
-def _tell(done: Callable[[float], object], points_per_draw: float, count: int) -> None:
+def _report_progress(done: Callable[[float], object], points_per_draw: float, count: int) -> None:
     done(count * points_per_draw)
 
 
 def _flow_fails(model: AbstractLatentModel, some: _Points, width: int) -> NDArray[np.bool_]:
-    """Of which points at least half of the pilot's trajectories diverge, or give a log w that is
-    not finite."""
+    """Points at which at least half of the pilot's draws diverge or have no finite log w."""
     if not has_flow(model):
         return np.zeros(len(some.indices), bool)
     samples = range(_FIRST_OF_PILOT, _FIRST_OF_PILOT + _PILOT)
@@ -124,7 +132,7 @@ def _in_pieces(
     width: int,
     done: Callable[[int], None] | None = None,
 ) -> PerDraw:
-    """These draws of some points, `width` of them a call; the last call's surplus is dropped."""
+    """The draws number `samples` of some points, `width` per call; a last surplus is dropped."""
     pieces = []
     for s in range(samples.start, samples.stop, width):
         pieces.append(jax.device_get(_draw(model, *some, jnp.arange(s, s + width))))
@@ -135,7 +143,7 @@ def _in_pieces(
 
 
 def _where(plain: NDArray[np.bool_], of_vae: PerDraw, of_flow: PerDraw) -> PerDraw:
-    """The VAE's draws where `plain`; how far the flow moves, it then does not say."""
+    """The VAE's draws where `plain`, without the numbers that describe a flow's moves."""
     unknown = np.full_like(of_flow.distance, np.nan)
     of_vae = of_vae._replace(distance=unknown, energy_error=unknown, divergent=of_flow.divergent)
     return PerDraw(*(np.where(plain[:, None], *both) for both in zip(of_vae, of_flow, strict=True)))
@@ -152,7 +160,7 @@ def _kl(
     drawn: Float[np.ndarray, "points samples"],
     mask: NDArray[np.bool_],
 ) -> Float[np.ndarray, " points"]:
-    """KL(q(z_0 | x) || p(z)) of each point, in nats: in closed form where it has one."""
+    """KL(q(z_0 | x) || p(z)) of each point in nats: in closed form if known, else by draws."""
     if isinstance(posterior, DiagonalGaussian) and isinstance(model.prior, StandardNormal):
         kl = jax.vmap(lambda q: q.kl_from_standard_normal())(posterior)
         return np.asarray(kl, np.float64)[mask]
@@ -168,11 +176,11 @@ def _draw(
     indices: Int[Array, " points"],
     samples: Int[Array, " width"],
 ) -> dict[str, Array]:
-    """The numbers of `PerDraw` by name."""
+    """The fields of `PerDraw` by name, each (points, width)."""
 
     def numbers(draw: Draw, target: Array, given: dict[str, Array]) -> dict[str, Array]:
         mean = model.decoder.likelihood.mean(draw.output)
-        # Integer classes are not comparable with class probabilities: no square error.
+        # Integer classes cannot be compared with class probabilities: the error is then NaN.
         error = jnp.asarray(jnp.nan)
         if target.shape == mean.shape:
             error = jnp.mean((target - mean) ** 2)
@@ -205,11 +213,9 @@ def each_draw(
     indices: Int[Array, " points"],
     samples: Int[Array, " width"],
 ) -> PyTree:
-    """What `numbers(draw, target, given)` makes of every draw; axes (points, width) lead.
-
-    All draws stand in one axis, and not the points' draws in two: XLA's CPU backend then takes
-    0.6 of the time (784-400-20, K = 3).
-    """
+    """`numbers(draw, target, given)` of draws `samples` of every point: axes (points, width)."""
+    # All draws are rows of one axis, not of two nested vmaps: that takes 0.6 of the time in XLA's
+    # CPU backend (network 784-400-20, K = 3).
     shape = len(indices), len(samples)
 
     def in_rows(a: Any) -> Any:

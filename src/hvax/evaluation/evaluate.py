@@ -1,4 +1,4 @@
-"""The numbers of a trained model on held-out data, with their errors, and whether to trust them."""
+"""Evaluation of a trained model on held-out data: ELBO, NLL, their errors and diagnostics."""
 
 import math
 import time
@@ -30,7 +30,7 @@ from hvax.progress import progress_bar
 ACTIVE = 0.01
 """A latent unit is active where the variance over x of its posterior mean exceeds this."""
 
-_STARTING = 5e-4  # seconds of a call that are no computation
+_CALL_OVERHEAD = 5e-4  # seconds of a call that are not computation
 
 
 def evaluate(
@@ -41,17 +41,18 @@ def evaluate(
     num_samples: int = 500,
     progress: bool = True,
 ) -> Evaluation:
-    """The ELBO, the likelihood and the diagnostics of `data`, from `num_samples` draws per point.
+    """ELBO, log-likelihood and diagnostics of `data` in nats, from `num_samples` draws per point.
 
-    `data` is an array with the batch axis first, a pair (x, target) of them, or a `Batch`. The
-    draws of point i depend on `key` and i alone. Raises `ValueError` for data outside the
-    likelihood's support and for num_samples < 1.
+    `data` is an array with the batch axis first, a pair (x, target) of arrays, or a `Batch`. The
+    draws of point i depend only on `key` and i. Raises `TypeError` and `ValueError` for data of the
+    wrong type, shape or range, and for num_samples < 1.
 
-    A point at which the flow runs away is scored by the encoder's draws of the same model, without
-    the flow. Which points these are, eight draws say that are not scored: so the choice is no part
-    of the estimate, and every bound stays one. Warns (`FailedDraws`) where there are such points,
-    and where draws are not finite; and (`UntrustedNLL`) where most points have log w too large for
-    floats to tell draws apart, so that the data's scale does not suit the likelihood.
+    Points at which the flow runs away are scored by the encoder's draws, without the flow. Eight
+    separate draws per point, which are not scored, decide this, so every bound remains valid.
+
+    Warns (`FailedDraws`) of such points and of draws that are not finite. Warns (`UntrustedNLL`) if
+    at most points log w is too large for floats to tell draws apart, which means that the data's
+    scale does not suit the likelihood.
     """
     num_samples = count(num_samples, "num_samples")
     check_key(key)
@@ -76,14 +77,18 @@ def evaluate(
     if failed is not None:
         warn(FailedDraws, failed)
     if 2 * scores.diagnosis.unresolved > scores.num_points:
-        # The other causes are for whoever reads the NLL; this one is a mistake about the data.
-        said = " ".join(scores.untrusted_because().split())
-        warn(UntrustedNLL, said.removeprefix(f"{UntrustedNLL.name}: "))
+        # Other causes of distrust are left to the reader of the NLL; this one is a mistake in the
+        # data.
+        message = " ".join(scores.untrusted_because().split())
+        warn(UntrustedNLL, message.removeprefix(f"{UntrustedNLL.name}: "))
     return scores
 
 
 class _Clock:
-    """How long a draw takes, by the quickest call: the first compiles, others wait for the host."""
+    """Measures the time per draw as that of the quickest call.
+
+    The first call compiles, and others may wait for the host, so a mean would be too large.
+    """
 
     def __init__(self, draws_per_point: int, then: Callable[[float], object]):
         self._draws, self._then = draws_per_point, then
@@ -91,16 +96,16 @@ class _Clock:
         self._quickest = math.nan
 
     def done(self, points: float) -> None:
-        """Draws for so many more points are there."""
+        """Record that the draws of `points` more points are finished."""
         now, before = time.perf_counter(), self._last
         if before is not None:
-            seconds = max(now - before - _STARTING, 0.0) / (points * self._draws)
+            seconds = max(now - before - _CALL_OVERHEAD, 0.0) / (points * self._draws)
             self._quickest = min(seconds, self._quickest, key=_nan_last)
         self._last = now
         self._then(points)
 
     def seconds_per_draw(self) -> float:
-        """NaN where there was one call only."""
+        """NaN after a single call, which compiled."""
         return self._quickest
 
 
@@ -193,21 +198,21 @@ def _over_draws(
     column: NDArray[np.floating],
     finite: NDArray[np.bool_],
 ) -> NDArray[np.float64]:
-    """Of each point's draws that did not fail; NaN where none is left."""
+    """A statistic over the draws of each point that did not fail; NaN if all failed."""
     kept = np.where(finite & np.isfinite(column), column.astype(np.float64), np.nan)
     found = np.full(len(kept), np.nan)
-    some = ~np.isnan(kept).all(axis=1)  # of nothing, NumPy warns
+    some = ~np.isnan(kept).all(axis=1)  # NumPy warns of statistics of nothing
     found[some] = statistic(kept[some], axis=1)
     return found
 
 
 def _mean(values: NDArray[np.float64]) -> float:
-    """NaN of nothing."""
+    """The mean; NaN for no values."""
     return float(values.mean()) if len(values) else math.nan
 
 
 def _learned(flow: AbstractFlow | None) -> dict[str, Any]:
-    """The flow's numbers, None where there are none."""
+    """The flow's parameters for an `Evaluation`; None for those it does not have."""
     if not isinstance(flow, HamiltonianFlow):
         return dict.fromkeys(("step_size", "beta", "bridge", "eta"))
     K = flow.num_steps
@@ -220,7 +225,7 @@ def _learned(flow: AbstractFlow | None) -> dict[str, Any]:
 
 
 def _is_gray(model: AbstractLatentModel, scored: Examples) -> bool:
-    """Whether a Bernoulli is given values strictly between 0 and 1."""
+    """Whether a Bernoulli scores values strictly between 0 and 1."""
     if not isinstance(model.decoder.likelihood, Bernoulli):
         return False
     pieces = (scored[start : start + 4096] for start in range(0, len(scored), 4096))

@@ -1,5 +1,7 @@
-"""Batches of annealed importance sampling that are done, kept in a file that a kill cannot half
-write: JSON with a checksum, under a name made of everything that the numbers depend on."""
+"""Checkpoints of annealed importance sampling: finished batches in a JSON file with a checksum.
+
+The file is written atomically. Its name is a hash of everything that the numbers depend on.
+"""
 
 import hashlib
 import json
@@ -26,24 +28,24 @@ _ROWS = 4096  # hashed at a time
 
 
 class Bounds(NamedTuple):
-    """What AIS says of some data points."""
+    """Bounds on log p(x) of some data points, from AIS."""
 
-    lower: NDArray[np.float64]  # (points,)
-    upper: NDArray[np.float64] | None
-    acceptance: NDArray[np.float64]  # (points,)
+    lower: NDArray[np.float64]  # (points,), nats
+    upper: NDArray[np.float64] | None  # (points,), nats
+    acceptance: NDArray[np.float64]  # (points,): mean acceptance probability
     lost: NDArray[np.int64]  # (points,): chains whose weight counts as 0
 
     def only(self, mask: NDArray[np.bool_]) -> "Bounds":
-        """Those of some of the points."""
+        """The bounds of the points selected by `mask`."""
         upper = None if self.upper is None else self.upper[mask]
         return Bounds(self.lower[mask], upper, self.acceptance[mask], self.lost[mask])
 
 
 class Finished:
-    """The finished batches of one piece of work, by where they begin.
+    """The finished batches of one AIS run, by the index of their first point.
 
-    With a folder they are kept in a file there, and those of an earlier process are found again.
-    A damaged file is said to be so, and done again.
+    With a folder they are kept in a file, where a later process finds them. A damaged file causes a
+    warning (`DamagedCheckpoint`), and its batches are computed again.
     """
 
     def __init__(self, folder: Path | None, work: Mapping[str, Any]):
@@ -56,12 +58,12 @@ class Finished:
             self._records = self._read(self._path)
 
     def get(self, begin: int) -> Bounds | None:
-        """The batch that begins there, if it is done."""
+        """The batch whose first point is `begin`, if it is finished."""
         record = self._records.get(str(begin))
         return None if record is None else _bounds(record)
 
     def add(self, begin: int, bounds: Bounds) -> None:
-        """Keeps a batch; when this returns, it survives a kill."""
+        """Store a batch; once this returns, it survives a kill of the process."""
         self._records[str(begin)] = _record(bounds)
         if self._path is not None:
             self._path.parent.mkdir(parents=True, exist_ok=True)
@@ -72,16 +74,16 @@ class Finished:
         try:
             record = verify_checksum(path.read_bytes())
             if record.get("format") != FORMAT or record.get("work") != self._work:
-                raise ValueError("it is of other work")
+                raise ValueError("it is one of another run")
             for begin, batch in record["batches"].items():
                 self._check(begin, _bounds(batch))
             return record["batches"]
         except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
-            warn(DamagedCheckpoint, f"{path} is damaged ({error}); its batches are done again.")
+            warn(DamagedCheckpoint, f"{path} is damaged ({error}); its batches are computed again.")
             return {}
 
     def _check(self, begin: str, bounds: Bounds) -> None:
-        """That bounds are of the points that they are said to be of."""
+        """Raise `ValueError` for bounds that no batch of this run can have."""
         points, latents = self._work["shape"][0], self._work["latents"]
         size = min(self._work["batch"], points)
         if begin not in {str(start) for start in range(0, points, size)}:
@@ -102,7 +104,7 @@ def fingerprint(
     key: PRNGKeyArray,
     **settings: Any,
 ) -> dict[str, Any]:
-    """Everything that the numbers of AIS depend on, in JSON's types."""
+    """Everything that the numbers of AIS depend on, as JSON types."""
     rows = hashlib.sha256()
     for start in range(0, len(data), _ROWS):
         rows.update(np.ascontiguousarray(data[start : start + _ROWS]).tobytes())
@@ -125,7 +127,7 @@ def _sha256(array: NDArray[Any]) -> str:
 
 
 def _record(bounds: Bounds) -> dict[str, Any]:
-    """JSON has no infinity: null is a bound that says nothing."""
+    """Bounds as JSON types; infinities become null, as JSON has none."""
 
     def known(values: NDArray[np.float64] | None) -> list[float | None] | None:
         if values is None:

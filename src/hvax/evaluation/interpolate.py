@@ -1,4 +1,4 @@
-"""Ways between points of the latent space."""
+"""Interpolation between points of the latent space."""
 
 from typing import Any, Literal
 
@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from hvax.checks import count, real_array
 
-_PARALLEL = 1e-4  # sine of the angle below which two vectors have no plane of their own
+_PARALLEL = 1e-4  # sine of the angle below which two vectors count as parallel
 
 
 def interpolate(
@@ -19,15 +19,15 @@ def interpolate(
     *,
     path: Literal["linear", "spherical"] = "spherical",
 ) -> Float[np.ndarray, "*n num_points d"]:
-    """Latent points on the way from `start` to `end`, both included.
+    """Latent points on a path from `start` to `end`, both included.
 
-    "linear" is (1 - t) start + t end at even steps of t. "spherical" turns and changes length at
-    even rates, and so stays where a standard normal has its mass; where the ends are parallel, or
-    one is the origin, it is the straight line.
+    "linear" is (1 - t) start + t end at even steps of t. "spherical" interpolates direction and
+    length separately at constant rates, and so stays where a standard normal has its mass. If the
+    ends are parallel or one is the origin, it is the straight line.
 
-    `start` and `end` are two vectors (d,), which give (num_points, d), or two batches (n, d), which
-    give (n, num_points, d). `decode` takes (points, d): for a batch, `.reshape(-1, d)`. Raises
-    `ValueError` for fewer than two points, ends of different shapes, or an unknown path.
+    Two vectors (d,) give (num_points, d); two batches (n, d) give (n, num_points, d), which
+    `decode` takes as `.reshape(-1, d)`. Raises `ValueError` for fewer than two points, ends of
+    different shapes, or an unknown path.
     """
     num_points = count(num_points, "num_points", least=2)
     first, last = _points(start, "start"), _points(end, "end")
@@ -37,10 +37,10 @@ def interpolate(
         raise ValueError(f"path must be 'linear' or 'spherical', got {path!r}.")
     a, b = (ends.astype(np.float64)[..., None, :] for ends in (first, last))
     t = np.linspace(0.0, 1.0, num_points)[:, None]
-    way = (1 - t) * a + t * b
+    points = (1 - t) * a + t * b
     if path == "spherical":
-        way = _spherical(a, b, t, way)
-    return way.astype(np.result_type(first, last))
+        points = _spherical(a, b, t, points)
+    return points.astype(np.result_type(first, last))
 
 
 def _spherical(
@@ -59,8 +59,8 @@ def _spherical(
 
 
 def _points(value: ArrayLike, name: str) -> NDArray[Any]:
-    """One point or a batch of them, in floating point, of the precision that came."""
-    real_array(value, name)  # checked alone: JAX would narrow float64
+    """One point or a batch of points in floating point, in the precision given."""
+    real_array(value, name)  # only to check: the JAX array it returns may be narrower
     array = np.asarray(value)
     if array.ndim not in (1, 2) or array.size == 0:
         raise ValueError(f"{name} must have shape (d,) or (n, d), got {array.shape}.")

@@ -1,9 +1,9 @@
-"""To the latent space of a model and back: `encode`, `decode`, `reconstruct` and `sample`.
+"""From data to the latent space and back: `encode`, `decode`, `reconstruct` and `sample`.
 
-They take whole data sets, in compiled batches of one size, so that device memory does not grow with
-the data: arrays with the batch axis first, memory-mapped ones larger than memory, or `Examples`.
-They give NumPy arrays. Without a `key` they use `jax.random.key(0)`: the same call gives the same
-numbers, and another key other draws.
+These functions take whole data sets (arrays with the batch axis first, also memory-mapped ones
+larger than memory, or `Examples`) and return NumPy arrays. They work in compiled batches of one
+size, so device memory does not grow with the data. Without a `key` they use `jax.random.key(0)`:
+the same call then returns the same numbers.
 """
 
 from typing import Any, NamedTuple
@@ -30,12 +30,12 @@ from hvax.models.origin import to_data
 
 
 class Encoding(NamedTuple):
-    """Where n data points lie in the latent space, with S draws each."""
+    """The posteriors of n data points, with S draws each."""
 
     mean: Float[np.ndarray, "n d"]  # of q(z_0 | x)
     sigma: Float[np.ndarray, "n d"]
     z: Float[np.ndarray, "n S d"]  # after the flow; draws of q(z | x) for a plain VAE
-    log_weight: Float[np.ndarray, "n S"]  # log w; softmax over S weighs z towards p(z | x)
+    log_weight: Float[np.ndarray, "n S"]  # log w, nats; softmax over S weights z towards p(z | x)
 
 
 def encode(
@@ -46,20 +46,20 @@ def encode(
     num_samples: int = 1,
     progress: bool = True,
 ) -> Encoding:
-    """Mean and sigma of the encoder, and z behind the flow with its log-weight, for every point.
+    """Encode every data point: mean and sigma of q(z_0 | x), and weighted draws after the flow.
 
-        mean, sigma     of q(z_0 | x), (n, d): the same for every key
-        z, log_weight   (n, S, d) and (n, S), with S = num_samples: z_0 ~ q(z_0 | x), moved by the
+        mean, sigma     of q(z_0 | x), (n, d); they do not depend on the key
+        z, log_weight   (n, S, d) and (n, S) with S = num_samples: z_0 ~ q(z_0 | x), moved by the
                         flow; log w in nats, with E[exp(log w)] = p(x)
 
-    As features for a classifier or a plot take `mean`, which is deterministic. As draws from the
-    posterior take `z`, weighted by softmax(log_weight) over S. Draw s of point i uses
-    fold_in(fold_in(key, i), s), as `evaluate` does.
+    Use `mean` as features for a classifier or a plot. Use `z`, weighted by softmax(log_weight) over
+    S, as draws from the posterior. Draw s of point i uses fold_in(fold_in(key, i), s), as in
+    `evaluate`.
 
-    `data` are (n, *x_shape), or a pair (x, target) of which the encoder sees the first, or a
-    `Batch`. Raises `ValueError` for data of another shape or outside the likelihood's support, and
-    for num_samples < 1. Warns (`FailedDraws`) where z is not finite; `mean` and `sigma` are usable
-    there too.
+    `data` is an array (n, *x_shape), a pair (x, target) whose first part is encoded, or a `Batch`.
+    Raises `ValueError` for data of another shape or outside the likelihood's support, and for
+    num_samples < 1. Warns (`FailedDraws`) if some z are not finite; `mean` and `sigma` are valid
+    even then.
 
         features = hvax.encode(model, x).mean
     """
@@ -78,21 +78,21 @@ def encode(
         pieces.append([array[mask] for array in (*calls[0][:2], z, log_weight)])
     found = Encoding(*(np.concatenate(arrays) for arrays in zip(*pieces, strict=True)))
     if (failed := failed_points(found.z)) is not None:
-        warn(FailedDraws, f"z is not finite at {failed}: the flow fails there. Take `mean`.")
+        warn(FailedDraws, f"z is not finite at {failed}: the flow fails there. Use `mean`.")
     return found
 
 
 def reconstruct(
     model: AbstractLatentModel, data: Any, *, key: PRNGKeyArray | None = None, progress: bool = True
 ) -> NDArray[Any]:
-    """E[x | z] of every point at one draw of its latent, behind the flow: (n, *x_shape).
+    """E[x | z] of every data point at one draw of z after the flow: an array (n, *x_shape).
 
-    Means in the data's units: probabilities of bits, rates of counts; class probabilities, in a
-    last axis, of integer classes. Point i uses fold_in(key, i).
+    Means are in the data's units: probabilities of bits, rates of counts; for integer classes class
+    probabilities, in an additional last axis. Point i uses fold_in(key, i).
 
-    `data` are (n, *x_shape), or a pair (x, target) of which the encoder sees the first, or a
-    `Batch` (a flow needs the target). Raises as `encode` does, and warns (`FailedDraws`) where
-    the result is not finite.
+    `data` is an array (n, *x_shape), a pair (x, target) whose first part is encoded, or a `Batch`
+    (a flow needs the target). Raises what `encode` raises. Warns (`FailedDraws`) if the result is
+    not finite.
 
         error = np.mean((hvax.reconstruct(model, x) - x) ** 2)
     """
@@ -115,9 +115,9 @@ def decode(
     mean: bool = True,
     progress: bool = True,
 ) -> NDArray[Any]:
-    """E[x | z] at latent points z of shape (n, d): (n, *x_shape); draws of x where not `mean`.
+    """Decode latent points z (n, d): E[x | z], or with `mean=False` draws of x; (n, *x_shape).
 
-    Draw i uses fold_in(key, i); a mean needs no key. Raises `TypeError` for what is no array of
+    Draw i uses fold_in(key, i); a mean uses no key. Raises `TypeError` for what is no array of
     numbers, and `ValueError` for another shape.
 
         images = hvax.decode(model, hvax.encode(model, x).mean)
@@ -146,11 +146,11 @@ def sample(
     latent_size: int | None = None,
     progress: bool = True,
 ) -> NDArray[Any]:
-    """`n` new data points, (n, *x_shape): z from the prior, then x from p(x | z).
+    """`n` new data points (n, *x_shape): z from the prior, then x from p(x | z).
 
-    With `mean` E[x | z] takes the place of a draw of x. The flow has no part in this: it belongs to
-    the posterior. `latent_size` is needed only where the model's networks do not tell it. Raises
-    `ValueError` for n < 1, and where `latent_size` is needed or does not suit the decoder.
+    With `mean=True`, E[x | z] instead of a draw of x. The flow is not used: it is a part of the
+    posterior. `latent_size` is needed only if it cannot be inferred from the networks. Raises
+    `ValueError` for n < 1, and if `latent_size` is missing or does not suit the decoder.
 
         new = hvax.sample(model, 64, key=jax.random.key(1))
     """
@@ -188,8 +188,9 @@ def _reconstruct(
         try:
             output = model.draw(posterior, target, key=of_one, **given).output
         except ShapeMismatch:
-            # The encoder's input is not what is modeled: without a flow, which would follow the
-            # target's likelihood, nothing need be scored.
+            # x has another shape than the decoded data, and no target is given. A plain VAE can
+            # still decode a draw, as nothing has to be scored; a flow needs the target's
+            # likelihood.
             if batch.target is not None or has_flow(model):
                 raise
             z, _ = posterior.sample_and_log_prob(key=jax.random.split(jax.random.clone(of_one))[0])

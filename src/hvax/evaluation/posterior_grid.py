@@ -1,7 +1,7 @@
-"""The true posterior of one data point where there are two latent dimensions, exactly.
+"""The exact posterior of one data point, for models with two latent dimensions.
 
-The sum over a grid is p(x) to many digits: the gaps of the encoder and of the flow are known, not
-estimated by a bound.
+A sum over a fine grid gives p(x) to many digits, so the gaps of encoder and flow are known exactly
+instead of being estimated by a bound.
 """
 
 import math
@@ -18,11 +18,11 @@ from hvax.models.gaussian import DiagonalGaussian
 from hvax.models.latent_model import AbstractLatentModel
 
 _CELLS = 120  # along each axis
-_ZOOMS = 3  # times the box closes in on the posterior
-_KEPT = 14.0  # nats below the maximum that a box still holds
-_NOWHERE = -1e12  # nats: in place of what is not finite, far out where a decoder overflows
-_BLOCK = 1024  # points of the grid that are decoded at once
-_NODES = 24  # of Gauss-Hermite quadrature, along each axis
+_ZOOMS = 3  # how often the box is shrunk around the posterior
+_KEPT = 14.0  # nats below the maximum that stay inside the box
+_NOWHERE = -1e12  # nats: replaces log-densities that are not finite, where a decoder overflows
+_BLOCK = 1024  # grid points decoded at once
+_NODES = 24  # nodes of Gauss-Hermite quadrature along each axis
 
 
 class Density(NamedTuple):
@@ -34,18 +34,19 @@ class Density(NamedTuple):
 
 
 class Plane(NamedTuple):
-    """log p(x, z) over the two latent axes, with what its integral says of the encoder."""
+    """log p(x, z) on a grid over the two latent axes, its integral, and the encoder's gap."""
 
-    density: Density  # of z given x, up to p(x): log p(x, z), nats
+    density: Density  # log p(x, z), nats: the posterior up to a constant
     log_p: float  # log p(x), nats
     kl: float | None  # KL(q(z | x) || p(z | x)), nats; None where q is not a diagonal Gaussian
 
 
 def plane(model: AbstractLatentModel, x: Array, *, cover: Float[np.ndarray, "points 2"]) -> Plane:
-    """The whole latent space of a model, as far as the posterior of x and `cover` reach."""
+    """The exact posterior of one x, on a grid that covers its mass and the points `cover`."""
     posterior = model.posterior(x)
     mean, sigma = (np.asarray(a, np.float64) for a in (posterior.mean, posterior.sigma))
     low, high = np.minimum(-4, mean - 6 * sigma), np.maximum(4, mean + 6 * sigma)
+    # The box shrinks to where the posterior is, so that the final grid resolves it however narrow.
     for _ in range(_ZOOMS):
         first, second, log_joint = _grid(model, x, low, high)
         rows, columns = np.nonzero(log_joint > log_joint.max() - _KEPT)
@@ -63,12 +64,14 @@ def plane(model: AbstractLatentModel, x: Array, *, cover: Float[np.ndarray, "poi
 
 
 def most_correlated_axes(model: AbstractLatentModel, x: Array) -> tuple[int, int]:
-    """The two latent axes that x ties most closely: largest |H_ij| / sqrt(H_ii H_jj) of the
-    Hessian of U at the encoder's mean."""
+    """The two latent axes that are most correlated in the posterior of x.
+
+    They have the largest |H_ij| / sqrt(H_ii H_jj), H the Hessian of U at the encoder's mean.
+    """
     hessian = np.asarray(_hessian(model, x), np.float64)
     scale = np.sqrt(np.maximum(np.abs(np.diag(hessian)), 1e-12))
-    tied = np.nan_to_num(np.abs(np.triu(hessian / np.outer(scale, scale), k=1)))
-    first, second = np.unravel_index(np.argmax(tied), tied.shape)
+    correlation = np.nan_to_num(np.abs(np.triu(hessian / np.outer(scale, scale), k=1)))
+    first, second = np.unravel_index(np.argmax(correlation), correlation.shape)
     return int(first), int(second)
 
 
@@ -85,8 +88,7 @@ def _grid(
 def _gaussian_elbo(
     model: AbstractLatentModel, x: Array, mean: NDArray[np.float64], sigma: NDArray[np.float64]
 ) -> float:
-    """E_q[log p(x, z)] plus the entropy of q, a diagonal Gaussian over two dimensions, by
-    Gauss-Hermite quadrature."""
+    """The ELBO of a diagonal Gaussian q in two dimensions, by Gauss-Hermite quadrature, nats."""
     node, weight = np.polynomial.hermite_e.hermegauss(_NODES)
     standard = np.stack(np.meshgrid(node, node), axis=-1).reshape(-1, 2)
     z = jnp.asarray(mean + sigma * standard, float)

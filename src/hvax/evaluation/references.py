@@ -1,4 +1,4 @@
-"""Log-likelihoods of models that anybody can fit in a second: what a model is to be better than."""
+"""A reference that a trained model should beat: one Gaussian with a full covariance matrix."""
 
 import math
 from typing import Any
@@ -6,17 +6,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-LARGEST = 1000  # features of a full covariance matrix, at most
+LARGEST = 1000  # features, at most: the covariance matrix has that squared
 
 
 def gaussian_log_prob(
     train: NDArray[Any], x: NDArray[Any], *, floor: NDArray[Any]
 ) -> NDArray[np.float64]:
-    """log p(x) of each row under one Gaussian with the training rows' mean and full covariance.
+    """log p(x) of each row under a Gaussian with the training rows' mean and covariance, in nats.
 
-    `floor` is the least standard deviation of each feature, in units of its own: its square is
-    added to the diagonal, as it is to the variance of a standardized likelihood, so that collinear
-    columns give no infinite density. Rows are (n, ...), of real numbers; nats of the raw data.
+    `train` and `x` are real rows (n, ...). `floor` is the least standard deviation of each feature,
+    in the feature's units: its square is added to the diagonal, as in a standardized likelihood, so
+    that collinear columns do not give an infinite density.
     """
     rows = np.asarray(train, np.float64).reshape(len(train), -1)
     mean, sd = rows.mean(0), rows.std(0)

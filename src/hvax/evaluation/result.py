@@ -1,4 +1,4 @@
-"""An evaluation: its numbers, whether to trust them, and how it shows itself."""
+"""The result of an evaluation: its numbers, whether to trust them, and their presentation."""
 
 import dataclasses
 import math
@@ -17,32 +17,33 @@ _NO_JSON = ("per_point", "seconds_per_gradient")
 
 @dataclass(frozen=True, eq=False)
 class Evaluation:
-    """Means over data points, in nats.
+    """The result of `evaluate`: means over data points, in nats.
 
-    - `elbo`: mean log w, -inf where a draw is not finite; `elbo_se`: its standard error over data.
+    - `elbo`: mean log w, -inf if any draw is not finite; `elbo_se`: its standard error over data
+      points.
     - `nll`: -log (1/S) sum w, in which a draw that is not finite counts as w = 0; `nll_se`: its
       standard error over data points; `nll_mc_se`: over draws (delta method); `nll_bias`: by how
-      much it is too high on average, to first order, var(w/p) / 2S.
-    - `bounds`: S -> importance-weighted bound with S samples, from the same draws.
+      much it is too high on average, to first order var(w/p) / 2S.
+    - `bounds`: S -> importance weighted bound with S samples, from the same draws.
     - `ess_median`, `ess_5`: effective sample size per point, median and 5th percentile;
       `untrusted`: the fraction of points with k-hat > 0.7 or ESS < 10.
     - `kl`: KL(q(z_0 | x) || N(0, I)); `active_units`: latent units whose posterior mean varies.
     - `reconstruction_nll`: -log p(x | z_K); `reconstruction_rmse`: of E[x | z_K], per feature.
     - `distance`: rms |z_K - z_0| in standard deviations of q(z_0 | x); `energy_error`: median over
       draws of the largest |H_k - H_{k-1}|; `divergent`: fraction of diverged trajectories. The
-      first two are over the points that the flow's draws scored.
-    - `non_finite`: how many log w were not finite. Such draws have no part in the reconstruction,
-      the distance and the energy error, which are NaN where no draw is left.
-    - `gray`: whether a Bernoulli scored gray levels, so that these are cross-entropies, not
+      first two are over the points that were scored with the flow.
+    - `non_finite`: the number of log w that are not finite. Such draws are left out of the
+      reconstruction, the distance and the energy error, which are NaN if no draw is left.
+    - `gray`: whether a Bernoulli scored gray levels, which makes these numbers cross-entropies, not
       likelihoods.
-    - `step_size`, `beta`, `bridge`, `eta`: the flow's, as learned; None is no flow, no bridge, no
-      refreshment.
-    - `per_point`: log p, ELBO, ESS, k-hat and var(w/p) of each point, how many of its draws failed
-      and whether plain draws scored it.
-    - `seconds_per_gradient`: about how long one gradient of log p(x, z) took; NaN: not known.
+    - `step_size`, `beta`, `bridge`, `eta`: the flow's parameters; None if there is no flow, no
+      bridge, no refreshment.
+    - `per_point`: log p, ELBO, ESS, k-hat and var(w/p) of each point, its number of failed draws,
+      and whether it was scored without the flow.
+    - `seconds_per_gradient`: approximate time of one gradient of log p(x, z); NaN if unknown.
 
-    `elbo`, `nll` and their bounds are infinite, and the standard errors NaN, where a point's own is
-    infinite; `evaluate` then warns, and says at which points.
+    If the value of any point is infinite, so are `elbo`, `nll` and the bounds, and the standard
+    errors are NaN; `evaluate` then warns and names the points.
     """
 
     num_points: int
@@ -76,29 +77,30 @@ class Evaluation:
 
     @property
     def diagnosis(self) -> Diagnosis:
-        """Why the NLL is not to be trusted, if it is not, and how many samples would do."""
+        """Whether the NLL can be trusted, if not why, and how many samples would be enough."""
         return diagnose(self.per_point, self.num_samples)
 
     @property
     def trusted(self) -> bool:
-        """Whether the NLL is finite and the weights let it be believed."""
+        """Whether the NLL is finite and its importance weights are reliable."""
         return self.diagnosis.trusted
 
     @property
     def plain_points(self) -> int:
-        """At how many points the flow's draws failed and the plain VAE's were scored."""
+        """The number of points at which the flow failed and the plain VAE's draws were scored."""
         return int(self.per_point.plain_draws.sum())
 
     @property
     def lost_points(self) -> int:
-        """At how many points every draw failed: log p is -inf there."""
+        """The number of points at which every draw failed, so that log p = -inf."""
         return self.diagnosis.lost
 
     @property
     def scores(self) -> Points:
-        """log p of each point, finite, as scikit-learn's metrics want it: higher is more usual.
+        """log p of each point in nats, made finite for scikit-learn's metrics: higher is more
+        normal.
 
-        A point whose log p is -inf has a number that is below that of every other point.
+        Points with log p = -inf get a finite score below that of every other point.
         """
         log_p = self.per_point.log_p
         finite = log_p[np.isfinite(log_p)]
@@ -109,8 +111,10 @@ class Evaluation:
         return np.where(np.isfinite(log_p), log_p, below)
 
     def to_dict(self) -> dict[str, Any]:
-        """Every number but those of single points and of time, with the verdict on the NLL: why it
-        is not trusted, at how many points, and with how many samples it would be (None: unknown).
+        """All numbers except those of single points and of time, in JSON types.
+
+        Includes whether the NLL is trusted, the numbers of untrusted points by cause, and the
+        number of samples that would be enough (None: unknown).
         """
         found = self.diagnosis
         numbers = {
@@ -132,7 +136,7 @@ class Evaluation:
         }
 
     def __repr__(self) -> str:
-        """Its main numbers, and what stands against them, in about ten lines."""
+        """The main numbers and warnings, in about ten lines."""
         lines = [
             f"Evaluation of {self.num_points} points, {self.num_samples} samples each, in nats",
             f"  ELBO               {with_error(self.elbo, self.elbo_se)}",
@@ -157,7 +161,7 @@ class Evaluation:
         return "\n".join(lines)
 
     def untrusted_because(self, run: str | None = None, *, ais_follows: bool = False) -> str:
-        """The warning untrusted-nll; see `untrusted_words`."""
+        """The text of the warning untrusted-nll; see `untrusted_words`."""
         return untrusted_words(
             self.diagnosis,
             seconds_per_gradient=self.seconds_per_gradient,
@@ -166,7 +170,7 @@ class Evaluation:
         )
 
     def failed(self) -> str | None:
-        """What the warning failed-draws says; None where no draw failed."""
+        """The text of the warning failed-draws; None if no draw failed."""
         points = self.per_point
         lost = points.log_p == -np.inf
         return failed_words(
@@ -179,20 +183,20 @@ class Evaluation:
 
 
 def difference(first: Evaluation, second: Evaluation) -> dict[str, float]:
-    """ELBO and NLL of the first less those of the second, paired over the same data points.
+    """ELBO and NLL of the first evaluation minus those of the second, paired by data point.
 
-    `elbo_se` and `nll_se` are standard errors of the mean difference; they hold what the points
-    have in common, and so are smaller than those of either mean. Raises `ValueError` for
-    evaluations of different numbers of points.
+    Returns `elbo`, `elbo_se`, `nll` and `nll_se` in nats. The errors are standard errors of the
+    mean difference; pairing cancels the variation between points, so they are smaller than those of
+    either mean. If a draw failed, the difference is infinite (NaN if in both) and its error NaN.
 
-    Where a draw failed a difference is infinite, its error NaN; NaN where both have such a point.
+    Raises `ValueError` for evaluations of different numbers of points.
     """
     if first.num_points != second.num_points:
         raise ValueError(
-            "a paired difference needs the same data points, got "
-            f"{first.num_points} and {second.num_points}."
+            "first and second must be of the same data points, got "
+            f"{first.num_points} and {second.num_points} points."
         )
-    with np.errstate(invalid="ignore"):  # where both are infinite
+    with np.errstate(invalid="ignore"):  # inf - inf
         elbo = first.per_point.elbo - second.per_point.elbo
         nll = second.per_point.log_p - first.per_point.log_p
     return {
@@ -204,14 +208,14 @@ def difference(first: Evaluation, second: Evaluation) -> dict[str, float]:
 
 
 def standard_error(values: Points) -> float:
-    """Of the mean; NaN for one point, which says nothing of the spread, and for infinite ones."""
+    """The standard error of the mean; NaN for a single value and for infinite ones."""
     if len(values) < 2 or not np.all(np.isfinite(values)):
         return math.nan
     return float(values.std(ddof=1) / math.sqrt(len(values)))
 
 
 def with_error(value: float, error: float) -> str:
-    """A number and its standard error, in words where there is none."""
+    """A number and its standard error as text, saying so if the error is unknown."""
     if math.isfinite(error):
         return f"{value:.3f} +- {error:.3f}"
     return f"{value:.3f} ({'its error is not known' if math.isfinite(value) else 'draws failed'})"

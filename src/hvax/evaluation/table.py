@@ -1,4 +1,4 @@
-"""An evaluation as a table on the screen, and as JSON."""
+"""An evaluation as a text table and as JSON."""
 
 import math
 import shlex
@@ -13,7 +13,7 @@ from hvax.wording import words
 
 
 def gray_warning() -> str:
-    """The warning gray-levels, in lines."""
+    """The text of the warning gray-levels, in lines."""
     likelihood = words("LearnedGaussian()", "--likelihood gaussian")
     return (
         "WARNING gray-levels: the data are gray levels under a Bernoulli: ELBO and NLL are\n"
@@ -24,31 +24,30 @@ def gray_warning() -> str:
 
 
 UNTRUSTED = "WARNING untrusted-nll"
-"""With this begins the warning in a table; `untrusted_advice` says the rest."""
+"""The start of the warning in a table; `untrusted_advice` returns the rest."""
 
 
 def as_json(evaluation: Evaluation) -> dict[str, Any]:
-    """Every number but those of single points, with the verdict on the NLL."""
+    """All numbers except those of single points; see `Evaluation.to_dict`."""
     return evaluation.to_dict()
 
 
 def untrusted_advice(
     evaluation: Evaluation, run: str | Path | None = None, *, ais_follows: bool = False
 ) -> str:
-    """The warning untrusted-nll, from its name on: the cause, the cure and the command that works.
+    """The text of the warning untrusted-nll: the cause, the remedy and the command for it.
 
-    `run` is the run directory, for the program's words, or whatever stands behind `hvax evaluate`
-    as one string for a shell; without it the words are Python's. `ais_follows` where annealed
-    importance sampling is what comes next.
+    `run` is the run directory, or the arguments of `hvax evaluate` as one string for a shell; None
+    gives advice for Python. `ais_follows` says that annealed importance sampling runs next.
     """
-    behind = shlex.quote(str(run)) if isinstance(run, Path) else run
-    return evaluation.untrusted_because(behind, ais_follows=ais_follows)
+    arguments = shlex.quote(str(run)) if isinstance(run, Path) else run
+    return evaluation.untrusted_because(arguments, ais_follows=ais_follows)
 
 
 def as_table(
     evaluation: Evaluation, run: str | Path | None = None, *, ais_follows: bool = False
 ) -> str:
-    """The evaluation in lines of at most 80 columns, but for the names of files."""
+    """The evaluation as lines of at most 80 columns (except for file names)."""
     e = evaluation
     rows: list[tuple[str, str]] = [
         ("points, samples each", f"{e.num_points}, {e.num_samples}"),
@@ -129,17 +128,14 @@ def _known(shown: str, value: float) -> str:
 
 
 def _or_none(shown: str, value: float) -> str:
-    """NaN is a number that there is none of: no draw is left, or classes have no mean."""
+    """`shown`, or "none" for NaN: no draw is left, or classes have no mean."""
     return "none" if math.isnan(value) else shown
 
 
 def note(evaluation: Evaluation, run: str | Path | None = None) -> None:
-    """Gives the warnings that the table shows, for those who count them.
-
-    Not failed-draws, of which `evaluate` warns.
-    """
+    """Issue the table's warnings as Python warnings, except failed-draws, which `evaluate` does."""
     if evaluation.gray:
         warn(GrayLevels, "the data are gray levels under a Bernoulli.")
     if not evaluation.trusted:
-        said = " ".join(untrusted_advice(evaluation, run).split())
-        warn(UntrustedNLL, said.removeprefix(f"{UntrustedNLL.name}: "))
+        message = " ".join(untrusted_advice(evaluation, run).split())
+        warn(UntrustedNLL, message.removeprefix(f"{UntrustedNLL.name}: "))

@@ -1,4 +1,4 @@
-"""The way of a model's draws through the latent space, stage by stage, for pictures of flows."""
+"""The paths of a model's draws through the latent space, stage by stage, for figures."""
 
 from typing import NamedTuple
 
@@ -16,11 +16,11 @@ from hvax.models.latent_model import AbstractLatentModel
 from hvax.models.origin import to_model
 from hvax.models.posterior import Posterior
 
-_ROWS = 256  # draws of one compiled call: one program serves every picture
+_ROWS = 256  # draws of one compiled call: one program serves every figure
 
 
 class Stages(NamedTuple):
-    """A draw at the stages k = 0 ... K of its way: z_0 comes from the encoder, z_K is decoded."""
+    """One draw at stages k = 0 ... K of the flow: z_0 is the encoder's draw, z_K is decoded."""
 
     z: Float[Array, "stages d"]
     log_ratio: Float[Array, " stages"]  # nats, of the flow stopped there; 0 at stage 0
@@ -28,31 +28,30 @@ class Stages(NamedTuple):
 
 
 class Paths(NamedTuple):
-    """Draws of a model for n data points; K = 0 for a plain VAE.
+    """Draws of a model for n data points, stage by stage; K = 0 for a plain VAE.
 
-    `log_weight` at stage k is log w of the flow stopped after k steps, a bound's draw of its own:
+    `log_weight` at stage k is log w of the flow stopped after k steps, a valid weight by itself:
 
         log w_k = log p(x, z_k) - log q(z_0 | x) + log_ratio_k,  E[exp(log w_k)] = p(x)
 
-    so at 0 it is the encoder's alone, and at K the model's.
+    At stage 0 it is the encoder's, at stage K the model's.
     """
 
     mean: Float[np.ndarray, "n d"]  # of q(z_0 | x)
     sigma: Float[np.ndarray, "n d"]
     z: Float[np.ndarray, "n draws stages d"]
     log_weight: Float[np.ndarray, "n draws stages"]  # nats
-    energy_errors: Float[np.ndarray, "n draws steps"]  # nats; none of a flow that has no energy
+    energy_errors: Float[np.ndarray, "n draws steps"]  # nats; steps = 0 for a flow without energies
 
 
 def paths(
     model: AbstractLatentModel, x: Num[NDArray, "n ..."], draws: int, *, key: PRNGKeyArray
 ) -> Paths:
-    """So many draws of a model for each data point, with where its flow went.
+    """`draws` draws of a model for each data point x (n, ...), with the path of the flow.
 
-    Draw j of point i is the model's own with the key fold_in(fold_in(key, i), j): z_0 comes from
-    `posterior.sample_and_log_prob`, whatever the posterior is. A `HamiltonianFlow` has a stage for
-    each transition; another flow, and a model of the user's own whose draws have a trajectory, has
-    its two ends; a model without a flow has the one stage that it decodes.
+    Draw j of point i is that of `model.draw` with the key fold_in(fold_in(key, i), j). A
+    `HamiltonianFlow` has a stage for each transition. Other flows, and a user's own model whose
+    draws have a trajectory, have two stages, start and end. A model without a flow has one stage.
     """
     count = len(x) * draws
     rows = np.resize(np.arange(count), -(-count // _ROWS) * _ROWS).reshape(-1, _ROWS)
@@ -77,7 +76,7 @@ def hamiltonian_stages(
     gamma: Float[Array, " d"],
     xi: Float[Array, "K d"] | None,
 ) -> Stages:
-    """The stages of a model's Hamiltonian flow for x from z_0 = z, with the momenta's noise."""
+    """The stages of a model's Hamiltonian flow for one x from z_0 = z, given the momentum noise."""
     flow, followed = model.flow, model.potential(x)
     assert isinstance(flow, HamiltonianFlow)
     if model.potential_for_flow is not None:
@@ -106,7 +105,7 @@ def _paths(
 def _drawn(
     model: AbstractLatentModel, x: Array, posterior: Posterior, key: PRNGKeyArray
 ) -> tuple[Stages, Float[Array, " stages"]]:
-    """The stages of one draw of the model, and log w at each."""
+    """The stages of one draw of the model, and log w at each of them."""
     if isinstance(model, HVAE) and isinstance(model.flow, HamiltonianFlow):
         z_key, flow_key = jax.random.split(key)  # as `HVAE.draw` does
         z, log_q = posterior.sample_and_log_prob(key=z_key)

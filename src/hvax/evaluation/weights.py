@@ -1,7 +1,7 @@
-"""What a set of importance weights says of one data point, and whether to believe it.
+"""Estimates of log p(x) from importance weights, and diagnostics of their reliability.
 
-With w_s = p(x, z_s) / q(z_s), log p(x) is estimated by log (1/S) sum_s w_s, whose error is told
-from the spread of the weights. Everything here is NumPy in float64.
+With w_s = p(x, z_s) / q(z_s), log p(x) is estimated by log (1/S) sum_s w_s. The spread of the
+weights tells the error of the estimate. Everything here is NumPy in float64.
 """
 
 from typing import NamedTuple
@@ -19,23 +19,27 @@ class WeightStatistics(NamedTuple):
     log_p: Points  # log (1/S) sum w, in which a draw that is not finite counts as w = 0
     variance: Points  # of w / p; the Monte Carlo variance of log_p is this over S
     ess: Points  # effective sample size, (sum w)^2 / sum w^2, in [1, S]; 0 where every w is 0
-    k_hat: Points  # shape of the weights' tail; above 0.7 the variance is not to be believed
+    k_hat: Points  # shape of the weights' tail; above 0.7 the variance estimate is unreliable
     non_finite: NDArray[np.int64]  # how many log w were not finite
-    plain_draws: NDArray[np.bool_]  # whether the encoder's draws were scored, for a flow that fails
-    rounding: (
-        Points  # spacing of the log w's own floats at the largest of them; 0 where all w are 0
-    )
+    plain_draws: NDArray[
+        np.bool_
+    ]  # whether the encoder's draws were scored instead of a failing flow's
+    rounding: Points  # spacing of floats (of log w's dtype) at the largest log w; 0 if all w are 0
 
 
 def weight_statistics(
     log_weight: NDArray[np.floating], plain_draws: NDArray[np.bool_] | None = None
 ) -> WeightStatistics:
-    """The statistics of log-weights of shape (points, S)."""
+    """The statistics of log-weights (points, S) in nats, per data point.
+
+    `plain_draws` (points,) says which points were scored without the flow; None is none.
+    """
     finite = np.isfinite(log_weight)
     log_w = np.where(finite, log_weight.astype(np.float64), -np.inf)
     points, samples = log_w.shape
     lost = ~finite.any(axis=1)
-    # Relative to the largest weight, not to p: at |log w| = 1e19, log p + log S is log p again.
+    # Relative to the largest weight, and only then to their mean: exp(log w - log p) would lose the
+    # log S that rounding drops from log p at |log w| = 1e19.
     largest = np.where(lost, 0.0, log_w.max(axis=1))
     relative = np.exp(log_w - largest[:, None])
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -56,7 +60,11 @@ def weight_statistics(
 
 
 def importance_bound(log_weight: NDArray[np.floating], num_samples: int) -> Points:
-    """Per point, the mean of log (1/k) sum w over disjoint groups of k = `num_samples` draws."""
+    """The importance weighted bound with k = `num_samples` draws of each point, in nats.
+
+    The mean of log (1/k) sum w over disjoint groups of k of the S draws; left-over draws are
+    unused.
+    """
     log_w = np.where(np.isfinite(log_weight), log_weight.astype(np.float64), -np.inf)
     groups = log_w.shape[1] // num_samples
     grouped = log_w[:, : groups * num_samples].reshape(len(log_w), groups, num_samples)
@@ -64,18 +72,23 @@ def importance_bound(log_weight: NDArray[np.floating], num_samples: int) -> Poin
 
 
 def pareto_k_hat(log_weight: Points) -> float:
-    """The shape k of a generalized Pareto distribution fitted to the largest weights of one point.
+    """k-hat: the shape of a generalized Pareto distribution fitted to the largest weights of a
+    point.
 
-    The tail is the largest min(S/5, 3 sqrt(S)) weights; the estimate is Zhang and Stephens' (2009),
-    shrunk towards 1/2 by ten pseudo-draws as in Vehtari et al., "Pareto Smoothed Importance
-    Sampling" (2024). NaN for fewer than five tail weights, -inf where they are all equal, inf where
-    they spread over more than float64 holds.
+    The moments of the weights below 1 / k exist. Above k = 0.7, importance sampling is unreliable
+    for any practical S. NaN for fewer than five tail weights, -inf if they are all equal, inf if
+    their spread exceeds float64's range.
+
+    The tail is the largest min(S/5, 3 sqrt(S)) weights. The estimator is that of Zhang and Stephens
+    (2009), shrunk towards 1/2 by ten pseudo-draws as in Vehtari et al., "Pareto Smoothed Importance
+    Sampling" (2024).
     """
     samples = len(log_weight)
     size = int(np.ceil(min(0.2 * samples, 3 * np.sqrt(samples))))
     if size < 5 or not np.isfinite(log_weight.max()):
         return np.nan
     ordered = np.sort(log_weight)
+    # k does not depend on the scale of the weights, so the largest is set to 1.
     scaled = np.exp(ordered - ordered[-1])
     excess = scaled[-size:] - scaled[-size - 1]
     excess = excess[excess > 0]
@@ -85,7 +98,11 @@ def pareto_k_hat(log_weight: Points) -> float:
 
 
 def _generalized_pareto_shape(excess: Points) -> float:
-    """Zhang and Stephens' quasi-Bayesian estimate of k, for ascending excesses > 0."""
+    """The estimate of k by Zhang and Stephens (2009), for ascending excesses > 0.
+
+    With theta = k / sigma the likelihood has a closed-form maximum in k. theta's posterior mean
+    under a weak prior, on a grid of candidates, replaces its unstable maximum likelihood estimate.
+    """
     n = len(excess)
     candidates = 30 + int(np.sqrt(n))
     quartile = excess[int(np.floor(n / 4 + 0.5)) - 1]

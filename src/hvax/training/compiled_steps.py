@@ -1,7 +1,7 @@
-"""Many training steps in one compiled call, on data that lie on the device.
+"""Many training steps in one compiled call (a `while_loop`), on data that are on the device.
 
-The number of steps is an argument of the compiled program, so that one program serves every chunk
-of a run, and where a chunk ends changes no number.
+The number of steps is an argument of the compiled program: one program serves every call of a run,
+and how the steps are divided into calls changes no number.
 """
 
 import time
@@ -19,22 +19,24 @@ from hvax.training.state import LossFunction, TrainState, Update, traced_numbers
 
 LossKwargs = Mapping[str, Any] | Callable[[Int[Array, ""]], Mapping[str, Any]]
 Transform = Callable[..., Batch]
-"""transform(batch, *, key) -> batch, of a `Batch` on the device."""
+"""transform(batch, *, key) -> batch, from a `Batch` on the device to another."""
 
-_TRANSFORM_STREAM = 2**31 - 1  # the loss of step t draws from fold_in(key, t)
+# The transform of step t uses fold_in(fold_in(key, this), t), the loss of step t fold_in(key, t):
+# the two never share noise, as no run has so many steps.
+_TRANSFORM_STREAM = 2**31 - 1
 
 
-class Progress(NamedTuple):
-    """A state, and the sums of what its steps reported since the last log event."""
+class LoopCarry(NamedTuple):
+    """The carry of the compiled loop: the state, and sums of what the epoch's steps reported."""
 
     state: TrainState
-    sums: dict[str, Float[Array, ""]]  # of the steps that moved the model
-    next: Int[Array, ""]  # which batch is due
-    finite: Bool[Array, ""]  # whether the last step moved the model
+    sums: dict[str, Float[Array, ""]]  # without skipped steps
+    next: Int[Array, ""]  # index of the next batch
+    finite: Bool[Array, ""]  # whether the last step's loss and gradient were finite
 
 
 class Chunk(NamedTuple):
-    """The data of one compiled call: stored rows, and which of them make up each batch."""
+    """The data of one compiled call: rows as stored, and the rows of each batch start:stop."""
 
     rows: Batch
     batches: Int[Array, "steps batch_size"]
@@ -45,9 +47,9 @@ class Chunk(NamedTuple):
 class CompiledSteps:
     """The compiled loop over `batches[start:stop]`.
 
-    It ends early after a step whose loss or gradient was not finite, with the model that met it.
-    `scales` are what the stored rows of each part are divided by; `transform` comes after, with a
-    fresh key.
+    A call ends early after a step whose loss or gradient was not finite, with the model unchanged
+    by that step. Rows are divided by `scales`, one number per part of the batch; then `transform`
+    is applied with a fresh key.
     """
 
     def __init__(
@@ -65,69 +67,74 @@ class CompiledSteps:
         self.seconds_compiling = 0.0
 
     def is_ready(self, chunk: Chunk, state: TrainState) -> bool:
-        """Whether `start` compiles nothing."""
+        """Whether `start` would not compile anything."""
         if self._program is not None:
             return True
-        self._look_at(chunk, state)
-        return is_compiled(self._steps, (chunk, self._kwargs), self._progress(state, {}), **_DONATE)
+        self._find_report(chunk, state)
+        return is_compiled(self._steps, (chunk, self._kwargs), self._carry(state, {}), **_DONATE)
 
     def start(
         self, chunk: Chunk, state: TrainState, sums: Mapping[str, float] | None = None
-    ) -> Progress:
-        """The progress of a state, with sums so far. The first call compiles the loop."""
+    ) -> LoopCarry:
+        """The carry for a state with these sums so far. The first call compiles the loop."""
         if self._program is None:
             began = time.perf_counter()
-            self._look_at(chunk, state)
-            arguments = (chunk, self._kwargs), self._progress(state, {})
+            self._find_report(chunk, state)
+            arguments = (chunk, self._kwargs), self._carry(state, {})
             self._program = program(self._steps, *arguments, **_DONATE)
             self.seconds_compiling = time.perf_counter() - began
-        return self._progress(state, sums or {})
+        return self._carry(state, sums or {})
 
-    def __call__(self, chunk: Chunk, progress: Progress) -> Progress:
-        """The progress after a chunk. The argument's buffers are donated; do not reuse it."""
-        assert self._program is not None, "start comes first"
-        return self._program((chunk, self._kwargs), progress)
+    def __call__(self, chunk: Chunk, carry: LoopCarry) -> LoopCarry:
+        """Train on a chunk. The buffers of `carry` are donated: do not use it afterwards."""
+        assert self._program is not None, "call start first"
+        return self._program((chunk, self._kwargs), carry)
 
     def batch(
         self, chunk: Chunk, i: Int[Array, ""], *, key: PRNGKeyArray, step: Int[Array, ""]
     ) -> Batch:
-        """The i-th batch as step `step` sees it: scaled and transformed."""
+        """The i-th batch of a chunk, scaled and transformed as in step `step`."""
         return self._steps.batch(chunk, i, key=key, step=step)
 
-    def _look_at(self, chunk: Chunk, state: TrainState) -> None:
-        """What a step reports, told from shapes alone."""
+    def _find_report(self, chunk: Chunk, state: TrainState) -> None:
+        """Find names, shapes and dtypes of what a step reports, by tracing alone."""
+        # The carry must have its final structure before the loop starts.
         if not self._report:
             step = output_shapes(_OneStep(self._steps), (chunk, self._kwargs), state, chunk.start)
             self._report = {"loss": step.loss, **step.report}
 
-    def _progress(self, state: TrainState, sums: Mapping[str, float]) -> Progress:
+    def _carry(self, state: TrainState, sums: Mapping[str, float]) -> LoopCarry:
         arrays = {
             name: jnp.full(value.shape, sums.get(name, 0.0), value.dtype)
             for name, value in self._report.items()
         }
-        return Progress(state, arrays, jnp.zeros((), jnp.int32), jnp.asarray(True))
+        return LoopCarry(state, arrays, jnp.zeros((), jnp.int32), jnp.asarray(True))
 
 
 _DONATE = {"donate": "all-except-first"}
 
 
 class _Steps(NamedTuple):
-    """The loop as a function; equal for trainings that may share its program."""
+    """The loop as a function.
+
+    A NamedTuple, so that two trainings with equal parts are equal and share one compiled program
+    (`programs.py`); a closure or method would be compiled again for each.
+    """
 
     loss_function: LossFunction
     kwargs_of_step: Callable[[Int[Array, ""]], Mapping[str, Any]] | None
     transform: Transform | None
     scales: Batch
 
-    def __call__(self, data: tuple[Chunk, dict[str, Any]], progress: Progress) -> Progress:
+    def __call__(self, data: tuple[Chunk, dict[str, Any]], carry: LoopCarry) -> LoopCarry:
         chunk, _ = data
-        arrays, static = eqx.partition(progress, eqx.is_array)
+        arrays, static = eqx.partition(carry, eqx.is_array)
 
-        def more(arrays: PyTree) -> Bool[Array, ""]:
+        def goes_on(arrays: PyTree) -> Bool[Array, ""]:
             return (arrays.next < chunk.stop) & arrays.finite
 
         def body(arrays: PyTree) -> PyTree:
-            before: Progress = eqx.combine(arrays, static)
+            before: LoopCarry = eqx.combine(arrays, static)
             done = self.step(data, before.state, before.next)
             report = {"loss": done.loss, **done.report}
             sums = {
@@ -135,11 +142,11 @@ class _Steps(NamedTuple):
                 for name, value in report.items()
             }
             return eqx.filter(
-                Progress(done.state, sums, before.next + 1, done.finite), eqx.is_array
+                LoopCarry(done.state, sums, before.next + 1, done.finite), eqx.is_array
             )
 
         start = arrays._replace(next=chunk.start, finite=jnp.asarray(True))
-        return eqx.combine(jax.lax.while_loop(more, body, start), static)
+        return eqx.combine(jax.lax.while_loop(goes_on, body, start), static)
 
     def step(
         self, data: tuple[Chunk, dict[str, Any]], state: TrainState, i: Int[Array, ""]
@@ -162,14 +169,14 @@ class _Steps(NamedTuple):
         batch = self.transform(batch, key=jax.random.fold_in(stream, step))
         if not isinstance(batch, Batch):
             raise TypeError(
-                f"transform must give a Batch, got a {type(batch).__name__}. Take "
-                "batch._replace(x=...) of the one it was given."
+                f"transform must return a Batch, got a {type(batch).__name__}. Return "
+                "batch._replace(x=...) of its argument."
             )
         return batch
 
 
 class _OneStep(NamedTuple):
-    """One step of the loop, equal where the loops are: methods are equal by identity alone."""
+    """One step of the loop as a function; like `_Steps`, equal if its parts are equal."""
 
     steps: _Steps
 

@@ -1,4 +1,4 @@
-"""Data on their way to the device: all at once where they fit, else chunk by chunk."""
+"""Data for the compiled loop: all on the device if they fit, else copied chunk by chunk."""
 
 from abc import ABC, abstractmethod
 
@@ -12,21 +12,21 @@ from hvax.devices import place, rows_of
 from hvax.training.compiled_steps import Chunk
 
 RESIDENT_BYTES = 2**31
-"""Data of more bytes than this stay on the host and are streamed."""
+"""Larger data stay on the host and are streamed."""
 
-_STREAMED_BYTES = 2**26
+_STREAMED_BYTES = 2**26  # rows of one chunk on the device, at most
 
 
 class AbstractFeed(ABC):
-    """Gives the compiled loop its data."""
+    """Supplies the compiled loop with chunks of rows."""
 
     @abstractmethod
     def chunk(self, batches: NDArray[np.int32], start: int, stop: int) -> tuple[Chunk, int]:
-        """The data of batches[start:stop], or of as many as fit; and where they end."""
+        """The rows of batches[start:stop], or of as many as fit, and the index where they end."""
 
 
 class ResidentFeed(AbstractFeed):
-    """All rows on the device, as stored."""
+    """All rows on the device, as stored, for the whole run."""
 
     def __init__(self, data: Batch):
         self._rows = rows_of(data, slice(None))
@@ -39,7 +39,7 @@ class ResidentFeed(AbstractFeed):
 
 
 class StreamedFeed(AbstractFeed):
-    """The rows of one chunk at a time on the device, read from the host when they are due."""
+    """The rows of one chunk at a time on the device, read from the host when needed."""
 
     def __init__(self, data: Batch, batch_size: int):
         self._data = data
@@ -50,6 +50,7 @@ class StreamedFeed(AbstractFeed):
         steps = min(stop - start, self._capacity)
         due = batches[start : start + steps].reshape(-1)
         size = self._capacity * batches.shape[1]
+        # Padded to one size, because another shape would compile the loop again.
         padded = np.concatenate([due, np.broadcast_to(due[:1], size - due.size)])
         rows = rows_of(self._data, padded)
         here = jnp.arange(size, dtype=jnp.int32).reshape(self._capacity, -1)
@@ -57,14 +58,14 @@ class StreamedFeed(AbstractFeed):
 
 
 def feed(data: Batch, batch_size: int) -> AbstractFeed:
-    """The feed that suits the data's size."""
+    """A `ResidentFeed` or, for data above RESIDENT_BYTES, a `StreamedFeed`."""
     if bytes_of(data) <= RESIDENT_BYTES:
         return ResidentFeed(data)
     return StreamedFeed(data, batch_size)
 
 
 def bytes_of(data: Batch) -> int:
-    """The bytes of all parts of a data set as stored."""
+    """The size in bytes of all parts of a data set, as stored."""
     return sum(part.nbytes for part in data.parts())
 
 

@@ -1,4 +1,4 @@
-"""Step sizes at which a flow's trajectories are stable for the data and the networks at hand."""
+"""Initial step sizes at which a flow's trajectories are stable on the given data and networks."""
 
 import equinox as eqx
 import jax
@@ -14,30 +14,32 @@ from hvax.models.hvae import HVAE
 from hvax.objectives import draw_batch, each
 from hvax.parameters import Learned
 
-CALM = 2.0  # nats: the energy error within which nine trajectories of ten start
+STABLE_ERROR = 2.0  # nats: the energy error that 90% of trajectories must not exceed
 _HALVINGS = 20
 
 
 def with_stable_steps(model: HVAE, batch: Batch, *, key: PRNGKeyArray) -> tuple[HVAE, int]:
-    """The model with its learned step sizes halved until nine trajectories of ten of a batch have
-    no energy error above 2 nats; and how often they were halved.
+    """Halve the learned step sizes until 90% of a batch's trajectories are stable.
 
-    Leapfrog is stable below a step of about 2 / sqrt(curvature of U), which nobody knows before the
-    data are seen; above it energy errors grow exponentially with the steps. A fixed step size is
-    the user's and stays, and so does one that twenty halvings do not make stable.
+    A trajectory is stable if no energy error exceeds 2 nats. Returns the model and the number of
+    halvings. Fixed step sizes are not changed, nor are those that 20 halvings do not make stable.
     """
+    # Leapfrog is stable below a step of about 2 / sqrt(largest curvature of U), and energy errors
+    # grow exponentially above. That curvature depends on data and networks, so it has to be tried.
     given = model
     for halvings in range(_HALVINGS + 1):
         noise = jax.random.fold_in(key, halvings)
-        if not can_shrink(model) or _energy_error(model, batch, noise) <= CALM:
+        if not can_shrink(model) or _energy_error(model, batch, noise) <= STABLE_ERROR:
             return model, halvings
         model = with_smaller_steps(model, 0.5)
-    return given, 0  # no step is small enough: the fault is not the step's
+    return given, 0  # the step size is not the cause
 
 
 def with_smaller_steps(model: PyTree, factor: ArrayLike) -> PyTree:
-    """The model with the learned step sizes of its flow `factor` <= 1 times as long; other models,
-    and step sizes that are fixed, as they are."""
+    """Multiply the learned step sizes of a model's flow by `factor` <= 1, which may be traced.
+
+    Models without learned step sizes are returned unchanged.
+    """
     if not can_shrink(model):
         return model
     smaller = model.flow.step_size.scaled(factor)
@@ -45,12 +47,13 @@ def with_smaller_steps(model: PyTree, factor: ArrayLike) -> PyTree:
 
 
 def switched_off(model: HVAE) -> HVAE:
-    """The same model with a flow of no steps: the plain VAE, with its numbers."""
+    """The same model with a flow of no steps, which equals its plain VAE."""
     flow = HamiltonianFlow(0, 0.05, NullTempering(1.0))
     return HVAE(model.vae, flow, model.potential_for_flow)
 
 
 def can_shrink(model: PyTree) -> bool:
+    """Whether a model has a Hamiltonian flow with learned step sizes."""
     return (
         isinstance(model, HVAE)
         and isinstance(model.flow, HamiltonianFlow)
@@ -60,7 +63,7 @@ def can_shrink(model: PyTree) -> bool:
 
 
 def _energy_error(model: HVAE, batch: Batch, key: PRNGKeyArray) -> float:
-    """The 90th percentile over a batch of the largest |H_k - H_{k-1}|; inf where one is NaN."""
+    """The 90th percentile over a batch of the largest |H_k - H_{k-1}|, nats; NaN counts as inf."""
     errors = np.asarray(_largest_errors(model, batch, key), np.float64)
     return float(np.quantile(np.where(np.isfinite(errors), errors, np.inf), 0.9, method="lower"))
 

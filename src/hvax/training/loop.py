@@ -1,7 +1,7 @@
-"""The loop of a training run: compiled calls of about a second, and what happens between them.
+"""The loop of a training run: compiled calls of about a second, and the work between them.
 
-Everything that the next step depends on stands in one `RunPosition`, which a checkpoint holds
-whole: a run that is continued from it repeats the uninterrupted one bit for bit.
+A checkpoint stores the `TrainState` and the `RunPosition`. The next step depends on nothing else,
+so a resumed run repeats the uninterrupted one bit for bit.
 """
 
 import time
@@ -32,47 +32,52 @@ from hvax.training.interrupt import Interrupt
 from hvax.training.state import TrainState
 from hvax.training.validation import Validation
 
-_CHUNK_SECONDS = 1.0  # about how long the host waits for the device: progress and Ctrl-C are prompt
-_DIVERGENT = 0.01  # of an epoch's trajectories: a warning, and shorter steps
-# What learned step sizes are multiplied with: after an update that was skipped, after an epoch with
-# many trajectories that diverged, after one with a diverged trajectory on validation data.
+# Target duration of one compiled call. Between calls the host updates the progress bar, saves and
+# reacts to Ctrl-C; longer calls would delay these, shorter ones cost time per call.
+_CHUNK_SECONDS = 1.0
+_DIVERGENT = 0.01  # fraction of an epoch's trajectories from which divergence is warned of
+# Factors for learned step sizes: after a skipped update, after an epoch with more than that
+# fraction of diverged trajectories, and after an epoch with any diverged trajectory on validation
+# data.
 _AFTER_SKIP, _AFTER_DIVERGENCE, _AFTER_ONE = 0.5, 0.7, 0.8
 
 
 class Event(NamedTuple):
-    """What a callback is told at the end of an epoch."""
+    """The argument of a callback, at the end of an epoch."""
 
-    epoch: int  # from 1
+    epoch: int  # counted from 1
     metrics: dict[str, float | int]
     model: PyTree
 
 
 @dataclass
 class RunPosition:
-    """Where a run stands, but for its arrays: numbers and texts that JSON holds exactly."""
+    """The part of a checkpoint beside the arrays: numbers and strings that JSON stores exactly."""
 
-    epoch: int = 1  # the one under way
-    done: int = 0  # batches of it
-    sums: dict[str, float] = field(default_factory=dict)  # of what its steps reported
-    skipped: int = 0  # steps of it whose update was left out
+    epoch: int = 1  # the current epoch
+    done: int = 0  # its batches that are done
+    sums: dict[str, float] = field(default_factory=dict)  # of its steps' reported numbers
+    skipped: int = 0  # skipped updates of the current epoch
     skipped_in_a_row: int = 0
     history: list[dict[str, float | int]] = field(default_factory=list)
     best_epoch: int = 0
-    best_elbo: float = -np.inf  # or the bound of several draws
+    best_elbo: float = -np.inf  # the best validation ELBO, or bound of several draws
     ended: str = ""  # finished, early stop, interrupted, terminated or callback
-    seconds: float = 0.0  # in all, of every process that had a part in the run
-    compiling: float = 0.0  # of them
+    seconds: float = 0.0  # of all processes that worked on the run
+    compiling: float = 0.0  # the part of `seconds` spent compiling
 
     @property
     def skipped_in_all(self) -> int:
+        """Skipped updates of all epochs."""
         return self.skipped + sum(int(row.get("skipped", 0)) for row in self.history)
 
 
 @dataclass(frozen=True)
 class TrainingOptions:
-    """What a run is a function of beside its data, and when it ends and saves.
+    """The options of a run: batches, seed, when it ends and when it saves.
 
-    Raises `ValueError` and `TypeError` for numbers out of range and what cannot be called.
+    Raises `ValueError` and `TypeError` for numbers out of range and a callback that is not
+    callable.
     """
 
     batch_size: int
@@ -97,23 +102,23 @@ class TrainingOptions:
             check_callable(self.callback, "callback")
 
     def with_epochs(self, epochs: int) -> "TrainingOptions":
-        """The same for so many epochs."""
+        """The same options with another number of epochs."""
         return replace(self, epochs=epochs)
 
     def after_epochs(self, done: int, epochs: int) -> "TrainingOptions":
-        """The same for so many epochs after `done` others: a callback is told of all as one."""
+        """The same options for `epochs` epochs after `done` earlier ones; callbacks count all."""
         if (callback := self.callback) is None:
             return self.with_epochs(epochs)
 
-        def later(event: Event) -> Any:
+        def renumbered(event: Event) -> Any:
             epoch = event.epoch + done
             return callback(event._replace(epoch=epoch, metrics=event.metrics | {"epoch": epoch}))
 
-        return replace(self, epochs=epochs, callback=later)
+        return replace(self, epochs=epochs, callback=renumbered)
 
 
 class Loop:
-    """A run from where `position` says it stands to its end."""
+    """A training run, from `position` to its end."""
 
     def __init__(
         self,
@@ -121,7 +126,7 @@ class Loop:
         best: PyTree,
         position: RunPosition,
         *,
-        plan: TrainingOptions,
+        options: TrainingOptions,
         steps: CompiledSteps,
         examples: int,
         source: AbstractFeed,
@@ -133,12 +138,12 @@ class Loop:
         score_start: bool = False,
     ):
         self.state, self.best, self.position = state, best, position
-        self._plan, self._steps, self._validate = plan, steps, validate
+        self._options, self._steps, self._validate = options, steps, validate
         self._examples, self._source = examples, source
         self._folder, self._identity = folder, identity
         self._interrupt, self._bar = interrupt, bar
         self._score_start = score_start
-        self._ask = 1  # steps of the next call
+        self._steps_per_call = 1  # adapted to _CHUNK_SECONDS after each call
         self._began = time.perf_counter() - position.seconds
         self._compiled_before = position.compiling
         self._saved_at, self._saved_step = time.perf_counter(), int(state.step)
@@ -146,26 +151,28 @@ class Loop:
 
     @property
     def model(self) -> PyTree:
-        """The best by validation ELBO; before there is one, and without validation data, the
-        last."""
+        """The model with the best validation ELBO; the last one if none was scored."""
         compared = self._validate is not None and self.position.best_elbo > -np.inf
         return self.best if compared else self.state.model
 
     def run(self) -> None:
-        at, plan = self.position, self._plan
-        at.ended = "early stop" if self._is_early_stop() else ""
+        """Train until the last epoch, an early stop, an interrupt or a callback ends the run."""
+        position, options = self.position, self._options
+        position.ended = "early stop" if self._is_early_stop() else ""
         try:
             if self._score_start and self._validate is not None and int(self.state.step) == 0:
-                at.best_elbo = _bound(self._validate(self.state.model))
-            while at.epoch <= plan.epochs and not at.ended:
+                position.best_elbo = _bound(self._validate(self.state.model))
+            while position.epoch <= options.epochs and not position.ended:
                 if self._epoch():
                     self._end_of_epoch()
                     self._save_if_due()
-            at.ended = at.ended or "finished"
+            position.ended = position.ended or "finished"
             self.save()
         except Exception as error:
-            # What an error of the data or of a callback interrupts is not lost.
-            if not _consumed(self.state):
+            # An error of the data or of a callback does not lose the steps that are done. If it
+            # came from inside the compiled call, the state's buffers are gone: nothing can be
+            # saved.
+            if not _is_donated(self.state):
                 try:
                     self.save()
                 except (OSError, FolderReplaced) as failure:
@@ -173,48 +180,54 @@ class Loop:
             raise
 
     def _epoch(self) -> bool:
-        """Steps to the end of the epoch under way, and True; or up to an interrupt, and False."""
-        at, plan = self.position, self._plan
-        batches = epoch_batches(self._examples, plan.batch_size, seed=plan.seed, epoch=at.epoch)
-        if at.done == len(batches):
-            return True  # it was interrupted between its last step and its end
-        chunk, end = self._source.chunk(batches, at.done, self._up_to(len(batches)))
+        """Train to the end of the current epoch: True; or up to an interrupt: False."""
+        position, options = self.position, self._options
+        batches = epoch_batches(
+            self._examples, options.batch_size, seed=options.seed, epoch=position.epoch
+        )
+        if position.done == len(batches):
+            return True  # the run was interrupted between the epoch's last step and its end
+        chunk, end = self._source.chunk(batches, position.done, self._end_of_call(len(batches)))
         with compiling(self._bar, not self._steps.is_ready(chunk, self.state)):
-            progress = self._steps.start(chunk, self.state, at.sums)
+            progress = self._steps.start(chunk, self.state, position.sums)
         while True:
-            began, before = time.perf_counter(), at.done
+            began, before = time.perf_counter(), position.done
             progress = self._steps(chunk, progress)
             self.state = progress.state
-            at.done = end - (int(chunk.stop) - int(progress.next))
-            at.sums = {name: float(value) for name, value in progress.sums.items()}
+            # A call ends early after a skipped update: `next` says how far it came.
+            position.done = end - (int(chunk.stop) - int(progress.next))
+            position.sums = {name: float(value) for name, value in progress.sums.items()}
             finite = bool(progress.finite)
-            steps, seconds = at.done - before, time.perf_counter() - began
+            steps, seconds = position.done - before, time.perf_counter() - began
             if finite:
-                self._ask = max(1, int(steps / seconds * _CHUNK_SECONDS))
-            at.skipped_in_a_row = 0 if steps > 1 or finite else at.skipped_in_a_row
+                self._steps_per_call = max(1, int(steps / seconds * _CHUNK_SECONDS))
+            position.skipped_in_a_row = 0 if steps > 1 or finite else position.skipped_in_a_row
             self._show(steps)
             if not finite:
                 batch = self._steps.batch(
                     chunk, progress.next - 1, key=self.state.key, step=self.state.step - 1
                 )
-                self._skipped(batch, batches[at.done - 1])
-            if at.done == len(batches):
+                self._skipped(batch, batches[position.done - 1])
+            if position.done == len(batches):
                 return True
             if self._interrupt.ended:
-                at.ended = self._interrupt.ended
+                position.ended = self._interrupt.ended
                 return False
             self._save_if_due()
-            if at.done == end:
-                chunk, end = self._source.chunk(batches, at.done, self._up_to(len(batches)))
-            else:
+            if position.done == end:
+                chunk, end = self._source.chunk(
+                    batches, position.done, self._end_of_call(len(batches))
+                )
+            else:  # the rest of the same rows, which are on the device already
                 chunk = chunk._replace(start=jnp.asarray(int(progress.next), jnp.int32))
 
-    def _up_to(self, last: int) -> int:
-        """Where the next call ends: in about a second, and where a checkpoint is due."""
-        ask = self._ask
-        if self._folder is not None and self._plan.save_steps is not None:
-            ask = min(ask, self._plan.save_steps - (int(self.state.step) - self._saved_step))
-        return min(last, self.position.done + ask)
+    def _end_of_call(self, last: int) -> int:
+        """The batch before which the next call ends: by time, and where a checkpoint is due."""
+        steps = self._steps_per_call
+        if self._folder is not None and self._options.save_steps is not None:
+            since_saved = int(self.state.step) - self._saved_step
+            steps = min(steps, self._options.save_steps - since_saved)
+        return min(last, self.position.done + steps)
 
     def _show(self, steps: int) -> None:
         means = self._means()
@@ -227,94 +240,98 @@ class Loop:
         self._bar.update(steps)
 
     def _means(self) -> dict[str, float]:
-        at = self.position
-        moved = at.done - at.skipped
-        return {name: value / moved if moved else np.nan for name, value in at.sums.items()}
+        position = self.position
+        used = position.done - position.skipped  # the sums leave skipped steps out
+        return {name: value / used if used else np.nan for name, value in position.sums.items()}
 
     def _skipped(self, batch: Batch, indices: np.ndarray) -> None:
-        """After a step whose update was left out: the model is still the one that met it."""
-        at, state = self.position, self.state
-        at.skipped += 1
-        at.skipped_in_a_row += 1
+        """Log a skipped update, shrink the step sizes and warn; raise after too many in a row."""
+        # The model is still the one before the step, so the step can be examined on its own noise.
+        position, state = self.position, self.state
+        position.skipped += 1
+        position.skipped_in_a_row += 1
         step = state.step - 1
         key = jax.random.fold_in(state.key, step)
         record = {
             "step": int(step),
-            "epoch": at.epoch,
+            "epoch": position.epoch,
             **skipped_updates.describe(state.model, batch, key=key),
             "examples": indices.tolist(),
         }
         if self._folder is not None:
             self._folder.log_skipped(record)
-        said = skipped_updates.message(record, in_a_row=at.skipped_in_a_row)
-        if at.skipped_in_a_row >= self._plan.max_skipped:
+        message = skipped_updates.message(record, in_a_row=position.skipped_in_a_row)
+        if position.skipped_in_a_row >= self._options.max_skipped:
             raise FloatingPointError(
-                f"{said} The run stops here. {skipped_updates.advice(state.model)}"
+                f"{message} The run stops here. {skipped_updates.advice(state.model)}"
             )
         self._shrink(_AFTER_SKIP)
-        warn(SkippedUpdate, said)
+        warn(SkippedUpdate, message)
 
     def _shrink(self, factor: float) -> None:
-        """Shorter learned steps of the flow: the gradient of an update that is left out, or of
-        draws that have diverged, does not ask for them."""
+        """Multiply the learned step sizes of the flow by `factor`."""
+        # The optimizer does not shrink them: a skipped update has no gradient, and the gradient of
+        # a diverged draw is clipped or 0.
         smaller = copied(with_smaller_steps(self.state.model, factor))
         self.state = eqx.tree_at(lambda s: s.model, self.state, smaller)
 
     def _end_of_epoch(self) -> None:
-        at, plan = self.position, self._plan
-        metrics = {"epoch": at.epoch, "step": int(self.state.step), **self._means()}
-        if at.skipped:
-            metrics["skipped"] = at.skipped
+        position, options = self.position, self._options
+        metrics = {"epoch": position.epoch, "step": int(self.state.step), **self._means()}
+        if position.skipped:
+            metrics["skipped"] = position.skipped
         if self._validate is not None:
             metrics |= self._validate(self.state.model)
-        self._look_at_the_clock()
-        metrics["seconds"] = at.seconds
+        self._update_times()
+        metrics["seconds"] = position.seconds
         bound = _bound(metrics)
-        first = at.epoch == 1 and at.best_elbo == -np.inf
-        if bound > at.best_elbo or self._validate is None or first:
-            self.best, at.best_elbo, at.best_epoch = copied(self.state.model), bound, at.epoch
+        first = position.epoch == 1 and position.best_elbo == -np.inf
+        if bound > position.best_elbo or self._validate is None or first:
+            self.best = copied(self.state.model)
+            position.best_elbo, position.best_epoch = bound, position.epoch
         if metrics.get("divergent", 0.0) > _DIVERGENT:
             self._shrink(_AFTER_DIVERGENCE)
             warn(
                 DivergentTrajectories,
-                f"{100 * metrics['divergent']:.3g}% of the trajectories of epoch {at.epoch} "
+                f"{100 * metrics['divergent']:.3g}% of the trajectories of epoch {position.epoch} "
                 "diverged. " + skipped_updates.divergence_advice(self.state.model),
             )
         elif metrics.get("validation_divergent", 0.0) > 0:
             self._shrink(_AFTER_ONE)
-        at.history.append(metrics)
-        at.epoch, at.done, at.sums, at.skipped = at.epoch + 1, 0, {}, 0
+        position.history.append(metrics)
+        position.epoch += 1
+        position.done, position.sums, position.skipped = 0, {}, 0
         if self._folder is not None:
             self._folder.log(metrics)
-        stop = plan.callback is not None and plan.callback(
-            Event(at.epoch - 1, metrics, copied(self.state.model))
+        stop = options.callback is not None and options.callback(
+            Event(position.epoch - 1, metrics, copied(self.state.model))
         )
         if isinstance(stop, bool | np.bool_) and stop:
-            at.ended = "callback"
+            position.ended = "callback"
         elif self._interrupt.ended:
-            at.ended = self._interrupt.ended
+            position.ended = self._interrupt.ended
         elif self._is_early_stop():
-            at.ended = "early stop"
+            position.ended = "early stop"
 
     def _is_early_stop(self) -> bool:
-        at, patience = self.position, self._plan.patience
-        return patience is not None and at.epoch - 1 - at.best_epoch >= patience
+        position, patience = self.position, self._options.patience
+        return patience is not None and position.epoch - 1 - position.best_epoch >= patience
 
     def _save_if_due(self) -> None:
-        plan = self._plan
+        options = self._options
         steps = int(self.state.step) - self._saved_step
-        late = time.perf_counter() - self._saved_at >= plan.save_seconds
-        if late or (plan.save_steps is not None and steps >= plan.save_steps):
+        late = time.perf_counter() - self._saved_at >= options.save_seconds
+        if late or (options.save_steps is not None and steps >= options.save_steps):
             self.save()
 
     def save(self) -> None:
-        """A checkpoint, and the best model for everybody to load."""
-        self._look_at_the_clock()
+        """Write a checkpoint, and the best model (`hvax.load` reads it). Raises `OSError`."""
+        self._update_times()
         if self._folder is None:
             return
-        at = self.position
+        position = self.position
         trees = {"state": self.state, "best": self.best}
-        record = {"position": asdict(at), "identity": self._identity}
+        record = {"position": asdict(position), "identity": self._identity}
         step = int(self.state.step)
         try:
             self._folder.checkpoints.write(step, trees, record)
@@ -322,27 +339,28 @@ class Loop:
                 save(self.model, self._folder.model)
         except OSError as error:
             raise OSError(
-                f"the checkpoint of step {step} could not be written: {error}. The run stops; the "
-                "checkpoint before it stands, and resuming goes on from there."
+                f"the checkpoint of step {step} could not be written: {error}. The run stops; it "
+                "can be resumed from the checkpoint before, which is intact."
             ) from error
         self._exported, self._saved_at, self._saved_step = self.model, time.perf_counter(), step
 
-    def _look_at_the_clock(self) -> None:
-        at, validate = self.position, self._validate
-        at.seconds = time.perf_counter() - self._began
-        at.compiling = self._compiled_before + self._steps.seconds_compiling
-        at.compiling += validate.seconds_compiling if validate is not None else 0.0
+    def _update_times(self) -> None:
+        position, validate = self.position, self._validate
+        position.seconds = time.perf_counter() - self._began
+        position.compiling = self._compiled_before + self._steps.seconds_compiling
+        position.compiling += validate.seconds_compiling if validate is not None else 0.0
 
 
 def copied(tree: PyTree) -> PyTree:
-    """The same with arrays of its own: the compiled loop consumes those that it is given."""
+    """A copy with new buffers: the compiled loop donates, and so destroys, those it is given."""
     return jax.tree.map(lambda leaf: jnp.array(leaf) if eqx.is_array(leaf) else leaf, tree)
 
 
 def _bound(metrics: Mapping[str, float | int]) -> float:
-    """What is watched: the validation bound of several draws, or the validation ELBO."""
+    """The number that selects the best model: validation bound of several draws, or ELBO."""
     return metrics.get("validation_bound", metrics.get("validation_elbo", np.inf))
 
 
-def _consumed(state: TrainState) -> bool:
+def _is_donated(state: TrainState) -> bool:
+    """Whether the buffers of a state were given away to a compiled call."""
     return any(leaf.is_deleted() for leaf in jax.tree.leaves(state) if isinstance(leaf, jax.Array))

@@ -1,7 +1,8 @@
-"""What training data say of each feature alone: units, tails, and the parameters of a decoder that
-knows nothing of z.
+"""The model of independent features: units, transforms and parameters estimated from training data.
 
-Everything is estimated on at most 20,000 rows, evenly spaced, in float64.
+It gives a decoder its starting parameters (those that do not depend on z) and is the reference that
+a trained model has to beat. Everything is estimated on at most 20,000 evenly spaced rows, in
+float64.
 """
 
 import math
@@ -35,38 +36,38 @@ TransformChoice = Literal["auto", "none", "log", "asinh"]
 
 _ROWS = 20_000
 _FLOOR, _CONSTANT_FLOOR = 1e-3, 0.1  # least sigma, in standard deviations of the feature
-_COMPARED, _LEVEL = 500, 0.01  # rows to tell counts by, and nats a feature that are no difference
-_RANK_FLOOR = 0.05  # least scale of a pixel, in those of all pixels together
-_CENTRAL = 1.349  # interquartile range of a normal, in standard deviations
+_COUNT_ROWS, _COUNT_MARGIN = 500, 0.01  # rows for `are_counts`, and nats per feature of tolerance
+_PIXEL_FLOOR = 0.05  # least scale of a pixel, in units of the rms scale of all pixels
+_IQR_OF_NORMAL = 1.349  # interquartile range of a standard normal
 
 
-# An outlier whose square overflows is met in training, which says what to do; not here.
-_QUIET = np.errstate(over="ignore", invalid="ignore")
+# Outliers whose square overflows are reported in training, with advice; no warning here.
+_IGNORE_OVERFLOW = np.errstate(over="ignore", invalid="ignore")
 
 
 class Units(NamedTuple):
-    """The natural units of real features: y = (t(x) - shift) / scale has mean 0 and variance 1."""
+    """Standardization of real features: y = (t(x) - shift) / scale has mean 0 and variance 1."""
 
     transform: Transform | None
     shift: NDArray[np.float64]
     scale: NDArray[np.float64]
-    floor: NDArray[np.float64]  # of sigma, in scale: the rounding of the recorded numbers
-    constant: NDArray[np.bool_]  # features that do not vary, as float32 sees them
+    floor: NDArray[np.float64]  # least sigma of y, at least the rounding of the recorded numbers
+    constant: NDArray[np.bool_]  # features that do not vary in float32
 
 
 class Marginals(NamedTuple):
-    """A likelihood of independent features: `likelihood` at the parameters `output`.
+    """The model of independent features: `likelihood` with the constant parameters `output`.
 
-    `gain` says how much each parameter varies between examples: the natural unit of a network.
+    `gain` is how much each parameter varies between examples: the unit of a network's output.
     """
 
     likelihood: AbstractLikelihood
     output: PyTree
     gain: PyTree
-    units: Units | None = None  # of real features
+    units: Units | None = None  # None unless the features are real numbers
 
     def describe(self) -> str:
-        """What was found, in a line."""
+        """One line for the user about the units that were chosen."""
         if isinstance(self.likelihood, Poisson | NegativeBinomial):
             return "log(1 + x) into the encoder, decoder from the data's marginals"
         if self.units is None:
@@ -77,7 +78,7 @@ class Marginals(NamedTuple):
         bent = [f"{kinds.count(k)} by {k}" for k in dict.fromkeys(kinds) if k != "none"]
         return ", ".join([f"(x - mean) / sd of {size} features", *bent])
 
-    @_QUIET
+    @_IGNORE_OVERFLOW
     def log_prob(self, x: NDArray[Any]) -> NDArray[np.float64]:
         """log p(x) of each example (batch axis first) under independent features, in nats."""
         one: Any = jax.jit(jax.vmap(lambda x: self.likelihood.log_prob(self.output, x)))
@@ -86,19 +87,19 @@ class Marginals(NamedTuple):
 
 
 def spaced_rows(examples: Examples, most: int = _ROWS) -> NDArray[Any]:
-    """At most so many rows as the model sees them, evenly spaced: files are often sorted."""
+    """At most `most` rows as the model takes them, evenly spaced because files are often sorted."""
     return examples.spaced(most)
 
 
 def smallest(*parts: Examples) -> NDArray[np.float64] | None:
-    """The least value of each feature over all rows of vectors; None for images and series."""
+    """The minimum of each feature over all rows of all parts; None unless examples are vectors."""
     if len(parts[0].x_shape) != 1:
         return None
     pieces = (part.seen(slice(i, i + 4096)) for part in parts for i in range(0, len(part), 4096))
     return np.min([piece.min(axis=0) for piece in pieces], axis=0).astype(np.float64)
 
 
-@_QUIET
+@_IGNORE_OVERFLOW
 def marginals(
     likelihood: AbstractLikelihood,
     x: NDArray[Any],
@@ -106,13 +107,18 @@ def marginals(
     transform: TransformChoice = "auto",
     least: NDArray[np.float64] | None = None,
 ) -> Marginals | None:
-    """The independent-feature model of rows `x` (batch axis first) in a likelihood's family; None
-    for a family that is not hvax's own.
+    """Fit the model of independent features to rows `x` (batch axis first).
 
-    `transform` is for learned Gaussians alone: "auto" chooses for each feature of a vector by the
-    marginal likelihood, and none for images and series. A logarithm is for features that are
-    positive in all data that are to be scored: `least` are their smallest values, where rows beside
-    `x` are known.
+    Returns None for a likelihood that is not one of hvax's own.
+
+    **Arguments:**
+
+    - `transform`: for a `LearnedGaussian`: "auto" chooses a transform for each feature of a vector
+      by its marginal likelihood, and none for images and series.
+    - `least`: the minimum of each feature over all data that will be scored, if more than `x` are
+      known: a logarithm requires positive values everywhere.
+
+    Raises `ValueError` for transform "log" of features that are not positive.
     """
     if isinstance(likelihood, LearnedGaussian):
         units = real_units(x, transform, least)
@@ -120,7 +126,9 @@ def marginals(
         inner = StandardizedLikelihood(
             likelihood, Fixed(units.shift), Fixed(units.scale), Fixed(units.floor), units.transform
         )
-        log_sigma = 0.5 * jnp.log1p(-(_floats(units.floor) ** 2))  # with the floor a variance of 1
+        log_sigma = 0.5 * jnp.log1p(
+            -(_floats(units.floor) ** 2)
+        )  # plus floor^2 this is a variance of 1
         output = DiagonalGaussian(jnp.zeros(shape), log_sigma)
         return Marginals(inner, output, DiagonalGaussian(jnp.ones(shape), jnp.ones(shape)), units)
     if isinstance(likelihood, FixedGaussian):
@@ -129,6 +137,7 @@ def marginals(
     if isinstance(likelihood, Poisson | NegativeBinomial):
         return _counts(likelihood, np.asarray(x, np.float64))
     if isinstance(likelihood, Bernoulli):
+        # Half a count is added to each side (Jeffreys' prior), so that no logit is infinite.
         ones = np.asarray(x, np.float64).sum(0)
         logits = np.log(ones + 0.5) - np.log(len(x) - ones + 0.5)
         return Marginals(likelihood, _floats(logits), jnp.ones(logits.shape))
@@ -138,36 +147,39 @@ def marginals(
 
 
 def are_counts(x: NDArray[np.integer[Any]]) -> bool:
-    """Whether whole numbers >= 0 are counts and not rounded measurements: whether negative
-    binomials give them about the probability that rounded normals do, or more.
+    """Whether integers >= 0 look like counts rather than rounded measurements.
 
-    A density is no probability, so the normals' is that of the interval of a half about a number.
+    They do if independent negative binomials score them about as well as rounded normals, or
+    better.
     """
-    x = np.asarray(x[: _COMPARED * max(1, len(x) // _COMPARED) : max(1, len(x) // _COMPARED)])
+    # A density is not comparable with a probability: a rounded normal's is that of x +- 1/2.
+    step = max(1, len(x) // _COUNT_ROWS)
+    x = np.asarray(x[: _COUNT_ROWS * step : step])
     counted = marginals(NegativeBinomial(), x)
     assert counted is not None
     y = np.asarray(x, np.float64)
     mean, sd = y.mean(0), np.maximum(y.std(0), 0.1)
     ends = (_floats((y + half - mean) / sd) for half in (-0.5, 0.5))
     rounded = float(jnp.mean(jnp.sum(_log_interval(*ends), axis=1)))
-    return float(counted.log_prob(x).mean()) > rounded - _LEVEL * x[0].size
+    return float(counted.log_prob(x).mean()) > rounded - _COUNT_MARGIN * x[0].size
 
 
 def _log_interval(low: jax.Array, high: jax.Array) -> jax.Array:
-    """log of the standard normal's probability between two ends, from the tail that they are in."""
+    """log of the standard normal's probability between `low` and `high`."""
+    # Flipped into the lower tail, where log_ndtr is accurate: in the upper both are about 0.
     flipped = low > 0
     low, high = jnp.where(flipped, -high, low), jnp.where(flipped, -low, high)
     above, below = jax.scipy.special.log_ndtr(high), jax.scipy.special.log_ndtr(low)
     return above + jnp.log(-jnp.expm1(jnp.minimum(below - above, -1e-7)))
 
 
-@_QUIET
+@_IGNORE_OVERFLOW
 def real_units(
     x: NDArray[Any],
     transform: TransformChoice = "auto",
     least: NDArray[np.float64] | None = None,
 ) -> Units:
-    """Shift, scale, floor and transform of each feature of real rows; see `marginals`."""
+    """Shift, scale, floor and transform of each feature of real rows x; see `marginals`."""
     x = np.asarray(x, np.float64)
     flat = x.reshape(len(x), -1)
     table = x.ndim == 2
@@ -186,9 +198,10 @@ def real_units(
     few = least_sigma(np.stack([feature.y for feature in chosen], axis=1)).reshape(shape)
     floor = np.where(constant, floor, np.maximum(floor, few))
     if not table:
-        # Pixels and time steps share their units: one that hardly varies is no finer than that.
+        # All pixels (or time steps) are recorded in the same units: one that hardly varies is not
+        # measured any more precisely.
         typical = math.sqrt(float(np.mean(np.where(constant, 0.0, scale) ** 2)))
-        finest = _RANK_FLOOR * typical if typical > 0 else 1.0
+        finest = _PIXEL_FLOOR * typical if typical > 0 else 1.0
         raised = np.where(constant, finest, np.maximum(scale, finest))
         scale, floor = raised, np.minimum(1.0, floor * scale / raised)
         floor = np.where(constant, _CONSTANT_FLOOR, np.maximum(floor, _FLOOR))
@@ -204,8 +217,8 @@ class _Feature(NamedTuple):
     scale: float
     floor: float
     constant: bool
-    log_prob: float  # of all rows, in nats, less what the transform's own numbers may gain
-    y: NDArray[np.float64]  # of mean 0 and variance 1
+    log_prob: float  # of all rows, in nats
+    y: NDArray[np.float64]  # standardized: mean 0 and variance 1
 
 
 def _feature(x: NDArray[np.float64], positive: bool, transform: TransformChoice) -> _Feature:
@@ -217,7 +230,7 @@ def _feature(x: NDArray[np.float64], positive: bool, transform: TransformChoice)
         candidates.append(_gaussian("log", np.log(x), x, -np.log(x), 0.0, 1.0))
     if transform == "log" and len(candidates) == 1:
         raise ValueError(
-            f"{named('transform')} log needs numbers > 0, got {x.min():g}. Use auto or asinh."
+            f"data of {named('transform')} log must be > 0, got {x.min():g}. Use auto or asinh."
         )
     if transform in ("auto", "asinh"):
         center, width = _center(x)
@@ -226,7 +239,7 @@ def _feature(x: NDArray[np.float64], positive: bool, transform: TransformChoice)
         candidates.append(_gaussian("asinh", np.arcsinh(u), x, slope, center, width))
     if transform != "auto":
         return candidates[-1]
-    # A transform must earn its place: by more than its numbers would gain on a normal feature.
+    # A transform has to win clearly: by more than its fitted parameters gain on normal data.
     bar = 3.0 + 0.02 * len(x)
     return max(candidates, key=lambda f: f.log_prob - (0.0 if f.kind == "none" else bar))
 
@@ -239,7 +252,7 @@ def _gaussian(
     center: float,
     width: float,
 ) -> _Feature:
-    """The normal fitted to y = t(x), with its log-likelihood as one of x."""
+    """A normal fitted to y = t(x), with its log-likelihood of x; `log_slope` is log t'(x)."""
     shift, sd = float(y.mean()), _spread(y)
     largest = float(np.abs(x).max())
     if _spread(x) <= 4 * np.finfo(np.float32).eps * largest:
@@ -252,14 +265,16 @@ def _gaussian(
 
 
 def _spread(y: NDArray[np.float64]) -> float:
-    """The standard deviation, of numbers whose squares may overflow."""
+    """The standard deviation of numbers whose squares may overflow."""
     unit = float(np.abs(y).max()) or 1.0
     return float((y / unit).std()) * unit
 
 
 def _rounding(y: NDArray[np.float64]) -> float:
-    """The step of recorded numbers, where many are equal: the median over rows of the gap to the
-    next different number; 0 where they look continuous."""
+    """The rounding step of recorded numbers; 0 if they look continuous (few values repeat).
+
+    It is the median over rows of the gap to the nearest different value.
+    """
     distinct, rows = np.unique(y, return_counts=True)
     if not 1 < len(distinct) < 0.8 * len(y):
         return 0.0
@@ -269,15 +284,17 @@ def _rounding(y: NDArray[np.float64]) -> float:
 
 
 def _center(x: NDArray[np.float64]) -> tuple[float, float]:
-    """Median, and the standard deviation of a normal of the same central half."""
+    """The median, and the standard deviation of a normal with the same interquartile range."""
     low, center, high = np.quantile(x, [0.25, 0.5, 0.75])
-    width = (high - low) / _CENTRAL
+    width = (high - low) / _IQR_OF_NORMAL
     return float(center), float(width if width > 0 else np.abs(x - center).mean())
 
 
 def _counts(likelihood: AbstractLikelihood, x: NDArray[np.float64]) -> Marginals:
-    """Counts by their moments: mean, dispersion r = mean^2 / (variance - mean), and the spread of
-    the log rate that the excess over a Poisson's variance stands for."""
+    """Poisson or negative binomial marginals by moments: r = mean^2 / (variance - mean).
+
+    The gain of the log rate is the spread that explains the variance in excess of a Poisson's.
+    """
     mean = (x.sum(0) + 0.5) / (len(x) + 1)
     excess = np.maximum(x.var(0) - mean, 0.0) / mean**2  # 1 / r
     log_mean, gain = _floats(np.log(mean)), _floats(np.clip(np.sqrt(np.log1p(excess)), 0.01, 1.0))
@@ -288,7 +305,7 @@ def _counts(likelihood: AbstractLikelihood, x: NDArray[np.float64]) -> Marginals
 
 
 def _classes(likelihood: Categorical, x: NDArray[Any]) -> Marginals:
-    """Log shares of the classes, of integer or one-hot rows."""
+    """Marginals of a categorical: log frequencies of the classes, of integer or one-hot rows."""
     classes = likelihood.num_classes
     if np.issubdtype(x.dtype, np.integer) and not likelihood.is_one_hot(x.shape[1:]):
         counted = np.stack([(x == c).sum(0) for c in range(classes)], axis=-1)

@@ -1,4 +1,4 @@
-"""What training through a flow asks of an optimizer: a rate of the flow's own, and no outliers."""
+"""Optimizers for training through a flow: a higher rate for the flow, and clipped gradients."""
 
 import math
 import numbers
@@ -17,28 +17,31 @@ from hvax.models.hvae import HVAE
 
 @cache
 def default_optimizer() -> optax.GradientTransformation:
-    """What `fit` takes: Adam at 1e-3, with the two below. One object, so that compiled steps of one
-    training serve the next."""
+    """The optimizer that `fit` uses by default: Adam at 1e-3 with the two wrappers below.
+
+    Cached, because compiled training steps are shared by identity of their optimizer.
+    """
     return scale_flow_updates(clip_by_running_norm(optax.adam(1e-3)))
 
 
-_MEMORY = 0.99  # of the running mean of gradients' norms, per step
+_MEMORY = 0.99  # decay per step of the running mean of gradient norms
 
 
 def scale_flow_updates(
     optimizer: optax.GradientTransformation, factor: float | int = 10.0
 ) -> optax.GradientTransformation:
-    """`optimizer`, with steps `factor` times as long in the parameters of an HVAE's flow.
+    """Wrap an optimizer so that its updates of an HVAE's flow are multiplied by `factor`.
 
         model.vae  <- model.vae  + step.vae
         model.flow <- model.flow + factor * step.flow
 
-    A flow has a few numbers of its own (step sizes, temperatures, bridge, eta). Their gradient is
-    several times its noise, that of the networks is not, and the bound is best when they keep up
-    with the networks. With Adam and its kin this is a learning rate `factor` times as large. The
-    state is that of `optimizer`; a model that is not an `HVAE` is trained by it alone.
+    With Adam and similar optimizers this is a learning rate `factor` times as large. A flow has
+    only a few parameters (step sizes, temperatures, bridge, eta), whose gradients are several times
+    their noise, unlike those of the networks: they can take longer steps, and the bound is best
+    when they keep up with the networks. The optimizer's state is unchanged, and models that are not
+    an `HVAE` are not affected.
 
-    Raises `TypeError` for what is no optimizer, `ValueError` for a factor not finite and > 0.
+    Raises `TypeError` for what is no optimizer, `ValueError` unless factor is finite and > 0.
     """
     check_kind(optimizer, "optimizer", optax.GradientTransformation)
     _check_factor(factor, "> 0", 0.0)
@@ -58,24 +61,26 @@ def scale_flow_updates(
 class Clipped(NamedTuple):
     """The state of `clip_by_running_norm`."""
 
-    inner: PyTree  # of the optimizer
+    inner: PyTree  # state of the wrapped optimizer
     mean_norm: Float[Array, ""]  # running mean of |g|; 0 before the first step
 
 
 def clip_by_running_norm(
     optimizer: optax.GradientTransformation, factor: float | int = 4.0
 ) -> optax.GradientTransformation:
-    """`optimizer`, on gradients at most `factor` times as long as they are on average.
+    """Wrap an optimizer so that gradients are clipped at `factor` times their running mean norm.
 
         g <- g min(1, factor m / |g|),   then   m <- 0.99 m + 0.01 |g|,   m = |g| at first
 
-    with |g| over all parameters. A leapfrog step that is at the edge of what is stable for most
-    examples is beyond it for one in a million, whose gradient is then a thousand times the usual.
-    One such gradient undoes epochs of training: Adam's second moment forgets it after a thousand
-    steps. Gradients that grow for good are followed within a few dozen. One whose norm overflows is
-    taken for 0, and m stays.
+    with |g| the norm over all parameters. A gradient whose norm overflows counts as 0 and leaves m
+    unchanged.
 
-    Raises `TypeError` for what is no optimizer, `ValueError` for a factor not finite and > 1.
+    A leapfrog step that is just stable for most examples is unstable for one in a million, and the
+    gradient of that example is a thousand times as long as usual. One such gradient undoes epochs
+    of training, because Adam's second moment needs a thousand steps to forget it. If gradients grow
+    permanently, m follows within a few dozen steps.
+
+    Raises `TypeError` for what is no optimizer, `ValueError` unless factor is finite and > 1.
     """
     check_kind(optimizer, "optimizer", optax.GradientTransformation)
     _check_factor(factor, "> 1", 1.0)
@@ -94,6 +99,7 @@ def clip_by_running_norm(
         if "grad" in more:
             more["grad"] = gradient
         updates, inner_state = inner.update(gradient, state.inner, params, **more)
+        # The mean is fed with the clipped norm: an outlier must not raise the limit for the next.
         mean = _MEMORY * mean + (1 - _MEMORY) * jnp.minimum(norm, factor * mean)
         mean = jnp.where(jnp.isfinite(norm), mean, state.mean_norm)
         return updates, Clipped(inner_state, mean)
@@ -101,7 +107,7 @@ def clip_by_running_norm(
     return optax.GradientTransformationExtraArgs(init, update)
 
 
-def _check_factor(factor: Any, told: str, least: float) -> None:
+def _check_factor(factor: Any, bound: str, least: float) -> None:
     number = isinstance(factor, numbers.Real) and not isinstance(factor, bool)
     if not (number and math.isfinite(factor) and factor > least):
-        raise ValueError(f"factor must be a finite number {told}, got {factor!r}.")
+        raise ValueError(f"factor must be a finite number {bound}, got {factor!r}.")

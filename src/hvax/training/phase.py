@@ -112,7 +112,7 @@ def train_phase(
                 state,
                 best,
                 position,
-                plan=plan,
+                options=plan,
                 steps=steps,
                 examples=len(data.x),
                 source=feed(data, plan.batch_size),

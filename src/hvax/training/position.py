@@ -1,4 +1,4 @@
-"""The position of a run in the record of its checkpoint, checked before the run continues there."""
+"""Reading and checking the `RunPosition` that a checkpoint stores."""
 
 import math
 from collections.abc import Mapping
@@ -14,14 +14,14 @@ _ENDS = {"", "finished", "early stop", "interrupted", "terminated", "callback"}
 
 
 def position_of(step: int, record: Mapping[str, Any]) -> RunPosition:
-    """The position in the record of a step's checkpoint.
+    """The position in the record of the checkpoint of step `step`.
 
-    Raises `ValueError` for a record that no run has written. Its checksum may be right, as anybody
-    can compute one.
+    Raises `ValueError` for a record that no run can have written. A valid checksum is no proof of
+    that: anybody can compute one.
     """
     position, identity = record.get("position"), record.get("identity")
     if not isinstance(position, dict) or not isinstance(identity, dict):
-        raise ValueError("it holds no position of a run, or does not say of which")
+        raise ValueError("it must have the position and the identity of a run")
     expected = {field.name for field in fields(RunPosition)}
     if position.keys() != expected:
         raise ValueError(f"its position must have {sorted(expected)}, got {sorted(position)}")
@@ -44,7 +44,7 @@ def position_of(step: int, record: Mapping[str, Any]) -> RunPosition:
 
 def _check_sums(sums: Any) -> None:
     if not isinstance(sums, dict) or not all(type(v) in (int, float) for v in sums.values()):
-        raise ValueError(f"sums must be numbers by name, got {str(sums)[:80]}")
+        raise ValueError(f"sums must be a dict of numbers, got {str(sums)[:80]}")
 
 
 def _check_history(history: Any, epoch: int) -> None:
@@ -58,15 +58,16 @@ def _check_history(history: Any, epoch: int) -> None:
 
 
 def _check_step(step: int, position: Mapping[str, Any], identity: Mapping[str, Any]) -> None:
-    """Check that a position belongs to its step: every epoch has the same number of steps."""
+    """Raise unless epoch and steps done add up to `step`: all epochs have equally many steps."""
     batch, examples = identity.get("batch_size"), identity.get("examples")
     if type(batch) is not int or batch < 1 or not isinstance(examples, list) or not examples:
-        raise ValueError("it does not say of how many examples, in which batches")
+        raise ValueError("its identity must have examples and batch_size")
     if type(examples[0]) is not int or not position["done"] <= (steps := examples[0] // batch):
         raise ValueError(f"done must be at most the steps of an epoch, got {position['done']}")
     if (position["epoch"] - 1) * steps + position["done"] != step:
         raise ValueError(
-            f"epoch {position['epoch']}, step {position['done']} of it, is not step {step}"
+            f"its epoch and done must be those of step {step}, got epoch {position['epoch']} and "
+            f"{position['done']} of {steps} steps"
         )
     if position["best_epoch"] >= position["epoch"]:
         raise ValueError(f"best_epoch must be below epoch, got {position['best_epoch']}")

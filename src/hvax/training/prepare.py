@@ -1,7 +1,7 @@
-"""A model of networks that know nothing of their data yet -> one that starts at the data's units.
+"""Putting an untrained model's networks into the units of its training data.
 
-Encoders see standardized numbers (log1p of counts), and a decoder whose network gives zeros is the
-model of independent features: before training the bound is about theirs.
+The encoder then takes standardized numbers (log1p of counts), and a decoder network that returns
+zeros is the model of independent features, so training starts at about the bound of that model.
 """
 
 from typing import Any, TypeVar
@@ -51,31 +51,35 @@ from hvax.training.marginals import (
 
 Model = TypeVar("Model", VAE, HVAE)
 
-_FAR = 3.0  # standard deviations that a mean may be from 0
-_FAR_SCALE = 1.5  # log units that a standard deviation, or a count's mean, may be from 1
-_MARGIN = 1.0  # nats a feature that a model may be below independent features
-_TRIED = 256  # examples that a model is tried on
-_LOOKED_AT = 20_000  # examples by which features are known that float32 does not resolve
+_MAX_MEAN = 3.0  # of well-scaled data: |mean| in standard deviations
+_MAX_LOG_SCALE = 1.5  # of well-scaled data: |log(standard deviation)|, or |log(mean)| of counts
+_MARGIN = 1.0  # nats per feature below independent features from which a model counts as untrained
+_TRIAL_ROWS = 256  # examples on which that is tested
+_RESOLUTION_ROWS = 20_000  # examples that are tested for features float32 cannot resolve
 
 
 def prepare(model: Model, data: Any, *, transform: TransformChoice = "auto") -> Model:
-    """The model with its networks in the units of training data.
+    """Put the networks of an untrained model into the units of its training data.
 
-    Real features are standardized inside (the density stays that of the raw data), heavy tails by a
-    log or asinh of the feature where its marginal likelihood asks for it; encoders of counts see
-    log1p; each decoder starts at the data's marginals: means, log rates, logits, dispersions. Real
-    features that float32 does not resolve (POSIX seconds, say) have their mean taken off in float64
-    first, as `VAE.origin`. `fit` does this by itself for an untrained model whose units are far
-    from the data's.
+    - Real features are standardized inside the model, whose density stays one of the raw data.
+      Heavy-tailed features are transformed by log or asinh if that raises their marginal
+      likelihood.
+    - Encoders of counts take log1p of them.
+    - The decoder starts at the data's marginals: means, log rates, logits, dispersions.
+    - Features that float32 cannot resolve (POSIX seconds, say) get their mean subtracted in float64
+      first, as `VAE.origin`.
+
+    `fit` does this by itself for an untrained model if the data are badly scaled for it. The model
+    is returned unchanged if it is prepared already or has a user's own likelihood.
 
     **Arguments:**
 
-    - `model`: a `VAE` or `HVAE` that is not trained yet.
+    - `model`: an untrained `VAE` or `HVAE`.
     - `data`: as in `fit`: an array with the batch axis first, a pair (x, target), or a `Batch`.
     - `transform`: "auto", or "none", "log" or "asinh" for every feature; for a `LearnedGaussian`.
 
-    A likelihood of the user's own is left as it is, and so is a model that is prepared already.
-    Raises `ValueError` for data outside the likelihood's support.
+    Raises `TypeError` for another model, and `ValueError` for data outside the likelihood's
+    support.
     """
     check_kind(model, "model", VAE, HVAE)
     vae = model.vae if isinstance(model, HVAE) else model
@@ -93,8 +97,10 @@ def prepare(model: Model, data: Any, *, transform: TransformChoice = "auto") -> 
 def prepared_vae(
     vae: VAE, found: Marginals, x: NDArray[Any], x_in: NDArray[Any] | None = None
 ) -> VAE:
-    """A VAE in the units that `found` says; `x` are its rows, `x_in` those of its encoder where
-    they are others."""
+    """A VAE in the units of `found`, which were estimated on rows `x`.
+
+    `x_in` are the rows of the encoder, if it takes other data than are scored.
+    """
     encoder = _prepared_encoder(vae, found, x, x_in)
     if isinstance(vae.decoder.likelihood, LearnedGaussian):
         assert isinstance(found.likelihood, StandardizedLikelihood)
@@ -108,15 +114,18 @@ def prepared_vae(
 
 
 def with_data_origin(vae: VAE, parts: Batch) -> tuple[VAE, Batch]:
-    """A VAE of real numbers with the origin that the data ask for, and the data less it."""
+    """A VAE with the origin that its data require, if any, and the data with it subtracted."""
     real = isinstance(vae.decoder.likelihood, LearnedGaussian | FixedGaussian)
     if not real or vae.origin is not None:
         return vae, parts
-    vae = VAE(vae.encoder, vae.decoder, vae.prior, origin_of_rows(parts.scored.spaced(_LOOKED_AT)))
+    vae = VAE(
+        vae.encoder, vae.decoder, vae.prior, origin_of_rows(parts.scored.spaced(_RESOLUTION_ROWS))
+    )
     return vae, with_origin(parts, origin_of(vae))
 
 
 def is_prepared(model: AbstractLatentModel) -> bool:
+    """Whether a model's networks are in the units of its data already (see `prepare`)."""
     return isinstance(model.decoder.likelihood, StandardizedLikelihood) or isinstance(
         model.decoder.network, ScaledOutput
     )
@@ -130,12 +139,13 @@ def prepared_if_needed(
     *,
     key: PRNGKeyArray,
 ) -> tuple[PyTree, Marginals | None]:
-    """The model, prepared where its units are far from the data's and it has learned nothing.
+    """Prepare the model if the data are badly scaled for it and it is untrained.
 
-    A model is known to be untrained by its bound on some examples: more than a nat a feature below
-    that of independent features. So training can go on with a model, prepared or not.
+    Returns the model, and the marginals it was prepared with (None if it is unchanged).
     """
-    if not isinstance(model, VAE | HVAE):  # a model of the user's own, whose parts nobody knows
+    # A model counts as untrained if its ELBO on some examples is more than a nat per feature below
+    # independent features. So training of a model, prepared or not, can be continued.
+    if not isinstance(model, VAE | HVAE):  # a user's own model, whose parts are unknown
         return model, None
     vae = model.vae if isinstance(model, HVAE) else model
     if is_prepared(vae) or not isinstance(
@@ -145,14 +155,14 @@ def prepared_if_needed(
     x = spaced_rows(parts.scored)
     if not _is_badly_scaled(vae.decoder.likelihood, x):
         return model, None
-    bound = _bound(vae, _some(parts), key)
+    elbo = _elbo(vae, _trial_batch(parts), key)
     vae, parts = with_data_origin(vae, parts)
     x = spaced_rows(parts.scored)
     others = [with_origin(held_out, origin_of(vae)).scored] if held_out is not None else []
     found = marginals(vae.decoder.likelihood, x, least=smallest(parts.scored, *others))
     assert found is not None
-    reference = float(np.mean(found.log_prob(spaced_rows(parts.scored, _TRIED))))
-    if bound >= reference - _MARGIN * x[0].size:
+    reference = float(np.mean(found.log_prob(spaced_rows(parts.scored, _TRIAL_ROWS))))
+    if elbo >= reference - _MARGIN * x[0].size:
         return model, None
     inputs = None if parts.target is None else spaced_rows(parts.x)
     return _with_vae(model, prepared_vae(vae, found, x, inputs)), found
@@ -160,18 +170,20 @@ def prepared_if_needed(
 
 @np.errstate(over="ignore")
 def is_trained(vae: VAE, parts: Batch) -> bool:
-    """Whether a VAE has been trained on such data: its bound on some of them is above the
-    log-likelihood of independent features. False for a likelihood of the user's own."""
+    """Whether a VAE is trained on such data: its ELBO is above the score of independent features.
+
+    False for a user's own likelihood, for which no such reference is known.
+    """
     likelihood, x = vae.decoder.likelihood, spaced_rows(parts.scored)
     found = as_prepared(likelihood, x)
     if found is None:
         return False
-    bound = _bound(vae, _some(parts), jax.random.key(0))
-    return bound > float(np.mean(found.log_prob(spaced_rows(parts.scored, _TRIED))))
+    elbo = _elbo(vae, _trial_batch(parts), jax.random.key(0))
+    return elbo > float(np.mean(found.log_prob(spaced_rows(parts.scored, _TRIAL_ROWS))))
 
 
 def as_prepared(likelihood: AbstractLikelihood, x: NDArray[Any]) -> Marginals | None:
-    """`marginals`, of a standardized likelihood in its own units."""
+    """`marginals` of a likelihood; a standardized one keeps its units (mean 0, sigma 1)."""
     if not isinstance(likelihood, StandardizedLikelihood):
         return marginals(likelihood, x)
     if not isinstance(likelihood.inner, LearnedGaussian):
@@ -195,8 +207,8 @@ def _prepared_encoder(
             return vae.encoder
         units = real_units(np.log1p(counts), "none")
         ones = np.ones(counts.shape[1:])
-        seen = Transform("log1p", 0 * ones, ones)
-        return StandardizedInput(vae.encoder, Fixed(units.shift), Fixed(units.scale), seen)
+        log1p = Transform("log1p", 0 * ones, ones)
+        return StandardizedInput(vae.encoder, Fixed(units.shift), Fixed(units.scale), log1p)
     if found.units is not None:
         units = real_units(inputs, "none")
         return StandardizedInput(vae.encoder, Fixed(units.shift), Fixed(units.scale))
@@ -204,14 +216,14 @@ def _prepared_encoder(
 
 
 def _is_badly_scaled(likelihood: AbstractLikelihood, x: NDArray[Any]) -> bool:
-    """Whether networks that give numbers about 0 of size 1 are far from the data."""
+    """Whether data are far from mean 0 and scale 1, where untrained networks start."""
     x = np.asarray(x, np.float64)
     if isinstance(likelihood, Poisson | NegativeBinomial):
-        return bool(np.any(np.abs(np.log(x.mean(0) + 0.1)) > _FAR_SCALE))
+        return bool(np.any(np.abs(np.log(x.mean(0) + 0.1)) > _MAX_LOG_SCALE))
     with np.errstate(divide="ignore", over="ignore", invalid="ignore"):
         sd = x.std(0)
-        far = np.abs(x.mean(0)) > _FAR * np.maximum(sd, 1.0)
-        return bool(np.any(far | (np.abs(np.log(sd)) > _FAR_SCALE)))
+        far = np.abs(x.mean(0)) > _MAX_MEAN * np.maximum(sd, 1.0)
+        return bool(np.any(far | (np.abs(np.log(sd)) > _MAX_LOG_SCALE)))
 
 
 @eqx.filter_jit
@@ -219,12 +231,12 @@ def _log_weights(vae: VAE, batch: Batch, key: PRNGKeyArray) -> Array:
     return draw_batch(vae, batch, key=key).log_weight
 
 
-def _some(parts: Batch) -> Batch:
+def _trial_batch(parts: Batch) -> Batch:
     """A few rows of each part, on the device."""
-    return place(parts.map(lambda part: spaced_rows(part, _TRIED)))
+    return place(parts.map(lambda part: spaced_rows(part, _TRIAL_ROWS)))
 
 
-def _bound(vae: VAE, batch: Batch, key: PRNGKeyArray) -> float:
+def _elbo(vae: VAE, batch: Batch, key: PRNGKeyArray) -> float:
     return float(jnp.mean(finite_or_zero_weight(_log_weights(vae, batch, key))))
 
 

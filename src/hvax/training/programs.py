@@ -1,9 +1,10 @@
-"""Compiled programs, shared by all trainings of a process.
+"""A cache of compiled programs, shared by all trainings of a process.
 
-XLA takes longer to compile a training step than small data take to train. So a program is kept for
-whoever asks for the same function of arguments of the same structure, shapes and dtypes: the second
-`fit` of a sweep compiles nothing. Only the latest few are kept, since each takes memory, and maps
-pieces of it, of which Linux gives a process 65,530.
+Compiling a training step can take longer than training on small data. The cache is keyed by
+function, argument structure, shapes, dtypes and JAX settings, so the second `fit` of a sweep
+compiles nothing. `jax.jit` cannot do this, as it keys on the identity of a closure. Only the most
+recently used programs are kept: each takes memory and memory maps, of which Linux allows a process
+65,530.
 """
 
 from collections import OrderedDict
@@ -14,10 +15,10 @@ import equinox as eqx
 import jax
 from jaxtyping import PyTree
 
-MOST = 24
-"""Programs that are kept; the one that was not used for longest goes first."""
+MAX_PROGRAMS = 24
+"""Programs that are kept; the least recently used one is dropped first."""
 
-# What a program depends on beside its function and its arguments.
+# JAX settings that change what a function compiles to.
 _SETTINGS = (
     "jax_enable_x64",
     "jax_default_matmul_precision",
@@ -32,51 +33,51 @@ _shapes: OrderedDict[Hashable, PyTree] = OrderedDict()
 
 
 def program(function: Any, *arguments: PyTree, donate: str = "none") -> Callable:
-    """`function`, compiled for such arguments, or as it was compiled before.
+    """`function` compiled for arguments of these shapes, from the cache if possible.
 
-    Functions are the same where they are equal and hash equally. `donate` is that of
-    `equinox.filter_jit`: a program consumes what it is donated. Where JAX_DISABLE_JIT asks for it,
-    it is the function itself, so that a debugger may step through it.
+    Two functions are the same if they are equal and have equal hashes. `donate` is that of
+    `equinox.filter_jit`: donated buffers are destroyed by a call. With JAX_DISABLE_JIT the function
+    itself is returned, so that a debugger can step through it.
     """
-    jitted: Any = eqx.filter_jit(_fresh(function), donate=cast(Any, donate))
+    jitted: Any = eqx.filter_jit(_new_function(function), donate=cast(Any, donate))
     if cast(Any, jax.config).jax_disable_jit:
         return jitted
     key = _key(function, arguments, donate)
     if key is None:
         return jitted.lower(*arguments).compile()
-    return _kept(_programs, key, lambda: jitted.lower(*arguments).compile())
+    return _cached(_programs, key, lambda: jitted.lower(*arguments).compile())
 
 
 def output_shapes(function: Any, *arguments: PyTree) -> PyTree:
-    """What `function` gives for such arguments, in shapes and dtypes; traced once."""
+    """Shapes and dtypes of `function(*arguments)`, by tracing; cached."""
     key = _key(function, arguments, "shapes")
     if key is None:
         return eqx.filter_eval_shape(function, *arguments)
-    return _kept(_shapes, key, lambda: eqx.filter_eval_shape(function, *arguments))
+    return _cached(_shapes, key, lambda: eqx.filter_eval_shape(function, *arguments))
 
 
-def _kept(known: OrderedDict[Hashable, Any], key: Hashable, make: Callable[[], Any]) -> Any:
+def _cached(known: OrderedDict[Hashable, Any], key: Hashable, make: Callable[[], Any]) -> Any:
     if key not in known:
         known[key] = make()
-        while len(known) > MOST:
+        while len(known) > MAX_PROGRAMS:
             known.popitem(last=False)
     known.move_to_end(key)
     return known[key]
 
 
 def is_compiled(function: Any, *arguments: PyTree, donate: str = "none") -> bool:
-    """Whether `program` of these would compile nothing."""
+    """Whether `program` with these arguments is in the cache."""
     return _key(function, arguments, donate) in _programs
 
 
 def clear_programs() -> None:
-    """Lets go of all programs that are kept."""
+    """Empty the cache."""
     _programs.clear()
     _shapes.clear()
 
 
-def _fresh(function: Any) -> Callable:
-    """A function of its own, so that JAX's caches, which are per function, go with the program."""
+def _new_function(function: Any) -> Callable:
+    """A new function object: JAX's own caches are per function and die with it."""
 
     def program_of(*arguments: PyTree) -> PyTree:
         return function(*arguments)
@@ -85,7 +86,7 @@ def _fresh(function: Any) -> Callable:
 
 
 def _key(function: Any, arguments: PyTree, donate: str) -> Hashable | None:
-    """None where something static cannot be compared, such as a NumPy array in a module."""
+    """The cache key; None if a static part is not hashable, such as a NumPy array in a module."""
     leaves, structure = jax.tree.flatten(arguments)
     described = tuple(_description(leaf) for leaf in leaves)
     settings = tuple(str(getattr(jax.config, name)) for name in _SETTINGS)
@@ -98,6 +99,8 @@ def _key(function: Any, arguments: PyTree, donate: str) -> Hashable | None:
 
 
 def _description(leaf: Any) -> Hashable:
+    # The type too, as 1 == 1.0 == True. A weakly typed array compiles differently from a strong
+    # one.
     if not eqx.is_array(leaf):
         return type(leaf), leaf
     if not isinstance(leaf, jax.Array):

@@ -1,4 +1,4 @@
-"""How long to train, on data of a size: epochs, batch size, patience, and when a flow comes."""
+"""Default epochs, batch size and patience for a number of examples, and when the flow starts."""
 
 import math
 from typing import NamedTuple
@@ -7,18 +7,18 @@ from hvax.checks import count
 
 _BATCH, _LARGE_BATCH, _LARGE = 100, 500, 1_000_000
 _UPDATES, _MOST_EPOCHS, _FEWEST_EPOCHS = 20_000, 1000, 5
-# A network learns a few dozen rows by heart, and as few to validate on do not notice it.
+# A network memorizes a few dozen rows, and as few validation rows would not reveal it.
 _UPDATES_PER_EXAMPLE = 40
 _PATIENCE_UPDATES, _PATIENCE_EPOCHS = 1000, 10
-_UPDATES_WITH_FLOW = 400  # what its own numbers need to settle, and the networks to follow
+_UPDATES_WITH_FLOW = 400  # for its own parameters to settle and the networks to adapt to it
 
 
 class Schedule(NamedTuple):
-    """What a training run does in all: at most so many epochs of so large batches."""
+    """The length of a training run."""
 
-    epochs: int
+    epochs: int  # at most
     batch_size: int
-    patience: int | None  # epochs without a better validation bound; None never stops early
+    patience: int | None  # stop after so many epochs without a better validation bound; None: never
 
 
 def schedule(
@@ -29,12 +29,13 @@ def schedule(
     patience: int | None = None,
     validated: bool = True,
 ) -> Schedule:
-    """The numbers that are given, and for the others those that suit so many training examples.
+    """The given numbers, with defaults for a number of training examples in place of None.
 
-    Batches of a tenth of the data, between 8 and 100 (500 from a million examples on); epochs for
-    about 20,000 updates, or 40 an example where those are fewer, between 5 and 1,000; patience of
-    about 1,000 updates, at least 10 epochs, where there are validation data. `patience=0` never
-    stops early. Raises `TypeError` for what is no integer, `ValueError` for one out of range.
+    - `batch_size`: a tenth of the data, between 8 and 100 (500 from a million examples on).
+    - `epochs`: about 20,000 updates, or 40 per example if that is less, between 5 and 1,000 epochs.
+    - `patience`: about 1,000 updates, at least 10 epochs, if the run is `validated`; 0 means never.
+
+    Raises `TypeError` for a number that is no integer, `ValueError` for one out of range.
     """
     for name, number in (("epochs", epochs), ("batch_size", batch_size)):
         if number is not None:
@@ -54,10 +55,12 @@ def schedule(
 
 
 def epochs_with_flow(epochs: int, gradients: int, updates: int) -> int:
-    """How many of the epochs, of so many updates each, have the flow by default.
+    """How many of the epochs, of `updates` each, train with the flow by default.
 
-    As many as take about a quarter of the time: an update through n gradients takes 1 + 3n/4 times
-    one of the plain VAE. Where these are few updates, more, up to a quarter of the epochs.
+    About a quarter of the time; but at least 400 updates, and at most a quarter of the epochs.
+    `gradients` is the number of gradients of U per draw.
     """
+    # Measured: an update through n gradients takes 1 + 3n/4 times one of the plain VAE. With a
+    # share s of the epochs, s (1 + 3n/4) = (1 - s) / 3 gives s = 1 / (4 + 9n/4).
     quarter_of_time = epochs / (4 + 9 * gradients / 4)
     return math.ceil(min(epochs / 4, max(quarter_of_time, _UPDATES_WITH_FLOW / updates)))

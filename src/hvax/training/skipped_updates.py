@@ -1,4 +1,4 @@
-"""What a step whose loss or gradient is not finite looked like: for the log, and for the error."""
+"""Diagnosis of skipped updates (loss or gradient not finite), for the log and for messages."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -21,13 +21,13 @@ from hvax.wording import named, words
 
 
 def advice(model: PyTree) -> str:
-    """What may help where update after update is not finite, of what this model has."""
-    cures = []
+    """What to try when many updates in a row are skipped, depending on the model."""
+    remedies = []
     if not is_prepared(model):
-        cures.append(words("networks in the data's units (hvax.prepare)", "--standardize"))
+        remedies.append(words("networks in the data's units (hvax.prepare)", "--standardize"))
     if has_flow(model):
-        cures.append(_gentler_flow())
-    cures.append(
+        remedies.append(_gentler_flow())
+    remedies.append(
         words(
             "an optimizer with a smaller learning rate (hvax.fit(..., optimizer=optax.adam(1e-4)))",
             "a smaller --learning-rate",
@@ -35,18 +35,18 @@ def advice(model: PyTree) -> str:
     )
     if jnp.result_type(float) == jnp.float32:
         x64 = 'jax.config.update("jax_enable_x64", True), before anything else'
-        cures.append(f"64-bit numbers ({words(x64, '--x64')})")
-    return f"Try {'; '.join(cures)}."
+        remedies.append(f"64-bit numbers ({words(x64, '--x64')})")
+    return f"Try {'; '.join(remedies)}."
 
 
 def divergence_advice(model: PyTree) -> str:
-    """What was done about trajectories that diverged, or what may be."""
+    """What was done about diverged trajectories, or what to try."""
     if not can_shrink(model):
-        return f"Take {_gentler_flow()}."
+        return f"Use {_gentler_flow()}."
     sizes = np.ravel(model.flow.step_sizes)
     bound = words("a lower bound of the step size (Learned(..., upper=...))", "a lower --max-step")
     return (
-        f"Its step size was shrunk to {np.max(sizes):.3g}. Where this goes on, take fewer steps "
+        f"Its step size was shrunk to {np.max(sizes):.3g}. If this continues, use fewer steps "
         f"({named('num_steps')}) or {bound}."
     )
 
@@ -59,20 +59,23 @@ def _gentler_flow() -> str:
 
 
 def describe(model: PyTree, batch: Batch, *, key: PRNGKeyArray) -> dict[str, float | list[float]]:
-    """The ELBO of a batch and, of an HVAE, its step sizes, largest |grad U| at both ends of its
-    trajectories and largest energy error, on the noise of the step."""
-    found = {name: np.asarray(value) for name, value in _seen(model, batch, key).items()}
+    """Numbers of one batch on the noise of the skipped step, for the log.
+
+    The ELBO in nats and, for a Hamiltonian flow, the step sizes, the largest |grad U| before and
+    after the trajectories, and the largest energy error in nats.
+    """
+    found = {name: np.asarray(value) for name, value in _measured(model, batch, key).items()}
     return {name: value.tolist() for name, value in found.items()}
 
 
 @eqx.filter_jit
-def _seen(
+def _measured(
     model: AbstractLatentModel, batch: Batch, key: PRNGKeyArray
 ) -> dict[str, Float[Array, "..."]]:
     draws = draw_batch(model, batch, key=key)
-    seen = {"elbo": jnp.mean(draws.log_weight)}
+    measured = {"elbo": jnp.mean(draws.log_weight)}
     if not isinstance(draws.trajectory, PhaseSpace):
-        return seen
+        return measured
     condition = () if batch.condition is None else (batch.condition,)
 
     def size(z: Array, x: Array, *condition: Array) -> Array:
@@ -85,8 +88,8 @@ def _seen(
         for z in (space.z_init, space.z_final)
     )
     if isinstance(model, HVAE) and isinstance(model.flow, HamiltonianFlow):
-        seen["step_size"] = model.flow.step_sizes
-    return seen | {
+        measured["step_size"] = model.flow.step_sizes
+    return measured | {
         "largest_gradient_of_U_before": before,
         "largest_gradient_of_U_after": after,
         "largest_energy_error": jnp.max(jnp.abs(space.energy_errors), initial=0.0),
@@ -94,17 +97,17 @@ def _seen(
 
 
 def message(record: Mapping[str, Any], *, in_a_row: int) -> str:
-    """One line about a step, for people."""
+    """One sentence about a skipped update, from the record in the log."""
     about = f"ELBO {record['elbo']:.4g}"
     if "step_size" in record:
         sizes = np.ravel(record["step_size"])
         about += (
             f", step sizes {np.min(sizes):.3g} to {np.max(sizes):.3g}, largest |grad U| "
             f"{record['largest_gradient_of_U_before']:.3g} before the flow and "
-            f"{record['largest_gradient_of_U_after']:.3g} behind it"
+            f"{record['largest_gradient_of_U_after']:.3g} after it"
         )
     times = "" if in_a_row == 1 else f" ({in_a_row} in a row)"
     return (
         f"the loss or its gradient was not finite at step {record['step']}{times}: {about}. "
-        f"The update was left out."
+        f"The update was skipped."
     )

@@ -1,4 +1,4 @@
-"""The state of training, and one step of it."""
+"""The state of training, and one optimizer step."""
 
 from collections.abc import Callable, Mapping
 from functools import cache, partial
@@ -20,25 +20,24 @@ from hvax.parameters import trainable
 from hvax.training.flow_start import can_shrink, with_smaller_steps
 
 LossFunction = Callable[..., Any]
-"""loss_function(model, batch, *, key, **loss_kwargs) -> one number, or (number, dict of numbers to
-report), of a `Batch`."""
+"""(model, batch, *, key, **loss_kwargs) -> loss, or (loss, dict of numbers to report)."""
 
-ROUGH = 100.0
-"""A trajectory with an energy error above so many nats asks for shorter steps of the flow."""
+LARGE_ENERGY_ERROR = 100.0
+"""Nats: a trajectory with a larger energy error makes the flow's learned step sizes shrink."""
 
-# With some such trajectories in a batch learned step sizes are made shorter: in the gradient they
-# have no say, as the one in a thousand that is far from stable is clipped. A batch with many would
-# undo in one update what training has done, and is left out.
-_MOST_ROUGH, _AFTER_ONE, _AFTER_MANY = 0.1, 0.8, 0.5
+# The gradient cannot shrink them: the one trajectory in a thousand that is far from stable is
+# clipped away. So a batch with any such trajectory multiplies them by 0.8. A batch with more than a
+# tenth of them would undo training with a single update: it is skipped, and the factor is 0.5.
+_MANY, _AFTER_ANY, _AFTER_MANY = 0.1, 0.8, 0.5
 
 HISTORY = frozenset({"epoch", "step", "seconds", "skipped", "loss"})
-"""What a history says of each epoch, beside what the loss function reports."""
+"""Keys of a history's entries that a loss function must not report."""
 
 
 class TrainState(eqx.Module):
-    """A model in training: everything that the next step depends on but its data.
+    """Everything that the next training step depends on, except its data.
 
-    The noise of step t is `fold_in(key, t)`, so nothing random is carried from step to step.
+    The noise of step t comes from `fold_in(key, t)`: no random state is carried between steps.
     """
 
     model: PyTree
@@ -51,7 +50,11 @@ class TrainState(eqx.Module):
 def train_state(
     model: PyTree, optimizer: optax.GradientTransformation, *, key: PRNGKeyArray
 ) -> TrainState:
-    """The state before the first step. The optimizer sees what `trainable` says is learned."""
+    """The state before the first step, with the optimizer's state of the trainable parameters.
+
+    Raises `TypeError` for what is no module, optimizer or key, and `ValueError` for an optimizer
+    that cannot take a step.
+    """
     check_kind(model, "model", eqx.Module)
     check_key(key)
     check_optimizer(optimizer, model)
@@ -61,7 +64,7 @@ def train_state(
 def state_before(
     model: PyTree, optimizer: optax.GradientTransformation, *, key: PRNGKeyArray
 ) -> TrainState:
-    """`train_state` of what was checked."""
+    """`train_state` without its checks."""
     opt_state = optimizer.init(eqx.filter(model, trainable(model)))
     return TrainState(model, opt_state, jnp.zeros((), jnp.int32), key, optimizer)
 
@@ -74,15 +77,20 @@ def train_step(
     loss_function: LossFunction | None = None,
     loss_kwargs: Mapping[str, Any] | None = None,
 ) -> tuple[TrainState, Float[Array, ""]]:
-    """One compiled optimizer step on one batch: the new state, and the loss before the step.
+    """One compiled optimizer step on one batch: returns the new state and the loss before the step.
 
-    Where the loss or a gradient is not finite, model and optimizer stay as they were. Learned step
-    sizes of a flow are made shorter where trajectories of the batch have energy errors above 100
-    nats; where one in ten has, nothing else is moved.
+    If the loss or a gradient is not finite, the update is skipped. If trajectories of the batch
+    have energy errors above 100 nats, the flow's learned step sizes shrink; if more than a tenth
+    have, the update is skipped as well.
 
-    `loss_function` is `loss` where it is not given.
-    Numbers in `loss_kwargs`, alone or in lists, are traced: a new value compiles nothing; integers
-    and everything else are static.
+    **Arguments:**
+
+    - `x`, `target`: arrays (batch, ...), or a `Batch` as x.
+    - `loss_function`: (model, batch, *, key, **loss_kwargs) -> loss; by default `hvax.loss`.
+    - `loss_kwargs`: its keyword arguments. Floats, and lists of numbers, are traced: new values do
+      not compile again. Integers and everything else are static.
+
+    Raises `TypeError` and `ValueError` for data of the wrong type or shape.
     """
     batch = as_batch(x, target)
     if loss_function is None:
@@ -93,7 +101,7 @@ def train_step(
 
 
 def check_optimizer(optimizer: optax.GradientTransformation, model: PyTree) -> None:
-    """Refuses an optimizer that fails at its first step, by a step on shapes alone."""
+    """Raise `ValueError` for an optimizer whose first step fails (traced, nothing is computed)."""
     check_kind(optimizer, "optimizer", optax.GradientTransformation)
 
     def step(learned: PyTree) -> PyTree:
@@ -112,29 +120,28 @@ def check_optimizer(optimizer: optax.GradientTransformation, model: PyTree) -> N
     except Exception as error:
         raise ValueError(
             "optimizer must take a step from init(params) and update(gradient, state, params), "
-            "with optax's extra arguments value, grad and value_fn at hand; this one fails with "
-            f"{type(error).__name__}: {' '.join(str(error).split())[:300]}. Take another, such as "
+            "with optax's extra arguments value, grad and value_fn, got one that fails with "
+            f"{type(error).__name__}: {' '.join(str(error).split())[:300]}. Use another, such as "
             "optax.adam(1e-3)."
         ) from error
 
 
 def _as_before(new: Any, old: Any) -> Any:
-    """A leaf of an optimizer's state with the dtype that it began with: the compiled loop carries
-    it on."""
+    """A leaf of an optimizer's state in its first dtype, as the compiled loop's carry requires."""
     if not eqx.is_array(old):
         return new
     if jnp.shape(new) != old.shape:
-        raise ValueError(f"its state changes shape, from {old.shape} to {jnp.shape(new)}")
+        raise ValueError(f"its state must keep its shapes, got {old.shape} and {jnp.shape(new)}")
     return jnp.asarray(new, old.dtype)
 
 
 class Update(NamedTuple):
-    """What one optimizer step did."""
+    """The result of one optimizer step."""
 
     state: TrainState
     loss: Float[Array, ""]
     report: dict[str, Array]
-    finite: Bool[Array, ""]  # the loss and its whole gradient; else the model is as it was
+    finite: Bool[Array, ""]  # whether loss and gradient were; else the update was skipped
 
 
 def update(
@@ -143,18 +150,19 @@ def update(
     loss_function: LossFunction,
     loss_kwargs: Mapping[str, Any],
 ) -> Update:
-    """`train_step` without the compilation, with the loss function's report."""
-    learned, held = eqx.partition(state.model, trainable(state.model))
+    """`train_step` without compilation, and with what the loss function reports."""
+    learned, fixed = eqx.partition(state.model, trainable(state.model))
     key = jax.random.fold_in(state.key, state.step)
 
     def objective(learned: PyTree, key: PRNGKeyArray) -> tuple[Float[Array, ""], dict[str, Array]]:
-        model = eqx.combine(learned, held)
+        model = eqx.combine(learned, fixed)
         value = loss_function(model, batch, key=key, **loss_kwargs)
         value, report = value if isinstance(value, tuple) else (value, {})
         report = {name: jnp.asarray(number) for name, number in report.items()}
         if taken := report.keys() & HISTORY:
             raise ValueError(
-                f"loss_function must not report {', '.join(sorted(taken))}: the history has that."
+                f"loss_function must not report {', '.join(sorted(taken))}, which the history has. "
+                "Use another name."
             )
         if jnp.shape(value) != ():
             raise ValueError(f"loss_function must return one number, got {jnp.shape(value)}.")
@@ -162,10 +170,11 @@ def update(
 
     (value, report), gradient = jax.value_and_grad(objective, has_aux=True)(learned, key)
 
-    def on_same_noise(learned: PyTree) -> Float[Array, ""]:  # a line search compares its values
+    # A line search compares values of the loss, which makes sense on the same noise only.
+    def on_same_noise(learned: PyTree) -> Float[Array, ""]:
         return objective(learned, jax.random.clone(key))[0]
 
-    # What those of optax ask for that look at the loss itself: line searches, and schedules by it.
+    # Extra arguments for optax's line searches and for schedules that react to the loss.
     optimizer = optax.with_extra_args_support(state.optimizer)
     extra = {"value": value, "grad": gradient, "value_fn": on_same_noise}
     updates, opt_state = optimizer.update(gradient, state.opt_state, learned, **extra)
@@ -173,15 +182,15 @@ def update(
     finite = jnp.isfinite(value)
     for leaf in jax.tree.leaves(gradient):
         finite &= jnp.all(jnp.isfinite(leaf))
-    rough = report.pop("rough", None)
-    steady, factor = finite, jnp.ones(())
-    if rough is not None and can_shrink(state.model):
-        steady = finite & (rough <= _MOST_ROUGH)
-        shorter = jnp.where(rough <= _MOST_ROUGH, _AFTER_ONE, _AFTER_MANY)
-        factor = jnp.where(finite & (rough > 0), shorter, 1.0)
-    learned = _where(steady, eqx.apply_updates(learned, updates), learned)
-    opt_state = _where(steady, opt_state, state.opt_state)
-    model = with_smaller_steps(eqx.combine(learned, held), factor)
+    large_errors = report.pop("large_errors", None)  # fraction of the batch's trajectories
+    accepted, factor = finite, jnp.ones(())
+    if large_errors is not None and can_shrink(state.model):
+        accepted = finite & (large_errors <= _MANY)
+        shorter = jnp.where(large_errors <= _MANY, _AFTER_ANY, _AFTER_MANY)
+        factor = jnp.where(finite & (large_errors > 0), shorter, 1.0)
+    learned = _where(accepted, eqx.apply_updates(learned, updates), learned)
+    opt_state = _where(accepted, opt_state, state.opt_state)
+    model = with_smaller_steps(eqx.combine(learned, fixed), factor)
     state = TrainState(model, opt_state, state.step + 1, state.key, state.optimizer)
     return Update(state, value, report, finite)
 
@@ -195,19 +204,22 @@ _compiled_update = eqx.filter_jit(update)
 
 @cache
 def _reporting_loss(num_samples: int) -> LossFunction:
-    """One object for one choice: a compiled step is kept for as long as its loss is the same."""
+    """The default loss; cached, because compiled steps are shared by identity of their loss."""
     return partial(_loss_with_report, num_samples=num_samples)
 
 
 def default_loss(model: PyTree, num_samples: int = 1) -> LossFunction:
-    """`loss`, which also reports the ELBO, diverged trajectories of a flow, and with several draws
-    an example their bound."""
+    """`hvax.loss` as a `LossFunction` that also reports what the history shows.
+
+    It reports "elbo" in nats, with several samples "bound" in nats, and for a `HamiltonianFlow`
+    "divergent", the fraction of diverged trajectories.
+    """
     check_kind(model, "model", AbstractLatentModel)
     return _reporting_loss(num_samples)
 
 
 def traced_numbers(kwargs: Mapping[str, Any]) -> dict[str, Any]:
-    """Floats, and sequences of numbers, as arrays, so that new values do not compile anew."""
+    """Floats, and sequences of numbers, as arrays: new values then do not compile again."""
 
     def traced(value: Any) -> Any:
         if isinstance(value, float):
@@ -239,8 +251,12 @@ def _trajectory_report(draws: Draw, dtype: Any) -> dict[str, Float[Array, ""]]:
     if not isinstance(draws.trajectory, PhaseSpace):
         return {}
     divergent = each(draws, lambda draw: draw.trajectory.divergent)
-    rough = each(draws, lambda draw: ~jnp.all(jnp.abs(draw.trajectory.energy_errors) <= ROUGH))
+    # Written as a negated <=, so that NaN counts as large.
+    large = each(
+        draws,
+        lambda draw: ~jnp.all(jnp.abs(draw.trajectory.energy_errors) <= LARGE_ENERGY_ERROR),
+    )
     return {
         "divergent": jnp.mean(divergent, dtype=dtype),
-        "rough": jnp.mean(rough, dtype=dtype),
+        "large_errors": jnp.mean(large, dtype=dtype),
     }

@@ -1,4 +1,4 @@
-"""The bound on held-out data during training: the same noise at every call, each point once."""
+"""The bound on validation data during training, with the same noise at every call."""
 
 import time
 from typing import Any
@@ -20,8 +20,10 @@ from hvax.training.programs import program
 
 
 class Validation:
-    """The mean log w of a model over held-out examples, with every weight of the loss at one; and
-    with S > 1 draws of each, the mean log (1/S) sum_s w_s."""
+    """The mean over validation examples of log w, and with S > 1 of log (1/S) sum_s w_s, in nats.
+
+    These are true bounds: the loss's weights (`kl_weight`, prefactors) have no effect here.
+    """
 
     def __init__(
         self,
@@ -39,8 +41,10 @@ class Validation:
         self.seconds_compiling = 0.0
 
     def __call__(self, model: PyTree) -> dict[str, float]:
-        """validation_elbo in nats, with S > 1 validation_bound, and for a flow the fraction of
-        diverged trajectories."""
+        """`validation_elbo`, with S > 1 `validation_bound`, and for a flow `validation_divergent`.
+
+        The first two are in nats, the third is the fraction of diverged trajectories.
+        """
         n = len(self._data.x)
         totals: dict[str, float] = {}
         for indices, mask in padded_batches(n, self._batch_size):
@@ -69,11 +73,12 @@ def _sum_over_batch(
 
     def one_draw(q: PyTree, target: Array, given: dict[str, Array], key: PRNGKeyArray) -> Any:
         draw = model.draw(q, target, key=key, **given)
-        # Guarded, since one trajectory that runs away is not to choose the epoch.
+        # Guarded, or one trajectory that runs away would decide which epoch is the best.
         log_w, _ = guarded_log_weight(model, draw, target, **given)
         return {"elbo": finite_or_zero_weight(log_w)} | _trajectory_report(draw, log_w.dtype)
 
     def one(q: PyTree, target: Array, given: dict[str, Array], index: Array) -> dict[str, Array]:
+        # By the example's index, so that neither epoch nor batch size changes the noise.
         of_one = jax.random.fold_in(key, index)
         if num_samples == 1:
             return one_draw(q, target, given, of_one)
