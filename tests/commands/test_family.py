@@ -94,6 +94,7 @@ def test_an_hvae_trajectory_starts_as_a_quarter_turn(options, expected):
     np.testing.assert_allclose(flow.step_sizes, expected, rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_run_from_before_there_was_a_family(here):
     """Its config.json names neither flow nor units nor a rate or a first epoch of the flow's: they
     were the Hamiltonian VAE's, the latent space's, the networks' and 1, and it goes on with them.
@@ -123,6 +124,7 @@ def test_several_draws_in_training(here):
             assert row["bound"] > row["elbo"] and row["validation_bound"] > row["validation_elbo"]
 
 
+@pytest.mark.slow
 def test_an_iwae_by_either_gradient(here):
     """Both have the same mean: after two epochs the weights are others, the bounds alike."""
     iwae = f"{TRAIN} --model vae --train-samples 5 --no-report"
@@ -136,7 +138,9 @@ def test_an_iwae_by_either_gradient(here):
     np.testing.assert_allclose(*bounds, rtol=0.02)
 
 
-@pytest.mark.parametrize("dtype", ["uint8", "int64", "float64"])
+@pytest.mark.parametrize(
+    "dtype", ["uint8", *(pytest.param(name, marks=pytest.mark.slow) for name in ("i8", "f8"))]
+)
 def test_bits_of_any_type_are_scored_as_bits(dtype, here):
     """Fair ones have log 2 nats each: 3.47 of five, within 0.3 after two epochs. Taken for gray
     levels of 255 those of uint8 have 4.2 and nothing to learn from."""
@@ -171,6 +175,7 @@ def test_a_warm_start_from_other_networks_is_refused(here, capfd):
     assert not (here / "run").exists()
 
 
+@pytest.mark.slow
 def test_by_default_a_flow_has_the_last_quarter_of_the_epochs(here):
     """Where updates are few: of 5, 2 with it. A run that goes on for longer keeps the epoch in
     which it was turned on, and the report draws all of them."""
@@ -204,6 +209,7 @@ def test_by_default_a_flow_has_a_quarter_of_the_time():
     assert [epochs_with_flow(epochs, 16, 500) for epochs in (1, 2, 40, 41)] == [1, 1, 1, 2]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("more", ["", "--patience 1 --learning-rate 0.3"])
 def test_a_baseline_goes_on_from_the_epochs_before_the_flow(more, here):
     """They are trained once; the baseline has the bits of a plain VAE's own run, one that stops
