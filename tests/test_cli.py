@@ -247,7 +247,7 @@ RUNS = {
 
 
 @pytest.mark.parametrize(
-    "name", but_slow(RUNS, keep=("gaussian, standardized, x64", "conv, poisson"))
+    "name", but_slow(RUNS, keep=("gaussian, standardized, x64", "categorical"))
 )
 def test_sources_networks_and_likelihoods(name, tmp_path):
     write_files(tmp_path)

@@ -1,6 +1,7 @@
 """Every way in which a run can end: what is on disk then, the exit code, what was printed, and what
 resuming does."""
 
+import os
 import re
 import signal
 import subprocess
@@ -115,6 +116,7 @@ def start(run: Path, how: str, *options: str) -> subprocess.Popen:
     np.save(run.with_name("data.npy"), data.astype(np.float32))
     return subprocess.Popen(
         [sys.executable, USERS_PROGRAM, run, how, *options],
+        env=os.environ | {"JAX_DISABLE_MOST_OPTIMIZATIONS": "1"},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

@@ -146,6 +146,7 @@ def test_their_planar_objective_has_one_optimum(x64):
     assert slope(mean / 2, mean / 2, variance, hvax.loss) < 2e-3  # the prior's pull alone
 
 
+@pytest.mark.slow
 def test_the_gaussian_experiment_small(x64, elsewhere, monkeypatch):
     """One dimension, five methods, a few steps; a second run reads what is there, and the figures
     and the table come of it."""
@@ -306,6 +307,7 @@ def test_what_relu_does_small(monkeypatch):
     assert relu.table([{"name": "softplus"} | row]).count("\n") == 2
 
 
+@pytest.mark.slow
 def test_equal_seconds_of_the_program(elsewhere, monkeypatch):
     """Epochs by the pace; a run of the real program on digits, and its row in the table."""
     write(program.PACE, {"seconds": {"vae": 1.0, "dais 4": 4.0, "uha 4": 4.0, "iwae 5, dreg": 2.0}})

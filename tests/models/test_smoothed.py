@@ -233,7 +233,7 @@ def own_vae():
     return hvax.VAE(vae().encoder, hvax.Decoder(Own([first, second]), hvax.Bernoulli()))
 
 
-@pytest.mark.parametrize("model", [vae(), own_vae()], ids=["hvax's", "a user's"])
+@pytest.mark.parametrize("model", [slow(vae()), own_vae()], ids=["hvax's", "a user's"])
 def test_fit_warns_of_a_kinked_decoder(model):
     with pytest.warns(
         KinkedDecoder, match=r"kinked-decoder: the decoder has relu, .*SmoothedPotential\(\)"

@@ -86,6 +86,7 @@ def test_a_table_is_shown_by_its_names(tmp_path):
     assert "latent 2" not in drawn, "two dimensions: 0 and 1"
 
 
+@pytest.mark.slow
 def test_series_are_curves(tmp_path):
     report, path = KINDS["series"](), tmp_path / "report.html"
     write_page(report, path, key=jax.random.key(1))
@@ -117,6 +118,7 @@ def test_labels_must_match():
         dataclasses.replace(report, labels=np.arange(3))
 
 
+@pytest.mark.slow
 def test_large_data_are_sampled(tmp_path):
     """Ten thousand points make no larger page than a few hundred, and labels stay with theirs."""
     small = KINDS["vectors"]()
