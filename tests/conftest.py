@@ -12,6 +12,9 @@ TESTS = Path(__file__).parent
 COMPILED_QUICKLY = (
     "commands/",
     "evaluation/",
+    "hamiltonian/test_gradient.py",
+    "hamiltonian/test_leapfrog.py",
+    "hamiltonian/test_tempering.py",
     "report/",
     "storage/",
     "training/",
@@ -20,10 +23,13 @@ COMPILED_QUICKLY = (
     "laws/test_loss_gradient.py",
     "laws/test_own_parts.py",
     "models/test_hvae.py",
+    "models/test_network.py",
     "models/test_smoothed.py",
+    "models/test_vae.py",
     "hamiltonian/test_family.py",
     "test_advice.py",
     "test_experiments.py",
+    "test_objectives.py",
 )  # little is computed there
 # The program sets its precision itself, and a page looks the same: never done in float64.
 SET_THEIR_PRECISION = (

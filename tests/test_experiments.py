@@ -116,6 +116,7 @@ def test_a_planar_flows_density_is_that_of_its_jacobian(x64):
         np.testing.assert_allclose(log_q, log_start - log_det, rtol=1e-11)
 
 
+@pytest.mark.slow
 def test_their_planar_objective_has_one_optimum(x64):
     """Of the bound less 1/2 sum |(x_i - Delta) / sigma|^2: its gradient vanishes at Delta = x-bar,
     z = 0 and sigma^2 = 2 var x, where the bound's own does not, and not with half of x-bar in z,
@@ -296,6 +297,7 @@ def test_settings_are_compared_point_by_point(elsewhere):
     assert dais == "| dais 4 | -1.33 ± 0.44 | +0.00 ± 0.00 |"
 
 
+@pytest.mark.slow
 def test_what_relu_does_small(monkeypatch):
     """The two derivatives agree through softplus."""
     for name, value in (("BATCHES", 3), ("BATCH", 4)):

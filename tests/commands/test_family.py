@@ -19,6 +19,7 @@ from hvax.hamiltonian.bridge import FixedBridge, LearnedBridge
 from hvax.hamiltonian.integrator import PositionVerlet
 from hvax.models.vae import VAE
 from hvax.parameters import Fixed, Learned
+from settings_for_tests import but_slow
 
 SMALL = "--hidden 4 --latent-size 2 --num-samples 20 --test-points 6 --batch-size 4"
 TRAIN = f"train bits.npy {SMALL} --num-steps 2 --epochs 2 --no-progress"
@@ -42,7 +43,7 @@ def rows(path):
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
-@pytest.mark.parametrize("flow", ["uha", "dais", "ula"])
+@pytest.mark.parametrize("flow", but_slow(("uha", "dais", "ula"), keep=("dais",)))
 def test_a_run_with_each_flow(flow, here):
     """It is named in the table and drawn in the report; one of them every later command opens."""
     code, printed = program(f"{TRAIN} --flow {flow} --run-dir run")
@@ -117,6 +118,7 @@ def test_a_run_from_before_there_was_a_family(here):
     assert len(rows(here / "run" / "metrics.jsonl")) == 3
 
 
+@pytest.mark.slow
 def test_several_draws_in_training(here):
     assert program(f"{TRAIN} --train-samples 3 --no-report --run-dir run")[0] == 0
     for folder in ("run", "run/baseline"):

@@ -111,6 +111,7 @@ def test_a_value_without_a_logarithm_is_refused_by_column(here, ran):
     assert code == 2 and "feature 2 must be positive" in err and "--transform none" in err
 
 
+@pytest.mark.slow
 def test_counts_are_known_by_their_values(here, ran):
     """Overdispersed whole numbers are counts; rounded measurements with less spread than a
     Poisson's are not."""
@@ -183,6 +184,7 @@ def test_what_cannot_be_trained_is_said_before(text, message, here, ran):
     assert code == 2 and message in err and not (here / "run").exists()
 
 
+@pytest.mark.slow
 def test_columns_are_chosen_by_name_or_index(here, ran):
     write(here)
     few = f"--epochs 2 --batch-size 8 --model vae --overwrite {QUICK}"

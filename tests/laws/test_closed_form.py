@@ -223,7 +223,13 @@ TOLERANCE = {"reverse": 1e-12, "forward": 1e-12, "central": 5e-9, "one-sided": 5
 # Each schedule at each K, the step-size shapes in turn; each method on two schedules.
 SHAPES_IN_TURN = list(SHAPES) * 3
 CASES = [
-    (name, "reverse", SHAPES_IN_TURN[i + num_steps], num_steps)
+    pytest.param(
+        name,
+        "reverse",
+        SHAPES_IN_TURN[i + num_steps],
+        num_steps,
+        marks=[pytest.mark.slow] if num_steps == 1 else [],
+    )
     for i, name in enumerate(SCHEDULES)
     for num_steps in (0, 1, 3)
 ] + [

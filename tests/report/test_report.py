@@ -38,6 +38,7 @@ def test_a_report_of_this_kind(kind, tmp_path):
     assert list(tmp_path.iterdir()) == [path], "a temporary file was left"
 
 
+@pytest.mark.slow
 def test_the_same_key_gives_the_same_file(tmp_path):
     report = tiny_run()
     for name in ("a", "b"):
