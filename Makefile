@@ -3,14 +3,25 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint torture bench torch paper-gaussian first-try wheel clean
+export PYTHONDONTWRITEBYTECODE :=
+
+.PHONY: demo test test-all lint torture bench torch paper-gaussian first-try wheel clean
 
 demo: $(VENV)/installed
 	$(BIN)/hvax train digits
 
+# A file's tests run in one process, which shares their compiled programs and trained models.
+PYTEST := $(BIN)/pytest -n auto --dist loadfile --no-loadscope-reorder
+
+# At most eight minutes on two cores; tests/mutants shows what it catches.
 test: $(VENV)/installed-test lint
-	JAX_ENABLE_X64=0 $(BIN)/pytest -n auto
-	JAX_ENABLE_X64=1 $(BIN)/pytest -n auto
+	JAX_ENABLE_X64=0 $(PYTEST)
+	JAX_ENABLE_X64=1 $(PYTEST)
+
+# Everything there is: the slow tests, every test in both precisions, and `make torture`.
+test-all: $(VENV)/installed-test lint torture
+	JAX_ENABLE_X64=0 $(PYTEST) --slow
+	JAX_ENABLE_X64=1 $(PYTEST) --slow
 
 # Kills, signals, damaged files, a full disk: the real program, hurt and resumed; about half an hour.
 torture: $(VENV)/installed-test

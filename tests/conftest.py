@@ -11,29 +11,80 @@ from settings_for_tests import QUICK, settings
 TESTS = Path(__file__).parent
 COMPILED_QUICKLY = (
     "commands/",
+    "evaluation/",
+    "hamiltonian/test_gradient.py",
+    "hamiltonian/test_leapfrog.py",
+    "hamiltonian/test_tempering.py",
     "report/",
     "storage/",
     "training/",
+    "laws/test_closed_form.py",
+    "laws/test_limits.py",
+    "laws/test_loss_gradient.py",
+    "laws/test_own_parts.py",
+    "models/test_hvae.py",
+    "models/test_network.py",
+    "models/test_smoothed.py",
+    "models/test_vae.py",
+    "hamiltonian/test_family.py",
+    "test_advice.py",
     "test_experiments.py",
+    "test_objectives.py",
 )  # little is computed there
-# The program sets its precision itself, and a page looks the same: once is enough.
-IN_ONE_PRECISION = (
+# The program sets its precision itself, and a page looks the same: never done in float64.
+SET_THEIR_PRECISION = (
     "commands/",
+    "first_try/",
+    "models/test_counts.py",
+    "models/test_gaussian.py",
+    "models/test_numerics.py",
     "report/test_browser.py",
     "storage/test_files.py",
     "storage/test_lock.py",
     "storage/test_temporary.py",
+    "test_advice.py",
     "test_cli.py",
     "test_docs.py",
     "test_endings.py",
+    "test_exceptions.py",
     "test_experiments.py",
     "test_golden.py",
+    "test_house.py",
+    "test_imports.py",
+    "test_progress.py",
+    "test_streams.py",
     "test_torture.py",
+)
+# These read files, compare bits, or know the truth to a standard error: the quick suite does them
+# in float32 alone, `make test-all` in both.
+IN_ONE_PRECISION = (
+    "data/",
+    "report/",
+    "storage/",
+    "evaluation/test_finished.py",
+    "evaluation/test_interpolate.py",
+    "evaluation/test_latent.py",
+    "evaluation/test_outliers.py",
+    "evaluation/test_trajectories.py",
+    "laws/",
+    "models/test_convolution.py",
+    "models/test_latent_size.py",
+    "models/test_network.py",
+    "training/test_few_rows.py",
+    "training/test_fit.py",
+    "training/test_flow_start.py",
+    "training/test_interrupt.py",
+    "training/test_offset.py",
+    "training/test_optimizer.py",
+    "training/test_prepare.py",
+    "training/test_resume.py",
+    "training/test_same_rows.py",
+    "training/test_skipped.py",
 )
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--slow", action="store_true", help="also run the tests that take minutes")
+    parser.addoption("--slow", action="store_true", help="also run what only `make test-all` does")
 
 
 def pytest_configure() -> None:
@@ -41,21 +92,26 @@ def pytest_configure() -> None:
     jax.config.update("jax_debug_key_reuse", True)
 
 
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """True for the files of which the float64 run does nothing: to import them takes seconds."""
+    once = SET_THEIR_PRECISION + (() if config.getoption("--slow") else IN_ONE_PRECISION)
+    if not jax.config.read("jax_enable_x64") or not collection_path.is_relative_to(TESTS):
+        return None
+    here = collection_path.relative_to(TESTS).as_posix()
+    return True if f"{here}/".startswith(once) or here.startswith(once) else None
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    slow = pytest.mark.skip(reason="slow: run with --slow")
-    if jax.config.read("jax_enable_x64"):
-        # Nor is what takes float64 in either run of the suite done again.
-        once = [
-            item
-            for item in items
-            if _path(item).startswith(IN_ONE_PRECISION)
-            or "x64" in getattr(item, "fixturenames", ())
-        ]
-        config.hook.pytest_deselected(items=once)
-        items[:] = [item for item in items if item not in once]
-    for item in items:
-        if "slow" in item.keywords and not config.getoption("--slow"):
-            item.add_marker(slow)
+    """Leaves out the slow tests, and what takes float64 in either run of the suite once more."""
+    wide, everything = jax.config.read("jax_enable_x64"), config.getoption("--slow")
+    left_out = [
+        item
+        for item in items
+        if ("slow" in item.keywords and not everything)
+        or (wide and "x64" in getattr(item, "fixturenames", ()))
+    ]
+    config.hook.pytest_deselected(items=left_out)
+    items[:] = [item for item in items if item not in left_out]
 
 
 def _path(node: pytest.Item | pytest.FixtureRequest) -> str:

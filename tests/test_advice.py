@@ -74,6 +74,7 @@ def test_after_skipped_updates_a_smaller_learning_rate_helps():
             assert SkippedUpdate in told and "smaller learning rate" in error
 
 
+@pytest.mark.slow
 def test_after_skipped_updates_networks_in_the_datas_units_help():
     far = LINE * np.float32(1e19)
     _, told, error = fit(vae(), far, prepare=False)
@@ -85,6 +86,7 @@ def test_after_skipped_updates_networks_in_the_datas_units_help():
     assert not told and not error and np.isfinite(fitted.history[-1]["elbo"])
 
 
+@pytest.mark.slow
 def test_after_skipped_updates_a_smaller_step_size_helps():
     before = hvax.prepare(vae(), LINE)
     for step, fine in ((1e12, False), (0.05, True)):
@@ -98,14 +100,15 @@ def test_after_skipped_updates_a_smaller_step_size_helps():
 # divergent-trajectories, flow-failed
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cure", [{"step_size": 0.05}, {"num_steps": 1}])
 def test_after_divergence_smaller_or_fewer_steps_help(cure):
     model = hvax.prepare(vae(), LINE)
-    wild = {"num_steps": 6, "step_size": 1.0}
+    steep = {"num_steps": 6, "step_size": 1.0}
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         hvax.fit(
-            hvax.HVAE(model, hvax.HamiltonianFlow(**wild)),
+            hvax.HVAE(model, hvax.HamiltonianFlow(**steep)),
             LINE,
             epochs=1,
             flow_from_epoch=1,
@@ -113,11 +116,12 @@ def test_after_divergence_smaller_or_fewer_steps_help(cure):
         )
     (message,) = (str(c.message) for c in caught if c.category is DivergentTrajectories)
     assert "a smaller step size of the flow (step_size) or fewer steps (num_steps)" in message
-    flow = hvax.HamiltonianFlow(**(wild | cure))
+    flow = hvax.HamiltonianFlow(**(steep | cure))
     _, told, error = fit(hvax.HVAE(model, flow), flow_from_epoch=1)
     assert DivergentTrajectories not in told and not error
 
 
+@pytest.mark.slow
 def test_after_a_flow_that_failed_a_smaller_step_helps():
     options = {"validation": LINE[:20], "flow_from_epoch": 5}
     for step, fine in ((1.6, False), (0.1, True)):
@@ -143,6 +147,7 @@ def ran(tmp_path, monkeypatch, capsys):
     return run
 
 
+@pytest.mark.slow
 def test_gray_levels_binarized_or_real_are_not_warned_of(ran):
     gray = DRAW.beta(0.3, 0.3, size=(100, 6)).astype(np.float32)
     np.save("gray.npy", gray)
@@ -173,6 +178,7 @@ def test_worse_at_most_rows_a_smaller_model_is_named():
     assert "number 107)" in cause_of_worse(less, 100 + np.arange(30), **known)
 
 
+@pytest.mark.slow
 def test_worse_for_units_they_are_what_is_named(ran):
     """A network that has to find means of 1e4 from 0 is far behind."""
     np.save("x.npy", 1e4 + LINE.astype(np.float64))
@@ -182,6 +188,7 @@ def test_worse_for_units_they_are_what_is_named(ran):
     assert not worse(ran, train)
 
 
+@pytest.mark.slow
 def test_worse_for_a_row_that_decides_it_is_named(ran):
     """Its columns contradict each other, as in no other row. Its number is that of the file, of
     which a row with a hole was left out; seen to fail, by one, on numbers of the others."""
@@ -201,6 +208,7 @@ def test_worse_for_a_row_that_decides_it_is_named(ran):
     assert not worse(ran, train)
 
 
+@pytest.mark.slow
 def test_worse_for_a_run_cut_short_going_on_helps(ran):
     np.save("x.npy", 20 + LINE)
     said = worse(ran, "train x.npy --model vae --no-standardize --hidden 8 --epochs 10")

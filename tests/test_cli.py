@@ -24,6 +24,7 @@ from hvax.models.hvae import HVAE
 from hvax.models.vae import VAE
 from hvax.storage.forms import write_record
 from reports_for_tests import check_page
+from settings_for_tests import but_slow
 
 HVAX = str(Path(sys.executable).with_name("hvax"))
 # Processes of their own, which compile quickly: half the time, the same numbers to rounding.
@@ -184,7 +185,10 @@ def test_the_models_of_a_run_open(digits_run):
 
 @pytest.mark.parametrize(
     ("number", "code", "ended"),
-    [(signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 143, "terminated")],
+    [
+        (signal.SIGINT, 130, "interrupted"),
+        pytest.param(signal.SIGTERM, 143, "terminated", marks=pytest.mark.slow),
+    ],
 )
 def test_a_signal_ends_a_run_with_what_it_has(number, code, ended, tmp_path):
     """A real SIGINT or SIGTERM, once there is an epoch: the exit code of the signal, a model, and a
@@ -207,6 +211,7 @@ def test_a_signal_ends_a_run_with_what_it_has(number, code, ended, tmp_path):
     assert isinstance(load(tmp_path / "run" / "model"), VAE)
 
 
+@pytest.mark.slow
 def test_a_second_run_finds_its_programs_compiled(tmp_path):
     """In the cache folder that the environment names; seconds of compiling as the run tells them.
 
@@ -241,7 +246,9 @@ RUNS = {
 }
 
 
-@pytest.mark.parametrize("name", RUNS)
+@pytest.mark.parametrize(
+    "name", but_slow(RUNS, keep=("gaussian, standardized, x64", "categorical"))
+)
 def test_sources_networks_and_likelihoods(name, tmp_path):
     write_files(tmp_path)
     source, *options = RUNS[name].split()

@@ -22,12 +22,13 @@ import tyro
 
 import hvax
 from hvax.cli import COMMANDS
-from settings_for_tests import QUICK, settings
+from settings_for_tests import QUICK, settings, slow
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 SPAN = re.compile(r"`([^`]+)`")
 MAPPING = "| reference | hvax |"
+LONG = ("flows.md", "python.md", "your-own.md")  # half a minute between them
 
 
 class Block(NamedTuple):
@@ -105,7 +106,11 @@ def quick_compilation():
     jax.clear_caches()
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize(
+    "page",
+    [slow(page) if page.name in LONG else page for page in PAGES],
+    ids=[page.name for page in PAGES],
+)
 @pytest.mark.usefixtures("quick_compilation")
 def test_a_page_runs(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)

@@ -1,6 +1,7 @@
 """Every way in which a run can end: what is on disk then, the exit code, what was printed, and what
 resuming does."""
 
+import os
 import re
 import signal
 import subprocess
@@ -14,6 +15,7 @@ import pytest
 from torture.faults import Lab, outcome, wait_for_a_save
 
 from hvax.storage.structure import load
+from settings_for_tests import but_slow
 
 USERS_PROGRAM = Path(__file__).parent / "users_program.py"
 FULL = ("bash", "-c", "ulimit -f 4; trap '' XFSZ; exec \"$@\"", "full")
@@ -57,7 +59,7 @@ def lab(tmp_path_factory):
     return Lab(tmp_path_factory.mktemp("lab"), short=True, seed=0)
 
 
-@pytest.mark.parametrize("how", THE_PROGRAM)
+@pytest.mark.parametrize("how", but_slow(THE_PROGRAM, keep=("SIGKILL",)))
 def test_the_program(how, lab):
     end, run, epochs = THE_PROGRAM[how], lab.new_run(), 150
     source = "outlier" if how == "non-finite stop" else "digits"
@@ -82,6 +84,7 @@ def test_the_program(how, lab):
         assert outcome(run) == lab.reference(3 if how == "finished" else epochs, source=source)
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_with_another_number_of_devices(lab):
     """To the same bits: it uses one of them."""
     run = lab.new_run()
@@ -100,7 +103,7 @@ def uninterrupted(tmp_path_factory):
     return outcome(run)
 
 
-@pytest.mark.parametrize("how", A_USERS_PROGRAM)
+@pytest.mark.parametrize("how", but_slow(A_USERS_PROGRAM, keep=("data cut short",)))
 def test_a_users_program(how, tmp_path, uninterrupted):
     end, run = A_USERS_PROGRAM[how], tmp_path / "run"
     check_end(end, start(run, how), run)
@@ -113,6 +116,7 @@ def start(run: Path, how: str, *options: str) -> subprocess.Popen:
     np.save(run.with_name("data.npy"), data.astype(np.float32))
     return subprocess.Popen(
         [sys.executable, USERS_PROGRAM, run, how, *options],
+        env=os.environ | {"JAX_DISABLE_MOST_OPTIMIZATIONS": "1"},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

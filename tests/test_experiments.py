@@ -116,6 +116,7 @@ def test_a_planar_flows_density_is_that_of_its_jacobian(x64):
         np.testing.assert_allclose(log_q, log_start - log_det, rtol=1e-11)
 
 
+@pytest.mark.slow
 def test_their_planar_objective_has_one_optimum(x64):
     """Of the bound less 1/2 sum |(x_i - Delta) / sigma|^2: its gradient vanishes at Delta = x-bar,
     z = 0 and sigma^2 = 2 var x, where the bound's own does not, and not with half of x-bar in z,
@@ -146,6 +147,7 @@ def test_their_planar_objective_has_one_optimum(x64):
     assert slope(mean / 2, mean / 2, variance, hvax.loss) < 2e-3  # the prior's pull alone
 
 
+@pytest.mark.slow
 def test_the_gaussian_experiment_small(x64, elsewhere, monkeypatch):
     """One dimension, five methods, a few steps; a second run reads what is there, and the figures
     and the table come of it."""
@@ -295,6 +297,7 @@ def test_settings_are_compared_point_by_point(elsewhere):
     assert dais == "| dais 4 | -1.33 ± 0.44 | +0.00 ± 0.00 |"
 
 
+@pytest.mark.slow
 def test_what_relu_does_small(monkeypatch):
     """The two derivatives agree through softplus."""
     for name, value in (("BATCHES", 3), ("BATCH", 4)):
@@ -306,6 +309,7 @@ def test_what_relu_does_small(monkeypatch):
     assert relu.table([{"name": "softplus"} | row]).count("\n") == 2
 
 
+@pytest.mark.slow
 def test_equal_seconds_of_the_program(elsewhere, monkeypatch):
     """Epochs by the pace; a run of the real program on digits, and its row in the table."""
     write(program.PACE, {"seconds": {"vae": 1.0, "dais 4": 4.0, "uha 4": 4.0, "iwae 5, dreg": 2.0}})

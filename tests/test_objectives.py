@@ -29,6 +29,7 @@ from hvax.objectives import (
 )
 from hvax.parameters import trainable
 from models_for_tests import QUICK_COMPILE, Affine, AffineEncoder, family, linear_gaussian
+from settings_for_tests import slow
 
 pytestmark = pytest.mark.usefixtures("x64")
 
@@ -224,7 +225,7 @@ def test_the_dreg_gradient_is_for_the_bound_alone(model):
 
 
 @pytest.mark.parametrize("num_samples", [1, 4])
-@pytest.mark.parametrize("name", ["vae", "uha"])
+@pytest.mark.parametrize("name", ["vae", slow("uha")])
 def test_the_doubly_reparameterized_gradient_has_the_same_mean(name, num_samples):
     """Within 4.5 standard errors of 10,000 gradients of each kind, in every number; and its value
     is the same. Seen to fail by 500 of them where its weights were those of the whole batch."""

@@ -37,6 +37,7 @@ def shell(line, folder, **env):
     )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_no_home_folder_is_needed(tmp_path):
     env = {name: value for name, value in ENV.items() if name != "XDG_CACHE_HOME"}
     np.save(tmp_path / "x.npy", np.random.default_rng(0).integers(0, 2, (40, 8, 8)))

@@ -4,6 +4,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[1]
 # The others are in test_endings.py.
 CASES = (
@@ -13,9 +15,10 @@ CASES = (
     "files",
     "arguments",
     "soak",
-)  # the others are in test_endings.py
+)
 
 
+@pytest.mark.slow
 def test_every_fault_is_survived():
     done = subprocess.run(
         [sys.executable, "-m", "torture", "--short", "--only", *CASES],

@@ -19,6 +19,7 @@ from hvax.hamiltonian.bridge import FixedBridge, LearnedBridge
 from hvax.hamiltonian.integrator import PositionVerlet
 from hvax.models.vae import VAE
 from hvax.parameters import Fixed, Learned
+from settings_for_tests import but_slow
 
 SMALL = "--hidden 4 --latent-size 2 --num-samples 20 --test-points 6 --batch-size 4"
 TRAIN = f"train bits.npy {SMALL} --num-steps 2 --epochs 2 --no-progress"
@@ -42,7 +43,7 @@ def rows(path):
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
-@pytest.mark.parametrize("flow", ["uha", "dais", "ula"])
+@pytest.mark.parametrize("flow", but_slow(("uha", "dais", "ula"), keep=("dais",)))
 def test_a_run_with_each_flow(flow, here):
     """It is named in the table and drawn in the report; one of them every later command opens."""
     code, printed = program(f"{TRAIN} --flow {flow} --run-dir run")
@@ -94,6 +95,7 @@ def test_an_hvae_trajectory_starts_as_a_quarter_turn(options, expected):
     np.testing.assert_allclose(flow.step_sizes, expected, rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_run_from_before_there_was_a_family(here):
     """Its config.json names neither flow nor units nor a rate or a first epoch of the flow's: they
     were the Hamiltonian VAE's, the latent space's, the networks' and 1, and it goes on with them.
@@ -116,6 +118,7 @@ def test_a_run_from_before_there_was_a_family(here):
     assert len(rows(here / "run" / "metrics.jsonl")) == 3
 
 
+@pytest.mark.slow
 def test_several_draws_in_training(here):
     assert program(f"{TRAIN} --train-samples 3 --no-report --run-dir run")[0] == 0
     for folder in ("run", "run/baseline"):
@@ -123,6 +126,7 @@ def test_several_draws_in_training(here):
             assert row["bound"] > row["elbo"] and row["validation_bound"] > row["validation_elbo"]
 
 
+@pytest.mark.slow
 def test_an_iwae_by_either_gradient(here):
     """Both have the same mean: after two epochs the weights are others, the bounds alike."""
     iwae = f"{TRAIN} --model vae --train-samples 5 --no-report"
@@ -136,7 +140,9 @@ def test_an_iwae_by_either_gradient(here):
     np.testing.assert_allclose(*bounds, rtol=0.02)
 
 
-@pytest.mark.parametrize("dtype", ["uint8", "int64", "float64"])
+@pytest.mark.parametrize(
+    "dtype", ["uint8", *(pytest.param(name, marks=pytest.mark.slow) for name in ("i8", "f8"))]
+)
 def test_bits_of_any_type_are_scored_as_bits(dtype, here):
     """Fair ones have log 2 nats each: 3.47 of five, within 0.3 after two epochs. Taken for gray
     levels of 255 those of uint8 have 4.2 and nothing to learn from."""
@@ -171,6 +177,7 @@ def test_a_warm_start_from_other_networks_is_refused(here, capfd):
     assert not (here / "run").exists()
 
 
+@pytest.mark.slow
 def test_by_default_a_flow_has_the_last_quarter_of_the_epochs(here):
     """Where updates are few: of 5, 2 with it. A run that goes on for longer keeps the epoch in
     which it was turned on, and the report draws all of them."""
@@ -204,6 +211,7 @@ def test_by_default_a_flow_has_a_quarter_of_the_time():
     assert [epochs_with_flow(epochs, 16, 500) for epochs in (1, 2, 40, 41)] == [1, 1, 1, 2]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("more", ["", "--patience 1 --learning-rate 0.3"])
 def test_a_baseline_goes_on_from_the_epochs_before_the_flow(more, here):
     """They are trained once; the baseline has the bits of a plain VAE's own run, one that stops

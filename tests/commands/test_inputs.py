@@ -338,6 +338,7 @@ def test_bad_options_are_told_before_any_work(arguments, message, here, refused)
     refused(arguments, message)
 
 
+@pytest.mark.slow
 def test_the_program_itself(here):
     """In processes of its own, with progress bars, which leave the output alone."""
     hvax = Path(sys.executable).with_name("hvax")

@@ -160,6 +160,7 @@ def test_from_another_folder(run, monkeypatch, capsys):
     assert program("train ../../reals.npy --run-dir .. --resume") == 0
 
 
+@pytest.mark.slow
 def test_a_baseline_is_gone_on_with_too(here, monkeypatch, capsys):
     """Interrupted in the plain VAE, and in the HVAE that comes after it."""
     options = f"{TRAIN.replace('--model vae', '--num-steps 1')} --epochs 1"

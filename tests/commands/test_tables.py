@@ -32,7 +32,7 @@ def ran(here, capsys):
 
 
 def table(n=80, seed=0):
-    """A people's table: a row number, text, missing cells, a constant, wild units, heavy tails."""
+    """A people's table: a row number, text, missing cells, a constant, odd units, heavy tails."""
     draw = np.random.default_rng(seed)
     size = draw.normal(size=n)
     lines = [",site,mass (g),span,year,yield,class"]
@@ -111,6 +111,7 @@ def test_a_value_without_a_logarithm_is_refused_by_column(here, ran):
     assert code == 2 and "feature 2 must be positive" in err and "--transform none" in err
 
 
+@pytest.mark.slow
 def test_counts_are_known_by_their_values(here, ran):
     """Overdispersed whole numbers are counts; rounded measurements with less spread than a
     Poisson's are not."""
@@ -123,6 +124,7 @@ def test_counts_are_known_by_their_values(here, ran):
         assert code == 0 and f"\n{family}" in out
 
 
+@pytest.mark.slow
 def test_poisson_counts_of_a_hundred_train(here, ran):
     """They ended at step 9: a rate of exp(0) where 100 is right."""
     np.save("counts.npy", np.random.default_rng(0).poisson(100, (200, 10)))
@@ -132,13 +134,14 @@ def test_poisson_counts_of_a_hundred_train(here, ran):
     assert found["hvae"]["nll"] < found["independent"]["nll"] + 1
 
 
+@pytest.mark.slow
 def test_a_flow_that_fails_costs_nothing_that_was_earned(here, ran):
     """At a fixed step size of 1e9 every trajectory overflows."""
     write(here)
-    wild = "--step-size 1e9 --no-learn-step-size --num-steps 4 --max-skipped 2"
+    steep = "--step-size 1e9 --no-learn-step-size --num-steps 4 --max-skipped 2"
     small = "--hidden 8 --num-samples 20 --no-progress --run-dir run --batch-size 8"
     code, out, err = ran(
-        f"train table.csv --labels class --epochs 8 --flow-from-epoch 6 {wild} {small}"
+        f"train table.csv --labels class --epochs 8 --flow-from-epoch 6 {steep} {small}"
     )
     assert code == 0
     assert "hvax: WARNING flow-failed: " in err and "switched off" in out
@@ -149,10 +152,11 @@ def test_a_flow_that_fails_costs_nothing_that_was_earned(here, ran):
     # Every later command opens such a run.
     assert ran("evaluate run --num-samples 5 --no-progress")[0] == 0
     assert ran("sample run -n 3 --out s.npy")[0] == 0
-    strict = f"train table.csv --labels class --epochs 8 --flow-from-epoch 6 {wild} {small}"
+    strict = f"train table.csv --labels class --epochs 8 --flow-from-epoch 6 {steep} {small}"
     assert ran(f"{strict} --overwrite --no-report --strict")[0] == 1
 
 
+@pytest.mark.slow
 def test_the_advice_to_go_on_helps(here, ran):
     """Of still-improving: the command that it names ends with a better bound."""
     draw = np.random.default_rng(0)
@@ -180,6 +184,7 @@ def test_what_cannot_be_trained_is_said_before(text, message, here, ran):
     assert code == 2 and message in err and not (here / "run").exists()
 
 
+@pytest.mark.slow
 def test_columns_are_chosen_by_name_or_index(here, ran):
     write(here)
     few = f"--epochs 2 --batch-size 8 --model vae --overwrite {QUICK}"
@@ -198,6 +203,7 @@ def spectra(path, first, n=60):
     path.write_text("\n".join(first + lines) + "\n")
 
 
+@pytest.mark.slow
 def test_a_header_of_numbers_is_kept_in_the_run(here, ran):
     """It was an example, and as one of 60 it spoiled means and standard deviations."""
     spectra(here / "x.csv", ["900,902,904,906,908,910"])
@@ -225,6 +231,7 @@ def test_a_header_of_numbers_is_kept_in_the_run(here, ran):
     assert code == 2 and "--header is for other data" in err
 
 
+@pytest.mark.slow
 def test_as_many_features_as_classes_are_told_by_their_values(here, ran):
     """They were taken for one-hot, and refused."""
     draw = np.random.default_rng(0)

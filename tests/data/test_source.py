@@ -150,7 +150,7 @@ def test_bits_are_no_gray_levels(tmp_path, monkeypatch, dtype):
     assert load_source(tmp_path / "gray.npy").scale == (255.0 if dtype == "uint8" else 1.0)
 
 
-def test_a_file_is_checked_at_the_door(tmp_path):
+def test_a_file_is_checked_where_it_enters(tmp_path):
     np.save(tmp_path / "mine.npy", np.array([[1.0], [np.nan]]))
     with pytest.raises(ValueError, match=r"mine\.npy must be finite, got nan at index \(1, 0\)"):
         load_source(tmp_path / "mine.npy")

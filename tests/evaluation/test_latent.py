@@ -78,14 +78,14 @@ def test_where_the_flow_fails_encode_and_reconstruct_say_so():
     vae = hvax.VAE(
         *hvax.mlp((6,), 2, hidden=(8,), likelihood=hvax.FixedGaussian(1e-6), key=jax.random.key(0))
     )
-    wild = hvax.HVAE(vae, hvax.HamiltonianFlow(20, 1.0))
+    steep = hvax.HVAE(vae, hvax.HamiltonianFlow(20, 1.0))
     x = np.zeros((4, 6))
     x[2] = np.sqrt(float(jnp.finfo(jnp.zeros(()).dtype).max))
     with pytest.warns(FailedDraws, match=r"failed-draws: z is not finite at .* of 4 points"):
-        found = hvax.encode(wild, x, progress=False)
+        found = hvax.encode(steep, x, progress=False)
     assert np.isfinite(found.mean).all() and not np.isfinite(found.z[2]).all()
     with pytest.warns(FailedDraws, match="reconstructions are not finite at"):
-        hvax.reconstruct(wild, x, progress=False)
+        hvax.reconstruct(steep, x, progress=False)
 
 
 # reconstruct

@@ -23,6 +23,7 @@ from models_for_tests import (
     moving,
     tempering,
 )
+from settings_for_tests import slow
 
 
 def softened(vae, x):
@@ -73,7 +74,17 @@ def test_the_drawn_path_ends_where_the_flow_ends(model):
 
 @pytest.mark.parametrize(
     "name",
-    ["schedule free", "step size per dimension", "another potential", "no steps", "uha", "dais"],
+    but_slow(
+        (
+            "schedule free",
+            "step size per dimension",
+            "another potential",
+            "no steps",
+            "uha",
+            "dais",
+        ),
+        keep=("schedule free", "another potential", "no steps", "uha"),
+    ),
 )
 def test_log_weights_along_the_path(name):
     """At stage K the model's own draw and log w, at stage 0 the encoder's alone: the same keys."""
@@ -99,7 +110,7 @@ def test_log_weights_along_the_path(name):
 
 
 @pytest.mark.parametrize("gaussian", [True, False], ids=["gaussian", "laplace"])
-@pytest.mark.parametrize("annealed", [False, True], ids=["hvae", "annealed"])
+@pytest.mark.parametrize("annealed", [slow(False), True], ids=["hvae", "annealed"])
 def test_every_stage_is_a_bound(annealed, gaussian, x64):
     """E[exp(log w_k)] = p(x) at each stage, to 4.5 standard errors of 20,000 draws, from a
     proposal somewhat wider than the posterior, so that the weights are bounded. Draws of a Gaussian

@@ -14,6 +14,7 @@ from hvax.hamiltonian.step_size import AffineStepSize
 from hvax.hamiltonian.tempering import NullTempering, QuadraticTempering
 from hvax.parameters import AbstractParameter, Fixed, Learned
 from models_for_tests import FAMILY, METHODS, family, rough
+from settings_for_tests import but_slow
 
 D = 3
 
@@ -240,7 +241,7 @@ def test_the_gradient_of_log_q_is_of_the_flows_method(method, x64):
     assert off < 1e-13 if method in ("reverse", "forward") else 1e-13 < off < 1e-6
 
 
-@pytest.mark.parametrize("name", FAMILY)
+@pytest.mark.parametrize("name", but_slow(FAMILY, keep=("everything", "everything by position")))
 def test_recomputation_changes_no_number(name, x64):
     flow, again = family(name, 3, D), family(name, 3, D, remat=True)
     z, gamma, xi = noise(flow)
@@ -272,7 +273,7 @@ def test_a_learned_bridge_stays_inside(raw):
     assert np.all(steps > 0.99e-4)
 
 
-# The door
+# What is refused
 
 
 OVER = r"the weights of a bridge must be increasing numbers in \(0, 1\]"

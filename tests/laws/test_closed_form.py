@@ -39,6 +39,7 @@ from models_for_tests import (
     linear_gaussian,
     tempering,
 )
+from settings_for_tests import but_slow
 
 D, FEATURES, UPPER = 2, 3, 0.5
 X = np.array([0.7, -1.1, 0.4])
@@ -222,7 +223,13 @@ TOLERANCE = {"reverse": 1e-12, "forward": 1e-12, "central": 5e-9, "one-sided": 5
 # Each schedule at each K, the step-size shapes in turn; each method on two schedules.
 SHAPES_IN_TURN = list(SHAPES) * 3
 CASES = [
-    (name, "reverse", SHAPES_IN_TURN[i + num_steps], num_steps)
+    pytest.param(
+        name,
+        "reverse",
+        SHAPES_IN_TURN[i + num_steps],
+        num_steps,
+        marks=[pytest.mark.slow] if num_steps == 1 else [],
+    )
     for i, name in enumerate(SCHEDULES)
     for num_steps in (0, 1, 3)
 ] + [
@@ -254,7 +261,7 @@ def test_elbo_its_gradient_and_the_contract(schedule, method, shape, num_steps, 
         np.testing.assert_allclose(slope[name], expected, rtol=0, atol=tolerance, err_msg=name)
 
 
-@pytest.mark.parametrize("num_steps", [1, 3])
+@pytest.mark.parametrize("num_steps", but_slow((1, 3), keep=(3,)))
 @pytest.mark.parametrize("name", FAMILY)
 def test_every_member_of_the_family(name, num_steps, x64):
     """The same, of the annealed flows: bridge, refreshment, mass and affine step sizes included."""

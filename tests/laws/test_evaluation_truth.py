@@ -198,7 +198,7 @@ BITS_2, REALS_2 = World("bits", 2, 1.2, seed=2), World("reals", 2, 0.7, seed=0)
 @pytest.mark.parametrize(
     "world, rounds, num_samples",
     [
-        pytest.param(REALS_2, 1, 400, id="reals"),
+        pytest.param(REALS_2, 1, 400, id="reals", marks=pytest.mark.slow),
         pytest.param(REALS_2, 5, 1000, id="many reals", marks=pytest.mark.slow),
         pytest.param(BITS_2, 5, 1000, id="many bits", marks=pytest.mark.slow),
     ],

@@ -56,6 +56,7 @@ def test_a_member_of_the_family_without_steps_is_the_vae(name, x64):
     np.testing.assert_allclose(log_weight(flowed, x), log_weight(vae, x), rtol=0, atol=1e-13)
 
 
+@pytest.mark.slow
 def test_a_long_bridge_comes_to_log_p_x(x64):
     """As annealed importance sampling does: with even weights and fresh momenta the gap of the
     bound falls with K, here from 1.16 nats (K = 0) by 0.40 and 0.16 to 0.06, within 0.03 as 4,000

@@ -10,6 +10,7 @@ from scipy import stats
 import hvax
 from hvax.batch import Batch
 from models_for_tests import Affine, linear_gaussian
+from settings_for_tests import slow
 
 W, B, SIGMA = np.array([[1.0, 0.5], [-1.0, 0.5], [0.3, 2.0]]), np.array([0.1, 0.2, 0.3]), 0.8
 X = np.random.default_rng(0).normal(size=(5, 3))
@@ -127,7 +128,7 @@ def test_planted_errors_are_seen(x64):
     assert largest_z(flowing(share=0.0)) > 20
 
 
-@pytest.mark.parametrize("make", [own, flowing])
+@pytest.mark.parametrize("make", [slow(own), flowing])
 def test_everything_takes_them(make, tmp_path):
     """Training raises the bound, and every door that takes a model takes this one."""
     model = eqx.tree_at(lambda m: m.decoder.network.bias, own(), jnp.zeros(3))

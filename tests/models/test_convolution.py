@@ -168,6 +168,7 @@ def test_the_sigma_head_is_a_softplus(pair):
     np.testing.assert_allclose(head(h), 10 * np.tanh(log_sigma / 10), rtol=0, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_softplus_everywhere_inside(pair):
     """Dense features are positive whatever comes in, and the logits are not."""
     encoder, decoder = pair

@@ -17,6 +17,7 @@ from hvax.models.likelihood import (
 )
 from hvax.models.network import MLP, mlp
 from hvax.parameters import trainable
+from settings_for_tests import slow
 
 # likelihood, x_shape, and the shape of every array that the decoder yields
 CASES = {
@@ -148,7 +149,7 @@ def with_layer(layer, *, in_encoder):
     return hvax.VAE(encoder, hvax.Decoder(network, likelihood))
 
 
-@pytest.mark.parametrize("in_encoder", [True, False], ids=["encoder", "decoder"])
+@pytest.mark.parametrize("in_encoder", [slow(True), False], ids=["encoder", "decoder"])
 @pytest.mark.parametrize(
     ("layer", "message"),
     [

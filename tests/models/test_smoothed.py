@@ -10,6 +10,7 @@ import hvax
 from hvax.exceptions import KinkedDecoder
 from hvax.models.smoothed import kinks_of
 from models_for_tests import QUICK_COMPILE
+from settings_for_tests import but_slow, slow
 
 pytestmark = pytest.mark.usefixtures("x64")
 
@@ -153,7 +154,9 @@ class Sums(hvax.Bernoulli):
         return jnp.sum(params)
 
 
-@pytest.mark.parametrize("called", CALLED)
+@pytest.mark.parametrize(
+    "called", but_slow(CALLED, keep=("jit", "scan", "branch", "before a gradient of its own"))
+)
 def test_relu_is_replaced_wherever_it_is_called(called, monkeypatch):
     """As if `jax.nn.relu` had been softplus from the start: value, gradient, batch and what comes
     with U."""
@@ -230,7 +233,7 @@ def own_vae():
     return hvax.VAE(vae().encoder, hvax.Decoder(Own([first, second]), hvax.Bernoulli()))
 
 
-@pytest.mark.parametrize("model", [vae(), own_vae()], ids=["hvax's", "a user's"])
+@pytest.mark.parametrize("model", [slow(vae()), own_vae()], ids=["hvax's", "a user's"])
 def test_fit_warns_of_a_kinked_decoder(model):
     with pytest.warns(
         KinkedDecoder, match=r"kinked-decoder: the decoder has relu, .*SmoothedPotential\(\)"
@@ -263,8 +266,8 @@ def test_the_data_of_the_warning_are_those_of_training():
         vae(),
         hvax.HVAE(vae(), hvax.HamiltonianFlow(0, 0.1)),
         hvax.HVAE(vae(), hvax.HamiltonianFlow(1, 0.1), hvax.models.SmoothedPotential()),
-        hvax.HVAE(vae(), hvax.HamiltonianFlow(1, 0.1, gradient="finite")),
-        hvax.HVAE(vae(jax.nn.silu), hvax.HamiltonianFlow(1, 0.1)),
+        slow(hvax.HVAE(vae(), hvax.HamiltonianFlow(1, 0.1, gradient="finite"))),
+        slow(hvax.HVAE(vae(jax.nn.silu), hvax.HamiltonianFlow(1, 0.1))),
     ],
     ids=["plain", "no steps", "smoothed", "finite", "silu"],
 )

@@ -38,6 +38,7 @@ def test_a_report_of_this_kind(kind, tmp_path):
     assert list(tmp_path.iterdir()) == [path], "a temporary file was left"
 
 
+@pytest.mark.slow
 def test_the_same_key_gives_the_same_file(tmp_path):
     report = tiny_run()
     for name in ("a", "b"):
@@ -86,6 +87,7 @@ def test_a_table_is_shown_by_its_names(tmp_path):
     assert "latent 2" not in drawn, "two dimensions: 0 and 1"
 
 
+@pytest.mark.slow
 def test_series_are_curves(tmp_path):
     report, path = KINDS["series"](), tmp_path / "report.html"
     write_page(report, path, key=jax.random.key(1))
@@ -117,6 +119,7 @@ def test_labels_must_match():
         dataclasses.replace(report, labels=np.arange(3))
 
 
+@pytest.mark.slow
 def test_large_data_are_sampled(tmp_path):
     """Ten thousand points make no larger page than a few hundred, and labels stay with theirs."""
     small = KINDS["vectors"]()

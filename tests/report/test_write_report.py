@@ -29,6 +29,7 @@ def read(path):
     return text, check_page(text)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::hvax.exceptions.UntrustedNLL")
 def test_a_model_and_an_array_are_enough(tmp_path):
     """A flow trained by `fit`, and the plain VAE beside it; the same key gives the same file."""

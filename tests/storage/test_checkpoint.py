@@ -80,7 +80,7 @@ def rewrite(folder, step, change):
 # What comes back
 
 
-OPTIMISERS = {
+OPTIMIZERS = {
     "adam": optax.adam(0.02),
     "injected": optax.inject_hyperparams(optax.adamw)(
         optax.linear_schedule(0.1, 0.0, 9), weight_decay=0.1
@@ -89,12 +89,12 @@ OPTIMISERS = {
 }
 
 
-@pytest.mark.parametrize("optimizer", OPTIMISERS)
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
 def test_a_state_comes_back_bit_for_bit(optimizer, tmp_path):
     """After two steps, so that moments are no zeros; keys of both kinds, static parts of `like`."""
     model = linear_gaussian()
     impl = "rbg" if optimizer == "momentum" else "threefry2x32"
-    state = train_state(model, OPTIMISERS[optimizer], key=jax.random.key(4, impl=impl))
+    state = train_state(model, OPTIMIZERS[optimizer], key=jax.random.key(4, impl=impl))
     for _ in range(2):
         state, _ = train_step(state, X)
     best = moving(model)

@@ -396,7 +396,7 @@ def test_stored_integers_are_scaled_on_the_device():
             assert one[name] == pytest.approx(two[name], rel=1e-6)
 
 
-# The door
+# What is refused
 
 
 @pytest.mark.parametrize(
@@ -424,7 +424,7 @@ def test_stored_integers_are_scaled_on_the_device():
         ({"data": np.array([[None]])}, TypeError, "object"),
     ],
 )
-def test_what_is_refused_at_the_door(options, error, message):
+def test_what_is_refused_before_training(options, error, message):
     with pytest.raises(error, match=message):
         train(**options)
 

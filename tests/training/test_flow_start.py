@@ -40,9 +40,9 @@ def errors(model):
 
 def test_steps_start_where_trajectories_are_stable():
     """2.0 is beyond the stability of leapfrog for this posterior; half of it, twice, is not."""
-    wild = flowing(2.0)
-    assert np.quantile(errors(wild), 0.9) > 100
-    calm, halvings = with_stable_steps(wild, Batch(jnp.asarray(X)), key=KEY)
+    steep = flowing(2.0)
+    assert np.quantile(errors(steep), 0.9) > 100
+    calm, halvings = with_stable_steps(steep, Batch(jnp.asarray(X)), key=KEY)
     assert 1 <= halvings <= 5 and step_size(calm) == pytest.approx(2.0 / 2**halvings, rel=1e-5)
     assert np.quantile(errors(calm), 0.9) <= 3
     _, again = with_stable_steps(flowing(0.05), Batch(jnp.asarray(X)), key=KEY)

@@ -9,6 +9,7 @@ import pytest
 
 import hvax
 from models_for_tests import linear_gaussian
+from settings_for_tests import slow
 
 X = jnp.asarray(np.random.default_rng(0).normal(size=(8, 3)))
 
@@ -20,7 +21,7 @@ def stepped(model, optimizer, steps=3):
     return state
 
 
-@pytest.mark.parametrize("base", [optax.sgd(1e-3), optax.adam(1e-3)], ids=["sgd", "adam"])
+@pytest.mark.parametrize("base", [slow(optax.sgd(1e-3)), optax.adam(1e-3)], ids=["sgd", "adam"])
 def test_the_flows_step_is_longer_and_the_networks_is_not(base):
     """By a factor of 7 in each of the flow's numbers, after one step; 1 in the networks'."""
     model = hvax.HVAE(linear_gaussian(), hvax.HamiltonianFlow.dais(2))

@@ -17,6 +17,7 @@ from hvax.storage.structure import digest, load
 from hvax.training import feed, loop
 from hvax.training.fit import fit
 from models_for_tests import in_bits, linear_gaussian, moving
+from settings_for_tests import but_slow
 
 X = np.random.default_rng(0).normal(size=(23, 3)).astype(np.float32)
 MODEL = linear_gaussian()
@@ -169,7 +170,7 @@ def test_a_folder_changes_no_number(tmp_path, uninterrupted):
 # Where it stops
 
 
-@pytest.mark.parametrize("save_steps", [1, 2, 3, 7])
+@pytest.mark.parametrize("save_steps", but_slow((1, 2, 3, 7), keep=(1, 3)))
 def test_a_run_killed_at_any_step_ends_in_the_same_bits(save_steps, tmp_path, uninterrupted):
     """Copies of the folder, taken within every step, are what a kill would leave there.
 
@@ -547,7 +548,7 @@ def test_a_damaged_checkpoint_costs_the_steps_since_another(tmp_path, uninterrup
         check_equal(damaged, train(damaged), uninterrupted())  # and without a warning
 
 
-@pytest.mark.parametrize("failing", [1, 2, 3, 4, 5, 6, 8, 13])
+@pytest.mark.parametrize("failing", but_slow((1, 2, 3, 4, 5, 6, 8, 13), keep=(1, 3, 8)))
 def test_a_full_disk_ends_a_run_that_resumes_when_there_is_room(
     failing, tmp_path, monkeypatch, uninterrupted
 ):

@@ -17,11 +17,11 @@ from hvax.training.state import default_loss, train_state, train_step
 from models_for_tests import in_bits, linear_gaussian, moving
 
 X = jnp.asarray(np.random.default_rng(0).normal(size=(6, 3)).astype(np.float32))
-OPTIMISER = optax.adam(0.02)  # one object: a step compiles once for all tests
+OPTIMIZER = optax.adam(0.02)  # one object: a step compiles once for all tests
 MODELS = [linear_gaussian(), moving(linear_gaussian())]
 
 
-def start(model, optimizer=OPTIMISER, seed=4):
+def start(model, optimizer=OPTIMIZER, seed=4):
     return train_state(model, optimizer, key=jax.random.key(seed))
 
 

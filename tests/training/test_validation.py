@@ -114,7 +114,7 @@ def test_a_draw_that_is_not_finite_makes_it_minus_infinity():
 
 
 def test_diverged_trajectories_are_reported():
-    wild = moving(linear_gaussian())
+    steep = moving(linear_gaussian())
     far = X.copy()
     far[:2] = 1e5  # energy errors grow with the square of the distance
-    assert validate(wild, far)["validation_divergent"] == pytest.approx(2 / 7)
+    assert validate(steep, far)["validation_divergent"] == pytest.approx(2 / 7)
