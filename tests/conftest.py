@@ -11,6 +11,7 @@ from settings_for_tests import QUICK, settings
 TESTS = Path(__file__).parent
 COMPILED_QUICKLY = (
     "commands/",
+    "pipeline/",
     "report/",
     "storage/",
     "training/",
@@ -19,6 +20,7 @@ COMPILED_QUICKLY = (
 # The program sets its precision itself, and a page looks the same: once is enough.
 IN_ONE_PRECISION = (
     "commands/",
+    "pipeline/",
     "report/test_browser.py",
     "storage/test_files.py",
     "storage/test_lock.py",
