@@ -10,7 +10,7 @@ from jaxtyping import PRNGKeyArray
 
 from hvax.checked_data import checked_data
 from hvax.checks import check_kind, count
-from hvax.evaluation.batching import or_first_key
+from hvax.evaluation.batching import key_or_default
 from hvax.evaluation.evaluate import evaluate
 from hvax.evaluation.result import Evaluation, difference
 from hvax.models.latent_model import AbstractLatentModel
@@ -50,7 +50,7 @@ def compare(
     models, and before any work for data that do not suit one of them; `TypeError` for what is no
     model.
     """
-    num_samples, key = count(num_samples, "num_samples"), or_first_key(key)
+    num_samples, key = count(num_samples, "num_samples"), key_or_default(key)
     if len(models) < 2:
         raise ValueError(f"`models` must be at least two, by name, got {len(models)}.")
     for name, model in models.items():
