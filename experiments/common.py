@@ -6,11 +6,14 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
-from hvax.data import Examples, binarize_once, load_source, split
+from hvax import load_parts
+from hvax.data import Examples
+from hvax.pipeline.parts import fresh_bits as binary
+
+__all__ = ["BATCH", "FIGURES", "RESULTS", "Parts", "binary", "markdown", "over", "parts_of",
+           "spaced", "write"]  # fmt: skip
 
 RESULTS = Path(__file__).parent / "results"
 FIGURES = Path(__file__).parent.parent / "docs" / "figures"
@@ -26,22 +29,9 @@ class Parts(NamedTuple):
 
 
 def parts_of(name: str, *, data_dir: str, seed: int = 0) -> Parts:
-    source = load_source(name, data_dir=data_dir)
-    indices = split(source, seed=seed)
-    train, validation, test = (
-        Examples(source.x, index, source.scale)
-        for index in (indices.train, indices.validation, indices.test)
-    )
-    held_out = (
-        np.asarray(binarize_once(examples, part)[:])
-        for examples, part in ((validation, "validation"), (test, "test"))
-    )
-    return Parts(train, *held_out)
-
-
-def binary(x: jax.Array, *, key: jax.Array) -> jax.Array:
-    """Bits of gray levels, afresh at each step."""
-    return jax.random.bernoulli(key, x).astype(jnp.float32)
+    parts = load_parts(name, data_dir=data_dir, split_seed=seed)
+    held_out = (np.asarray(part[:]) for part in (parts.validation, parts.test))
+    return Parts(parts.train, *held_out)
 
 
 def spaced(x: np.ndarray, points: int) -> np.ndarray:

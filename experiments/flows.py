@@ -132,6 +132,7 @@ class World:
             transform=binary,
             seed=seed,
             progress=False,
+            handle_signals=True,
             **options,
         )
         if fitted.ended != "finished":

@@ -238,6 +238,7 @@ def train(config: Config, seed: int, parts: Parts) -> Trained:
             seed=seed,
             run_dir=MNIST / "checkpoints" / f"{config.hash}-{seed}" / phase,
             resume=True,
+            handle_signals=True,
         )
         if fitted.ended in ("interrupted", "terminated"):
             raise SystemExit(f"{fitted.ended}; the same command goes on.")

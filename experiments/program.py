@@ -20,7 +20,7 @@ from typing import Any
 from tqdm import tqdm
 
 from experiments.common import RESULTS, markdown, over, write
-from hvax.commands.train import epochs_with_flow
+from hvax.training.schedule import epochs_with_flow
 
 PROGRAM, PACE = RESULTS / "program", RESULTS / "flows" / "mnist" / "pace.json"
 SOURCE = "mnist"

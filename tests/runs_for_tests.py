@@ -11,10 +11,10 @@ import pytest
 import tyro
 
 import hvax
-from hvax.commands.build import build_vae, decided, load_parts
+from hvax.commands.build import decided, own_parts, run_vae
 from hvax.commands.directory import run_directory
 from hvax.config import Train
-from hvax.data import Examples, binarize_once, load_source, split
+from hvax.data import Examples
 
 FEW = "--num-samples 5 --points 10 --no-progress"
 AIS_FEW = "--ais --ais-points 2 --ais-temperatures 50 --ais-chains 2 --ais-leapfrog 1"
@@ -41,17 +41,16 @@ def untrained(arguments: str, folder: Path = Path("other")) -> None:
     """A run directory as `hvax train` makes it, but for the training: a model and no numbers."""
     config = tyro.cli(Train, args=arguments.split(), config=(tyro.conf.OmitArgPrefixes,))
     with jax.enable_x64(config.train.x64):
-        parts = load_parts(config)
+        parts = own_parts(config)
         config = decided(config, parts)
         with run_directory(dataclasses.replace(config, run_dir=folder), parts):
-            hvax.save(build_vae(config, parts, key=jax.random.key(0)), folder / "model")
+            hvax.save(run_vae(config, parts, key=jax.random.key(0)), folder / "model")
 
 
 def digits_test() -> tuple[Examples, np.ndarray]:
     """The test part of digits as a run sees it, and its labels."""
-    source = load_source("digits")
-    index = split(source).test
-    return binarize_once(Examples(source.x, index, source.scale), "test"), source.labels[index]
+    parts = hvax.load_parts("digits")
+    return parts.test, parts.test_labels
 
 
 def bits(n: int) -> np.ndarray:

@@ -13,9 +13,9 @@ import pytest
 
 import hvax
 from hvax.cli import main
-from hvax.commands.reference_rows import cause_of_worse
 from hvax.data import load_source, split
 from hvax.exceptions import DivergentTrajectories, FlowFailed, HvaxWarning, SkippedUpdate
+from hvax.pipeline.references import cause_of_worse
 from hvax.training.skipped_updates import advice
 from hvax.wording import for_program, named
 
@@ -173,7 +173,9 @@ def test_worse_at_most_rows_a_smaller_model_is_named():
     a run of the program comes to it."""
     known = {"trained": 40, "standardized": True, "longer": None}
     said = cause_of_worse(np.full(30, 2.0), np.arange(30), **known)
-    assert "40 training rows say too little" in said and "--latent-size" in said
+    assert "40 training rows say too little" in said and "latent_size=2" in said
+    with for_program():
+        assert "--latent-size 2" in cause_of_worse(np.full(30, 2.0), np.arange(30), **known)
     less = np.where(np.arange(30) == 7, 90.0, -1.0)
     assert "number 107)" in cause_of_worse(less, 100 + np.arange(30), **known)
 

@@ -315,6 +315,10 @@ def files(tmp_path_factory):
     return folder
 
 
+def trained(*_, **__):
+    pytest.fail("it trained")
+
+
 def listing(folder: Path):
     return sorted(str(path) for path in folder.rglob("*"))
 
@@ -413,7 +417,7 @@ def test_bad_input_is_told_in_one_line_before_any_write(
     arguments, message, files, monkeypatch, capsys
 ):
     monkeypatch.chdir(files)
-    monkeypatch.setattr("hvax.commands.train._fit", lambda *_, **__: pytest.fail("it trained"))
+    monkeypatch.setattr("hvax.commands.train.train_models", trained)
     before = listing(files)
     code = main(["train", *TINY.split(), "--no-progress", *arguments.split()])
     out, err = capsys.readouterr()
@@ -428,7 +432,7 @@ def test_overwrite_does_not_replace_a_folder_of_somebody_elses(here, monkeypatch
     (here / "theirs").mkdir()
     (here / "theirs" / "config.json").write_text('{"model_type": "bert"}')
     (here / "theirs" / "thesis.txt").write_text("not to be lost")
-    monkeypatch.setattr("hvax.commands.train._train", lambda *_: 0)
+    monkeypatch.setattr("hvax.commands.train.train_models", trained)
     try:
         main([*f"train reals.npy {TINY}".split(), "--run-dir", "theirs", "--overwrite"])
     finally:

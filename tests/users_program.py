@@ -1,6 +1,7 @@
 """A user's own training, which something ends: python users_program.py RUN HOW [--resume]."""
 
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -10,6 +11,8 @@ import numpy as np
 import hvax
 from hvax.data import Examples
 from hvax.training import feed
+
+SIGNALS = {"Ctrl-C": signal.SIGINT, "SIGTERM": signal.SIGTERM}
 
 
 class Remote(np.ndarray):
@@ -29,6 +32,8 @@ def callback(event):
         raise RuntimeError("the user's plot failed")
     if event.epoch == 3 and HOW == "exit in a callback":
         sys.exit(7)
+    if event.epoch == 3 and HOW in SIGNALS:
+        os.kill(os.getpid(), SIGNALS[HOW])
     if event.epoch == 3 and HOW == "data cut short":
         os.truncate(DATA, 0)  # to read what is gone would be a SIGBUS
     return event.epoch == 3 and HOW == "callback"

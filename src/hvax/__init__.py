@@ -9,6 +9,7 @@ potentials), `hvax.training`, `hvax.evaluation`, `hvax.data` (files and splits) 
 from hvax.batch import Batch
 from hvax.data.examples import Examples
 from hvax.evaluation.ais import annealed_importance_sampling
+from hvax.evaluation.compare import compare
 from hvax.evaluation.evaluate import evaluate
 from hvax.evaluation.interpolate import interpolate
 from hvax.evaluation.latent import decode, encode, reconstruct, sample
@@ -35,6 +36,8 @@ from hvax.models.prior import AbstractPrior, StandardNormal
 from hvax.models.vae import VAE
 from hvax.objectives import elbo, hamiltonian_elbo, importance_weighted_bound, loss
 from hvax.parameters import Fixed, Learned, trainable
+from hvax.pipeline.parts import load_parts
+from hvax.pipeline.train import train
 from hvax.report.report import write_report
 from hvax.storage.structure import load, save
 from hvax.training.fit import fit
@@ -73,6 +76,7 @@ __all__ = [
     "SplitGaussian",
     "StandardNormal",
     "annealed_importance_sampling",
+    "compare",
     "conv",
     "decode",
     "difference",
@@ -84,12 +88,14 @@ __all__ = [
     "importance_weighted_bound",
     "interpolate",
     "load",
+    "load_parts",
     "loss",
     "mlp",
     "prepare",
     "reconstruct",
     "sample",
     "save",
+    "train",
     "train_state",
     "train_step",
     "trainable",

@@ -10,7 +10,7 @@ import pytest
 
 import hvax
 from hvax.cli import main
-from hvax.commands.inputs import subsample
+from hvax.data.examples import subsample
 from hvax.evaluation.evaluate import difference, evaluate
 from runs_for_tests import SMALL, bits, digits_test, read_json, untrained
 

@@ -4,21 +4,20 @@ import contextlib
 import io
 import json
 
-import jax
 import numpy as np
 import pytest
 import tyro
 
 import hvax
 from hvax.cli import main
-from hvax.commands.build import build_hvae
+from hvax.commands.build import build_flow
 from hvax.commands.directory import read_history
-from hvax.commands.train import epochs_with_flow
 from hvax.config import Train
 from hvax.hamiltonian.bridge import FixedBridge, LearnedBridge
 from hvax.hamiltonian.integrator import PositionVerlet
 from hvax.models.vae import VAE
 from hvax.parameters import Fixed, Learned
+from hvax.training.schedule import epochs_with_flow
 from settings_for_tests import but_slow
 
 SMALL = "--hidden 4 --latent-size 2 --num-samples 20 --test-points 6 --batch-size 4"
@@ -91,7 +90,7 @@ def test_the_options_of_a_flow(here):
 )
 def test_an_hvae_trajectory_starts_as_a_quarter_turn(options, expected):
     config = tyro.cli(Train, args=["digits", *options.split()], config=(tyro.conf.OmitArgPrefixes,))
-    flow = build_hvae(config, VAE(*hvax.mlp((4,), 20, hidden=(3,), key=jax.random.key(0)))).flow
+    flow = build_flow(config.flow, latent_size=20)
     np.testing.assert_allclose(flow.step_sizes, expected, rtol=1e-6)
 
 

@@ -34,7 +34,7 @@ def test_data_that_have_moved_are_found(command, here, refused, monkeypatch):
     def moved(source, *, data_dir, **_):
         raise FileNotFoundError(f"looked in {data_dir}")
 
-    monkeypatch.setattr("hvax.commands.reading.load_source", moved)
+    monkeypatch.setattr("hvax.pipeline.reading.load_source", moved)
     arguments = on_run(command)
     refused(f"{arguments} --data-dir there", "looked in there")
     before = read_json(here / "run" / "config.json")["options"]["data"]["data_dir"]

@@ -13,7 +13,7 @@ import tyro
 from experiments import flows
 
 import hvax
-from hvax.commands.build import build_hvae
+from hvax.commands.build import build_flow
 from hvax.config import FlowOptions, Train
 from hvax.hamiltonian.momentum import AbstractMomentum, GaussianMomentum
 from hvax.hamiltonian.presets import MAX_FORCE, PRESETS
@@ -25,8 +25,7 @@ PROGRAM = [name for name in PRESETS if name != "reference"]
 
 def by_program(options, latent_size=20):
     config = tyro.cli(Train, args=["digits", *options.split()], config=(tyro.conf.OmitArgPrefixes,))
-    vae = hvax.VAE(*hvax.mlp((4,), latent_size, hidden=(3,), key=jax.random.key(0)))
-    return build_hvae(config, vae).flow
+    return build_flow(config.flow, latent_size=latent_size)
 
 
 def assert_same(one, two):

@@ -184,7 +184,9 @@ def refused(here, capsys, monkeypatch):
     """In one line, with exit code 2, and with everything as it was."""
 
     def check(arguments, message):
-        monkeypatch.setattr("hvax.commands.train._train", lambda *_: pytest.fail("it trained"))
+        monkeypatch.setattr(
+            "hvax.commands.train.train_models", lambda *_, **__: pytest.fail("it trained")
+        )
         before = contents(here)
         code = program(arguments)
         out, err = capsys.readouterr()

@@ -10,21 +10,21 @@ _LAYOUTS = "commands/test_layouts.py"
 READING = [
     # Data in the training file's layout
     Mutant(
-        "commands/reading.py", "        if source.header or source", "        if source", _LAYOUTS
+        "pipeline/reading.py", "        if source.header or source", "        if source", _LAYOUTS
     ),
     Mutant(
-        "commands/reading.py",
+        "pipeline/reading.py",
         "        if len(lacking) < len(columns):",
         "        if False:",
         _LAYOUTS,
     ),
     Mutant(
-        "commands/reading.py",
+        "pipeline/reading.py",
         "    return np.arange(len(source.x)) if source.rows is None else source.rows",
         "    return np.arange(len(source.x))",
         _LAYOUTS,
     ),
-    Mutant("commands/reading.py", "        header=options.header,\n", "", _LAYOUTS),
+    Mutant("pipeline/reading.py", "                header=self.header,\n", "", _LAYOUTS),
     # A moved project
     Mutant(
         "commands/places.py",

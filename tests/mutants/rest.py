@@ -175,13 +175,13 @@ COMMANDS = [
         "commands/test_compare.py::test_a_changed_copy_of_a_file_is_not",
     ),
     Mutant(
-        "commands/columns.py",
+        "pipeline/columns.py",
         "    keep = np.flatnonzero(~(constant | index))",
         "    keep = np.flatnonzero(~index)",
         "commands/test_tables.py::test_a_table_trains_at_the_first_try",
     ),
     Mutant(
-        "commands/reference_rows.py",
+        "pipeline/references.py",
         "    worst = np.argsort(-np.nan_to_num(less, nan=np.inf))\n    decide",
         "    worst = np.argsort(np.nan_to_num(less, nan=np.inf))\n    decide",
         "test_advice.py::test_worse_at_most_rows_a_smaller_model_is_named",

@@ -271,15 +271,53 @@ def test_an_exception_in_a_callback_ends_the_run_with_it():
     assert signal.getsignal(signal.SIGINT) is handler
 
 
-def test_ctrl_c_ends_the_run_with_what_it_has():
+def at_epoch_2(number):
     def callback(event):
         if event.epoch == 2:
-            signal.raise_signal(signal.SIGINT)
+            signal.raise_signal(number)
 
-    handler = signal.getsignal(signal.SIGINT)
-    fitted = train(loss_function=distance, callback=callback, epochs=5)
-    assert fitted.ended == "interrupted" and len(fitted.history) == 2
+    return callback
+
+
+@pytest.mark.parametrize(
+    ("number", "ended"), [(signal.SIGINT, "interrupted"), (signal.SIGTERM, "terminated")]
+)
+def test_signals_end_a_run_that_handles_them(number, ended):
+    handler = signal.getsignal(number)
+    options = {"loss_function": distance, "callback": at_epoch_2(number), "epochs": 5}
+    fitted = train(**options, handle_signals=True)
+    assert fitted.ended == ended and len(fitted.history) == 2
+    assert signal.getsignal(number) is handler
+
+
+def test_ctrl_c_raises_after_the_checkpoint(tmp_path):
+    handler, options = signal.getsignal(signal.SIGINT), {"loss_function": distance, "epochs": 5}
+    with pytest.raises(KeyboardInterrupt):
+        train(**options, callback=at_epoch_2(signal.SIGINT), run_dir=tmp_path)
     assert signal.getsignal(signal.SIGINT) is handler
+    assert len((tmp_path / "metrics.jsonl").read_text().splitlines()) == 2
+    begun = []
+    fitted = train(**options, run_dir=tmp_path, resume=True, callback=lambda e: begun.append(e[0]))
+    assert begun == [3, 4, 5] and fitted.ended == "finished"
+    assert numbers_of(fitted.model) == numbers_of(train(**options).model)
+
+
+def test_handlers_of_the_callers_stay():
+    """Of SIGTERM any, of SIGINT one that is not Python's own."""
+    seen = []
+
+    def mine(number, frame):
+        seen.append(number)
+
+    before = {n: signal.signal(n, mine) for n in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        for number in before:
+            fitted = train(loss_function=distance, callback=at_epoch_2(number), epochs=3)
+            assert fitted.ended == "finished"
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    assert seen == list(before)
 
 
 def test_ctrl_c_within_an_epoch_ends_it_after_the_steps_in_hand(monkeypatch):
@@ -297,7 +335,7 @@ def test_ctrl_c_within_an_epoch_ends_it_after_the_steps_in_hand(monkeypatch):
         jax.debug.callback(press, x)
         return distance(model, batch, key=key)
 
-    fitted = train(loss_function=loss_function, validation=X)
+    fitted = train(loss_function=loss_function, validation=X, handle_signals=True)
     assert fitted.ended == "interrupted" and int(fitted.state.step) == 1
     # An epoch that is not over has no line, and the model is the last.
     assert fitted.history == [] and fitted.best_epoch == 0

@@ -53,6 +53,27 @@ def test_a_request_is_forgotten_at_the_end():
         assert interrupt.ended is None
 
 
+def test_unasked_ctrl_c_is_put_off_and_raised_at_the_end():
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    steps = []
+    with pytest.raises(KeyboardInterrupt), on_interrupt(handle_signals=False) as interrupt:
+        assert signal.getsignal(signal.SIGTERM) is signal.getsignal(signal.SIGHUP) is mine
+        signal.raise_signal(signal.SIGINT)
+        steps.append(interrupt.ended)
+    assert steps == ["interrupted"]
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    with pytest.raises(KeyboardInterrupt), on_interrupt(handle_signals=False):
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
+        steps.append("not reached")
+    assert len(steps) == 1
+
+
+def test_unasked_another_handler_of_ctrl_c_stays():
+    with on_interrupt(handle_signals=False):
+        assert signal.getsignal(signal.SIGINT) is mine
+
+
 def test_outside_the_main_thread_nothing_changes():
     seen = []
 

@@ -104,6 +104,7 @@ def train(folder=None, *, model=MODEL, data=X, **options):
         "progress": False,
         "resume": folder is not None,
         "run_dir": folder,
+        "handle_signals": True,
     }
     return fit(model, data, **(defaults | options))
 

@@ -7,20 +7,18 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import equinox as eqx
 import jax
 import numpy as np
 from numpy.typing import NDArray
 
-from hvax.checked_data import checked_data
 from hvax.commands.directory import Run, open_run
-from hvax.commands.inputs import at_least_one, new_file, seed_key, subsample
+from hvax.commands.inputs import at_least_one, new_file, seed_key
 from hvax.commands.same_data import same_data
 from hvax.config import Compare
-from hvax.data.examples import Examples
-from hvax.evaluation.evaluate import Evaluation, difference, evaluate
+from hvax.data.examples import Examples, subsample
+from hvax.evaluation.compare import Compared, compare
+from hvax.evaluation.result import Evaluation
 from hvax.evaluation.table import gray_warning, note, untrusted_advice
-from hvax.parameters import trainable
 from hvax.storage.files import write_atomically
 from hvax.storage.forms import read_record
 from hvax.storage.run_folder import BASELINE, CONFIG, RESULTS
@@ -58,17 +56,16 @@ def compare_runs(config: Compare) -> int:
     data, _, places = same_data(runs, config)
     chosen = subsample(Examples(np.arange(len(data))), config.points)[:]
     x = data if len(chosen) == len(data) else subsample(data, config.points)
-    for run in runs:
-        checked_data(run.model, x, "data")
-    scored: list[Scored] = []
-    for run in runs:
-        jax.config.update("jax_enable_x64", run.config.train.x64)
-        scores = evaluate(
-            run.model, x, key=key, num_samples=config.num_samples, progress=config.progress
-        )
-        note(scores, run.path)
-        first = scored[0].scores if scored else None
-        scored.append(_of(run, scores, first))
+    compared = compare(
+        {str(run.path): run.model for run in runs},
+        x,
+        key=key,
+        num_samples=config.num_samples,
+        progress=config.progress,
+    )
+    scored = [_of(run, compared[str(run.path)]) for run in runs]
+    for run in scored:
+        note(run.scores, Path(run.name))
     print(table(scored, "test points" if config.data is None else f"points of {config.data}"))
     for text in _notes(runs, scored):
         print(text)
@@ -118,15 +115,14 @@ def _paths(config: Compare) -> list[Path]:
     return list(found.values())
 
 
-def _of(run: Run, scores: Evaluation, first: Evaluation | None) -> Scored:
+def _of(run: Run, compared: Compared) -> Scored:
     model = run.config.model.model
-    learned = eqx.filter(run.model, trainable(run.model))
     return Scored(
         name=str(run.path),
         model=(run.config.flow.flow if model == "hvae" else model).upper(),
-        scores=scores,
-        less_first=None if first is None else difference(scores, first),
-        parameters=sum(array.size for array in jax.tree.leaves(learned)),
+        scores=compared.scores,
+        less_first=compared.difference,
+        parameters=compared.parameters,
         seconds=_seconds(run, model),
     )
 

@@ -11,10 +11,10 @@ from typing import Any, NamedTuple
 import jax
 
 from hvax import __version__
-from hvax.commands.build import Parts
 from hvax.commands.places import relative_paths, resolve_paths
 from hvax.config import Train
 from hvax.data.source import SOURCES
+from hvax.pipeline.parts import Parts
 from hvax.storage.forms import write_record
 from hvax.storage.json_files import dumps
 from hvax.storage.manifest import Format

@@ -13,10 +13,10 @@ from typing import Any, NamedTuple
 import jax
 from jaxtyping import PyTree
 
-from hvax.commands.build import Parts
 from hvax.commands.config_file import as_options, read_config, with_absolute_paths, write_config
 from hvax.config import Train
 from hvax.data.source import SOURCES
+from hvax.pipeline.parts import Parts
 from hvax.storage.forms import read_record
 from hvax.storage.lock import exclusive_lock
 from hvax.storage.logs import METRICS, read_log

@@ -20,11 +20,10 @@ from hvax.commands.inputs import (
     new_file,
     run_data,
     seed_key,
-    subsample,
     write_whole,
 )
 from hvax.config import Evaluate
-from hvax.data.examples import Examples
+from hvax.data.examples import Examples, subsample
 from hvax.evaluation.advice import duration
 from hvax.evaluation.ais import AIS, annealed_importance_sampling, simulate, transitions
 from hvax.evaluation.evaluate import evaluate

@@ -12,11 +12,12 @@ import numpy as np
 from jaxtyping import PRNGKeyArray
 from numpy.typing import NDArray
 
-from hvax.commands.build import Parts, Whole, load_parts, load_whole
+from hvax.commands.build import own_parts, whole_source
 from hvax.commands.directory import Run
 from hvax.config import InsideFile, OwnData, Train
 from hvax.data.examples import Examples
 from hvax.data.source import SOURCES
+from hvax.pipeline.parts import Parts, Whole
 from hvax.storage.files import write_atomically
 
 
@@ -68,7 +69,7 @@ def _other(run: Run, source: str, file: InsideFile, own: OwnData) -> Whole:
         last = names is choices[-1]
         sure = names["header"] != _REMEMBERED or file.header is not None
         try:
-            found = load_whole(
+            found = whole_source(
                 _with_data(config, **names),
                 likelihood,
                 run.scale,
@@ -126,14 +127,14 @@ def _given(file: InsideFile) -> str | None:
 def run_parts(run: Run, own: OwnData, *, labels: str | None = None) -> Parts:
     """The run's own data, with other labels where they are named.
 
-    Raises as `load_parts` and `run_data` do, `FileNotFoundError` where the data have moved, and
+    Raises as `own_parts` and `run_data` do, `FileNotFoundError` where the data have moved, and
     `ValueError` where they are not those that the run was trained on.
     """
     config = _moved(run, own)
     if labels is not None:
         config = _with_data(config, labels=labels)
     try:
-        parts = load_parts(config)
+        parts = own_parts(config)
     except (FileNotFoundError, NotADirectoryError) as error:
         if config.source in SOURCES:
             raise
@@ -150,15 +151,6 @@ def run_parts(run: Run, own: OwnData, *, labels: str | None = None) -> Parts:
             f"hvax evaluate {shlex.quote(str(run.path))} {shlex.quote(config.source)}"
         )
     return parts
-
-
-def subsample(examples: Examples, most: int) -> Examples:
-    """At most so many examples, evenly spaced: a file's first ones may be of another kind."""
-    if len(examples) <= most:
-        return examples
-    chosen = np.linspace(0, len(examples) - 1, most).round().astype(np.int64)
-    index = chosen if examples.index is None else examples.index[chosen]
-    return dataclasses.replace(examples, index=index)
 
 
 def as_data(run: Run, x: NDArray[Any]) -> NDArray[Any]:

@@ -16,15 +16,7 @@ from hvax.config.help import (
     options,
 )
 from hvax.hamiltonian.presets import MAX_STEP, BridgeName, Preset, ScheduleName
-
-LikelihoodName = Literal[
-    "bernoulli",
-    "gaussian",
-    "fixed-gaussian",
-    "categorical",
-    "poisson",
-    "negative-binomial",
-]
+from hvax.pipeline.likelihood import LikelihoodName
 
 
 @options

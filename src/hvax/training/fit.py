@@ -59,14 +59,16 @@ def fit(
     save_seconds: float = 60.0,
     save_steps: int | None = None,
     max_skipped: int = 10,
+    handle_signals: bool = False,
 ) -> Fit:
     """Trains a model on arrays, and keeps the one with the best validation bound: the ELBO, or that
     of `num_samples` draws.
 
     The batch and the noise of step t are functions of (seed, t) alone; the last partial batch of
-    an epoch is dropped. Ctrl-C and SIGTERM end the run after the steps in hand, with what it has.
-    An update whose loss or gradient is not finite is left out, with a `SkippedUpdate` warning, and
-    learned step sizes of the flow are halved.
+    an epoch is dropped. Ctrl-C raises `KeyboardInterrupt` after the steps in hand and, with a
+    `run_dir`, after their checkpoint: `resume=True` goes on from there. A second one raises at
+    once. An update whose loss or gradient is not finite is left out, with a `SkippedUpdate`
+    warning, and learned step sizes of the flow are halved.
 
     **Arguments:**
 
@@ -104,6 +106,10 @@ def fit(
       twice.
     - `save_seconds`, `save_steps`: how often to save; and at the end.
     - `max_skipped`: so many updates left out in a row end the run.
+    - `handle_signals`: whether Ctrl-C, SIGTERM and SIGHUP end the run as a callback does: `fit`
+      returns what it has, and `ended` says "interrupted" or "terminated". For programs; by
+      default SIGTERM and SIGHUP do what they do elsewhere, and a handler of SIGINT other than
+      Python's own is left in place.
 
     Raises `ValueError` for data that do not suit the model's likelihood, a batch larger than the
     data, numbers out of range, a `run_dir` that holds a run already or is another process's, and
@@ -169,6 +175,7 @@ def fit(
         "transform": transform,
         "progress": progress,
         "resume": resume,
+        "handle_signals": handle_signals,
     }
     check_optimizer(options["optimizer"], model)
     if None in (epochs, batch_size):

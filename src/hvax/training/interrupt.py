@@ -1,4 +1,5 @@
-"""Ctrl-C, SIGTERM and SIGHUP as a request: the step in hand is finished, then the loop ends."""
+"""Ctrl-C, and where it is asked for SIGTERM and SIGHUP, as a request: the step in hand is finished,
+then the loop ends."""
 
 import os
 import signal
@@ -23,12 +24,17 @@ class Interrupt:
 
 
 @contextmanager
-def on_interrupt() -> Iterator[Interrupt]:
-    """Turns the first Ctrl-C, SIGTERM or SIGHUP into a request; a second one ends the process at
-    once.
+def on_interrupt(*, handle_signals: bool = True) -> Iterator[Interrupt]:
+    """Turn the first Ctrl-C into a request to end; a second one ends the process at once.
 
-    A SIGHUP that is ignored, as under nohup, stays so. Outside the main thread Python delivers no
-    signals, and nothing changes.
+    With `handle_signals` SIGTERM and SIGHUP are requests too, whatever their handlers are; a SIGHUP
+    that is ignored, as under nohup, stays so. All handlers are put back at the end.
+
+    Without it Ctrl-C alone is a request, and only where Python's own handler is in place: what that
+    handler would have raised, `KeyboardInterrupt`, is raised here at the end. It is put off because
+    it may come while a compiled step has consumed the old state and nobody holds the new one yet.
+
+    Outside the main thread Python delivers no signals, and nothing changes.
     """
     interrupt = Interrupt()
     if threading.current_thread() is not threading.main_thread():
@@ -45,13 +51,24 @@ def on_interrupt() -> Iterator[Interrupt]:
             )
         interrupt.ended = ended
 
-    caught = [n for n in _ENDED if n != hangup or signal.getsignal(n) != signal.SIG_IGN]
+    caught = _caught() if handle_signals else _put_off()
     before = {number: signal.signal(number, request) for number in caught}
     try:
         yield interrupt
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+    if interrupt.ended is not None and not handle_signals:
+        raise KeyboardInterrupt("training ended after the steps in hand")
+
+
+def _caught() -> list[signal.Signals]:
+    return [n for n in _ENDED if n != hangup or signal.getsignal(n) != signal.SIG_IGN]
+
+
+def _put_off() -> list[signal.Signals]:
+    own = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    return [signal.SIGINT] if own else []
 
 
 def leave(code: int) -> NoReturn:

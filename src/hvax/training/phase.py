@@ -62,6 +62,7 @@ def train_phase(
     progress: bool,
     run_dir: str | Path | None,
     resume: bool,
+    handle_signals: bool,
     stabilize: bool = False,
     score_start: bool = False,
 ) -> Fit:
@@ -85,7 +86,10 @@ def train_phase(
             num_samples=num_samples,
             key=jax.random.fold_in(key, 1),
         )
-    with on_interrupt() as interrupt, _run_folder(run_dir, resume) as folder:
+    with (
+        on_interrupt(handle_signals=handle_signals) as interrupt,
+        _run_folder(run_dir, resume) as folder,
+    ):
         if stabilize and not (resume and folder is not None and folder.checkpoints):
             model = _stabilized(model, data, steps, plan, key)
         # The loop consumes the state it is given, so no array in it may be the caller's, nor

@@ -23,7 +23,8 @@ def varying_columns(
     Raises `ValueError` where no column is left.
     """
     x = source.x
-    is_table = x.ndim == 2 and source.name.lower().endswith(".csv")
+    named = source.feature_names is not None  # a .csv file has a header, or columns by number
+    is_table = x.ndim == 2 and (named or source.name.lower().endswith(".csv"))
     if source.name in SOURCES or not is_table:
         return source, ()
     names = source.feature_names or tuple(str(i) for i in range(x.shape[1]))

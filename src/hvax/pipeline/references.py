@@ -6,14 +6,14 @@ import jax
 import numpy as np
 from numpy.typing import NDArray
 
-from hvax.commands.build import Parts
-from hvax.commands.inputs import subsample
-from hvax.data.examples import Examples
+from hvax.data.examples import Examples, subsample
 from hvax.evaluation.latent import reconstruct
 from hvax.evaluation.references import LARGEST, gaussian_log_prob
 from hvax.models.likelihood import LearnedGaussian
 from hvax.models.standardize import StandardizedLikelihood
+from hvax.pipeline.parts import Parts
 from hvax.training.marginals import spaced_rows
+from hvax.wording import words
 
 _NAMED = 3  # columns that a warning names
 _TRIED = 200  # examples that are reconstructed for it
@@ -55,14 +55,12 @@ def why_worse(
     *,
     log_p: NDArray[np.float64],
     independent: NDArray[np.float64],
-    standardized: bool,
     longer: str | None,
 ) -> str:
     """Why a model is worse than independent features, in words, and what may help.
 
-    `log_p` and `independent` are those of the test examples; `standardized` says whether the
-    networks began in the units of the data; `longer` is the command that trains on, where the run
-    was cut short.
+    `log_p` and `independent` are those of the test examples; `longer` is the command that trains
+    on, where the run was cut short.
     """
     numbers = parts.test_rows  # of the file; `test` may be some of them
     if test.index is not None and parts.test.index is not None:
@@ -73,7 +71,7 @@ def why_worse(
         less,
         numbers,
         trained=len(parts.train),
-        standardized=standardized,
+        standardized=parts.standardized,
         longer=longer,
     )
     return f"{_worst_features(model, parts)}{cause}"
@@ -98,7 +96,8 @@ def cause_of_worse(
     if longer is not None:
         return f"It was still improving when its epochs were over: go on with {longer}"
     if not standardized:
-        return "Its networks are not in the units of the data: train without --no-standardize."
+        how = words("with standardize=True", "without --no-standardize")
+        return f"Its networks are not in the units of the data: train {how}."
     if len(others) > 0 and less[others].mean() <= 0:
         listed = ", ".join(str(numbers[i]) for i in decide[:_NAMED])
         return (
@@ -106,9 +105,10 @@ def cause_of_worse(
             f"{listed}): over the others it is better. If they are errors, take them out of the "
             "file; if they are not, the training rows hold too few of their kind."
         )
+    smaller = words("hidden=(16,), latent_size=2", "--hidden 16 --latent-size 2")
     return (
         f"{trained} training rows say too little of the test rows for a model of this size: take "
-        "a smaller one (--hidden 16 --latent-size 2, say), or more rows."
+        f"a smaller one ({smaller}, say), or more rows."
     )
 
 

@@ -1,0 +1,99 @@
+"""The likelihood of a source's numbers: by its name, or the one that suits them."""
+
+from typing import Any, Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hvax.data.check import holds_bits
+from hvax.data.examples import Examples
+from hvax.data.source import SOURCES, Source
+from hvax.models.likelihood import (
+    AbstractLikelihood,
+    Bernoulli,
+    Categorical,
+    FixedGaussian,
+    LearnedGaussian,
+    NegativeBinomial,
+    Poisson,
+)
+from hvax.models.standardize import StandardizedLikelihood
+from hvax.training.marginals import are_counts, spaced_rows
+
+LikelihoodName = Literal[
+    "bernoulli",
+    "gaussian",
+    "fixed-gaussian",
+    "categorical",
+    "poisson",
+    "negative-binomial",
+]
+
+_LARGEST_COUNT = 1_000_000  # whole numbers beyond are taken for measurements, not for counts
+_KINDS: dict[str, type[AbstractLikelihood]] = {
+    "bernoulli": Bernoulli,
+    "gaussian": LearnedGaussian,
+    "fixed-gaussian": FixedGaussian,
+    "categorical": Categorical,
+    "poisson": Poisson,
+    "negative-binomial": NegativeBinomial,
+}
+
+
+def likelihood_named(
+    name: LikelihoodName | None,
+    source: Source,
+    train: NDArray[np.int64] | None = None,
+    *,
+    sigma: float = 1.0,
+    num_classes: int | None = None,
+) -> AbstractLikelihood:
+    """The likelihood of a name, for a source's numbers; without one that which suits the training
+    rows, `train`.
+
+    `sigma` is the standard deviation of fixed-gaussian; `num_classes` those of categorical, by
+    default one more than the largest in the data. Raises `ValueError` for another name, and for
+    classes that are no integers.
+    """
+    name = name or default_likelihood(source, train)
+    if name not in _KINDS:
+        raise ValueError(
+            f"`likelihood` must be one of {', '.join(get_args(LikelihoodName))}, got {name!r}."
+        )
+    if name == "categorical":
+        if not np.issubdtype(source.x.dtype, np.integer):
+            raise ValueError(f"categorical needs integer classes, got {source.x.dtype} data.")
+        classes = int(source.x.max()) + 1 if num_classes is None else num_classes
+        as_many = source.x.ndim > 1 and source.x.shape[-1] == classes
+        return Categorical(classes, one_hot=False if as_many and not _one_hot(source.x) else None)
+    return FixedGaussian(sigma) if name == "fixed-gaussian" else _KINDS[name]()
+
+
+def default_likelihood(source: Source, train: NDArray[np.int64] | None) -> LikelihoodName:
+    """bernoulli for images and for 0 and 1; gaussian for other numbers, but for whole ones
+    negative-binomial where it fits the training rows better."""
+    x = source.x
+    if source.name in SOURCES or x.dtype == np.uint8 or holds_bits(x):
+        return "bernoulli"
+    if not np.issubdtype(x.dtype, np.integer) or x.min() < 0 or x.max() > _LARGEST_COUNT:
+        return "gaussian"
+    return "negative-binomial" if are_counts(spaced_rows(Examples(x, train))) else "gaussian"
+
+
+def name_of(likelihood: AbstractLikelihood) -> LikelihoodName:
+    """The name of a likelihood that `likelihood_named` has made."""
+    return next(name for name in get_args(LikelihoodName) if type(likelihood) is _KINDS[name])
+
+
+def scale_of(source: Source, likelihood: AbstractLikelihood) -> float:
+    """What stored numbers are divided by: 1 for counts and classes, which are no gray levels."""
+    if isinstance(likelihood, StandardizedLikelihood):
+        likelihood = likelihood.inner
+    real = isinstance(likelihood, Bernoulli | FixedGaussian | LearnedGaussian)
+    return source.scale if real else 1.0
+
+
+def _one_hot(x: NDArray[Any]) -> bool:
+    """Whether the last axis of all examples holds one 1 and else 0."""
+    rows = (x[start : start + 4096] for start in range(0, len(x), 4096))
+    return all(np.all((row == 0) | (row == 1)) and np.all(row.sum(axis=-1) == 1) for row in rows)

@@ -1,0 +1,230 @@
+"""A source, read, split and prepared: what a model is trained, validated and tested on."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import PRNGKeyArray
+from numpy.typing import NDArray
+
+from hvax.batch import Batch
+from hvax.data.binarize import binarize_once
+from hvax.data.digest import digest_of_numbers
+from hvax.data.examples import Examples, feature_name
+from hvax.data.header import Header
+from hvax.data.source import SOURCES, Source
+from hvax.data.split import FRACTIONS
+from hvax.models.likelihood import (
+    AbstractLikelihood,
+    Bernoulli,
+    FixedGaussian,
+    LearnedGaussian,
+)
+from hvax.pipeline.likelihood import LikelihoodName, likelihood_named, scale_of
+from hvax.pipeline.reading import Reading, read_alike, read_split, rows_of
+from hvax.precision import origin_of_rows
+from hvax.training.marginals import (
+    Marginals,
+    TransformChoice,
+    marginals,
+    real_units,
+    smallest,
+    spaced_rows,
+)
+from hvax.wording import words
+
+Binarize = Literal["none", "static", "dynamic"]
+
+
+class Parts(NamedTuple):
+    """A source's examples as a model uses them, disjoint."""
+
+    name: str
+    """The source's name or path; "data" for an array."""
+    train: Examples
+    validation: Examples
+    test: Examples
+    test_labels: NDArray[Any] | None
+    transform: Callable[..., Batch] | None
+    """Of training batches, afresh at each step; see `fit`."""
+    likelihood: AbstractLikelihood
+    scale: float
+    """Of stored numbers, which other data of the same kind have too."""
+    feature_names: tuple[str, ...] | None
+    """Of a table with a header."""
+    independent: Marginals
+    """The model of independent features of the training data."""
+    fractions: tuple[float, ...]
+    """Those of the split."""
+    standardized: bool
+    """Whether networks are to begin in the units of the data."""
+    notes: tuple[str, ...]
+    """What was left out, and what looks odd."""
+    header: bool | None
+    """Whether the first line of a .csv file names the columns."""
+    test_rows: NDArray[np.int64]
+    """Where the test examples stand in the file, from 0."""
+    digest: str
+    """Of the numbers of all parts."""
+
+
+class Whole(NamedTuple):
+    """All examples of a source, prepared as a run's test part is."""
+
+    examples: Examples
+    labels: NDArray[Any] | None
+    rows: NDArray[np.int64]  # where they stand in the file, from 0
+    notes: tuple[str, ...]  # what was left out, and what was guessed
+
+
+def load_parts(
+    data: Any,
+    *,
+    data_dir: str | Path = "data",
+    array: str | None = None,
+    labels: Any = None,
+    columns: Sequence[str] | None = None,
+    header: Header = "auto",
+    fractions: Sequence[float] = FRACTIONS,
+    split_seed: int = 0,
+    likelihood: LikelihoodName | None = None,
+    sigma: float = 1.0,
+    num_classes: int | None = None,
+    binarize: Binarize | None = None,
+    standardize: bool = True,
+    transform: TransformChoice = "auto",
+) -> Parts:
+    """Read, split and prepare data, as `hvax train` does.
+
+    **Arguments:**
+
+    - `data`: digits, mnist, fashion-mnist or binarized-mnist; the path of a .npy, .npz or .csv
+      file; or examples in memory, (n, *x_shape), as an array, a DataFrame or a
+      `hvax.data.Source`.
+    - `data_dir`, `array`, `labels`, `columns`, `header`: what is read in a file, see
+      `hvax.data.load_source`; `labels` of examples in memory are an array (n,).
+    - `fractions`, `split_seed`: train, validation and test, see `hvax.data.split`.
+    - `likelihood`: bernoulli, gaussian (learned sigma), fixed-gaussian, categorical, poisson or
+      negative-binomial; by default what suits the training rows, see `default_likelihood`.
+    - `sigma`: of fixed-gaussian, in standard deviations of each feature (in the data's units
+      without `standardize`). `num_classes`: of categorical.
+    - `binarize`: gray levels in [0, 1] to bits, for training data once ("static"), afresh at each
+      step ("dynamic", the default for gray levels under a Bernoulli) or not at all ("none").
+      Validation and test data are binarized once.
+    - `standardize`: whether networks are to begin in the units of the data. The likelihood stays
+      that of the raw data.
+    - `transform`: log or asinh of real columns with heavy tails; "auto" where it fits the training
+      rows better.
+
+    Raises as `hvax.data.load_source` and `hvax.data.split` do, and `ValueError` where a part is
+    empty or the numbers do not suit the likelihood.
+    """
+    reading = Reading(data, data_dir, array, labels, columns, header)
+    source, indices, notes = read_split(reading, fractions=fractions, seed=split_seed)
+    chosen = likelihood_named(
+        likelihood, source, indices.train, sigma=sigma, num_classes=num_classes
+    )
+    scale = scale_of(source, chosen)
+    train, validation, test = (
+        Examples(source.x, index, scale, names=source.feature_names)
+        for index in (indices.train, indices.validation, indices.test)
+    )
+    for part, examples in (("validation", validation), ("test", test)):
+        if len(examples) == 0:
+            raise ValueError(f"{source.name} has no {part} examples; give it a fraction > 0.")
+    how = _binarize(binarize, source, chosen)
+    if how != "none":
+        validation = _binarized(validation, "validation")
+        test = _binarized(test, "test")
+    if how == "static":
+        train = _binarized(train, "train")
+    if standardize and isinstance(chosen, LearnedGaussian | FixedGaussian):
+        origin = origin_of_rows(spaced_rows(train))
+        train, validation, test = (
+            replace(part, origin=origin) for part in (train, validation, test)
+        )
+        notes += _taken_off(train)
+    rows = spaced_rows(train)
+    chosen.check(rows)
+    if isinstance(chosen, FixedGaussian) and standardize:
+        chosen = FixedGaussian(sigma * real_units(rows, "none").scale)
+    least = smallest(train, validation, test)
+    independent = marginals(chosen, rows, transform=transform, least=least)
+    assert independent is not None
+    return Parts(
+        name=source.name,
+        train=train,
+        validation=validation,
+        test=test,
+        test_labels=None if source.labels is None else source.labels[indices.test],
+        transform=fresh_bits if how == "dynamic" else None,
+        likelihood=chosen,
+        scale=scale,
+        feature_names=source.feature_names,
+        independent=independent,
+        fractions=tuple(fractions),
+        standardized=standardize,
+        notes=notes,
+        header=source.header,
+        test_rows=rows_of(source)[indices.test],
+        digest=digest_of_numbers(source.x),
+    )
+
+
+def load_whole(
+    reading: Reading,
+    likelihood: AbstractLikelihood,
+    scale: float,
+    *,
+    binarize: Binarize | None = None,
+    own_columns: bool = True,
+) -> Whole:
+    """All examples of a source, prepared as a run's test part is.
+
+    `likelihood` and `scale` are the run's. With `own_columns` the columns of `reading` are those of
+    the run; else they were chosen for this file. Gray levels in a file that go no further than the
+    run's white, its `scale`, count as the run's.
+    """
+    source = read_alike(reading) if own_columns else reading.load()
+    if source.name not in SOURCES and source.x.max() <= scale < source.scale:
+        source = replace(source, scale=scale)
+    examples = Examples(source.x, None, scale_of(source, likelihood), names=source.feature_names)
+    if _binarize(binarize, source, likelihood) != "none":
+        examples = _binarized(examples, "whole")
+    return Whole(examples, source.labels, rows_of(source), source.notes)
+
+
+def fresh_bits(batch: Batch, *, key: PRNGKeyArray) -> Batch:
+    """A batch with bits in the place of gray levels x in [0, 1]: 1 with probability x."""
+    return batch._replace(x=jax.random.bernoulli(key, batch.x).astype(jnp.float32))
+
+
+def _binarize(how: Binarize | None, source: Source, likelihood: AbstractLikelihood) -> Binarize:
+    gray = source.scale != 1 and isinstance(likelihood, Bernoulli)
+    chosen = how or ("dynamic" if gray else "none")
+    if chosen != "none" and not isinstance(likelihood, Bernoulli):
+        option = words(f"binarize={chosen!r}", f"--binarize {chosen}")
+        raise ValueError(f"{option} is for the bernoulli likelihood.")
+    return chosen
+
+
+def _binarized(examples: Examples, part: str) -> Examples:
+    """`binarize_once` of gray levels in [0, 1]; it would take other numbers too."""
+    for start in range(0, len(examples), 4096):
+        Bernoulli().check(examples[start : start + 4096])
+    return binarize_once(examples, part)
+
+
+def _taken_off(train: Examples) -> tuple[str, ...]:
+    """A note of what is taken off features that float32 does not resolve."""
+    if train.origin is None:
+        return ()
+    which = np.argwhere(train.origin != 0)
+    means = [f"{feature_name(train, tuple(i))} {train.origin[*i]:.9g}" for i in which[:5].tolist()]
+    more = f" and of {len(which) - 5} more" if len(which) > 5 else ""
+    return (f"float32 does not resolve some columns: their means are taken off before, of "
+            f"{', '.join(means)}{more}",)  # fmt: skip

@@ -1,0 +1,132 @@
+"""Reading a source: a run's own, and other files that are read as its own was."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hvax.data.check import check_examples, holds_bits
+from hvax.data.convert import to_array
+from hvax.data.header import Header
+from hvax.data.source import Source, load_source
+from hvax.data.split import FRACTIONS, Split, split
+from hvax.data.table import ROWS_WITH_HOLES
+from hvax.pipeline.columns import varying_columns
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What is read: a source by its name or path, and what in it, as `load_source` takes them; or a
+    `Source`, or examples in memory with their labels."""
+
+    source: Any
+    data_dir: str | Path = "data"
+    array: str | None = None
+    labels: Any = None
+    columns: Sequence[str] | None = None
+    header: Header = "auto"
+
+    @property
+    def name(self) -> str:
+        """What messages call it: its name or path, or "data"."""
+        if isinstance(self.source, Source):
+            return self.source.name
+        return str(self.source) if isinstance(self.source, str | Path) else "data"
+
+    def load(self) -> Source:
+        """The source. Raises as `load_source` and `source_of` do."""
+        if isinstance(self.source, str | Path):
+            return load_source(
+                self.source,
+                data_dir=self.data_dir,
+                array=self.array,
+                labels=self.labels,
+                columns=self.columns,
+                header=self.header,
+            )
+        for name, value in (("array", self.array), ("columns", self.columns)):
+            if value is not None:
+                raise ValueError(
+                    f"`{name}` must be given only with a file, got {value!r}. Give the examples "
+                    "that are to be used."
+                )
+        if not isinstance(self.source, Source):
+            return source_of(self.source, self.labels)
+        if self.labels is None:
+            return self.source
+        return replace(self.source, labels=np.asarray(self.labels))
+
+
+def source_of(data: Any, labels: Any = None) -> Source:
+    """Examples in memory as a `Source`, named "data".
+
+    `data` is (n, *x_shape), an array or a DataFrame; `labels` is (n,), or None. uint8 are gray
+    levels of 0..255, unless all are 0 or 1. Raises what `check_examples` raises, and `ValueError`
+    for another number of labels.
+    """
+    x, names = to_array(data, "data")
+    check_examples(x, "data")
+    known = None if labels is None else np.asarray(labels)
+    if known is not None and known.shape != x.shape[:1]:
+        raise ValueError(
+            f"`labels` must be one for each of {len(x)} examples, got shape {known.shape}. Give "
+            "them in the order of the examples."
+        )
+    gray = x.dtype == np.uint8 and not holds_bits(x)
+    return Source("data", x, known, 255.0 if gray else 1.0, feature_names=names)
+
+
+def read_split(
+    reading: Reading, *, fractions: Sequence[float] = FRACTIONS, seed: int = 0
+) -> tuple[Source, Split, tuple[str, ...]]:
+    """A source without the columns that are of no use, its parts, and notes of what was left
+    out."""
+    source = reading.load()
+    parts = split(source, seed=seed, fractions=fractions)
+    kept, notes = varying_columns(source, parts.train, reading.columns is not None)
+    names = kept.feature_names
+    if source.rows is None or names is None or names == source.feature_names:
+        return kept, parts, (*source.notes, *notes)
+    # Some rows may lack a cell in such columns alone. They are used, as they will be by all that
+    # reads these columns by their names: a resumed run, and every command on it.
+    again = replace(reading, columns=names).load()
+    of_columns = tuple(text for text in source.notes if ROWS_WITH_HOLES not in text)
+    parts = split(again, seed=seed, fractions=fractions)
+    return again, parts, (*of_columns, *again.notes, *notes)
+
+
+def rows_of(source: Source) -> NDArray[np.int64]:
+    """Where the examples stand in their file, from 0."""
+    return np.arange(len(source.x)) if source.rows is None else source.rows
+
+
+def read_alike(reading: Reading) -> Source:
+    """Another file than the run's own: the run's columns by their names, and by their order where
+    one of the two has no names. Raises `ValueError` where a column is not there."""
+    columns, name = reading.columns, reading.name
+    without = replace(reading, columns=None)
+    if columns is None or Path(name).suffix.lower() != ".csv":
+        return without.load()
+    try:
+        source = reading.load()
+    except ValueError:
+        source = without.load()
+        if source.header or source.x.shape[1:] != (len(columns),):
+            raise
+    else:
+        found = source.feature_names or ()
+        lacking = [name for name, other in zip(columns, found, strict=True) if name != other]
+        if not lacking:
+            return source
+        if len(lacking) < len(columns):  # a number for a name is an index only where all are
+            raise ValueError(
+                f"{name} must have the columns of the run, but it has no "
+                f"{', '.join(lacking)}. Name the columns that stand for the run's, in its order, "
+                "with --columns."
+            )
+    listed = ", ".join(columns[:5]) + (" ..." if len(columns) > 5 else "")
+    note = f"columns of {name} are taken by their places, for the run's {listed}"
+    return replace(source, notes=(*source.notes, note))
