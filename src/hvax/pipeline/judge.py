@@ -46,7 +46,7 @@ def judge(trained: Trained, name: str, test: Examples, independent: NDArray[np.f
                 test,
                 log_p=log_p,
                 independent=independent,
-                longer=_longer(trained) if improving else None,
+                longer=_longer(trained) if improving or _is_short(scored.fit) else None,
             ),
         )
 
@@ -66,6 +66,11 @@ def rise_at_the_end(history: list[dict[str, Any]]) -> float:
 
 def _still_improves(fitted: Fit) -> bool:
     return fitted.ended == "finished" and rise_at_the_end(fitted.history) > _STILL
+
+
+def _is_short(fitted: Fit) -> bool:
+    """Whether all epochs were used, and were too few to say whether the bound still rose."""
+    return fitted.ended == "finished" and len(fitted.history) < 10
 
 
 def _longer(trained: Trained) -> str:

@@ -94,7 +94,7 @@ def cause_of_worse(
     decide = worst[: max(1, len(less) // 20)]  # one in twenty
     others = np.setdiff1d(worst, decide)
     if longer is not None:
-        return f"It was still improving when its epochs were over: go on with {longer}"
+        return f"It may still have been improving when its epochs were over: go on with {longer}"
     if not standardized:
         how = words("with standardize=True", "without --no-standardize")
         return f"Its networks are not in the units of the data: train {how}."
@@ -119,9 +119,12 @@ def _worst_features(model: Any, parts: Parts) -> str:
     made = reconstruct(model, test, key=jax.random.key(0), progress=False)
     if made.shape != x.shape:
         return ""
-    spread = np.maximum(spaced_rows(parts.train).astype(np.float64).var(0), 1e-300).ravel()
-    error = ((made.astype(np.float64) - x) ** 2).mean(0).ravel() / spread
-    worst = np.argsort(-np.nan_to_num(error, nan=np.inf))[:_NAMED]
+    spread = spaced_rows(parts.train).astype(np.float64).var(0).ravel()
+    varies = np.flatnonzero(spread > 0)  # of a constant there is no variance to compare with
+    error = np.full(spread.shape, -np.inf)
+    error[varies] = ((made.astype(np.float64) - x) ** 2).mean(0).ravel()[varies] / spread[varies]
+    worst = np.argsort(-np.nan_to_num(error, nan=np.inf, neginf=-np.inf))[:_NAMED]
+    worst = worst[np.isin(worst, varies)]
     names = parts.feature_names or tuple(str(i) for i in range(len(error)))
     listed = ", ".join(f"{names[i]} ({error[i]:.3g})" for i in worst)
     return f"Its reconstruction errors are largest, in variances of the column, in {listed}. "
