@@ -39,7 +39,6 @@ LONG = {
     "experiments/mnist.py",
     "src/hvax/commands/build.py",
     "src/hvax/hamiltonian/flow.py",
-    "src/hvax/objectives.py",
     "src/hvax/training/fit.py",
     "src/hvax/training/loop.py",
     "src/hvax/training/marginals.py",

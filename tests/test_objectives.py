@@ -13,6 +13,7 @@ from scipy.special import logsumexp
 
 from hvax.hamiltonian.flow import HamiltonianFlow
 from hvax.models.decoder import Decoder
+from hvax.models.draw_batch import draw_batch
 from hvax.models.hamiltonian_terms import log_p_terms, log_q_terms
 from hvax.models.hvae import HVAE
 from hvax.models.likelihood import AbstractLikelihood, Bernoulli, FixedGaussian
@@ -20,7 +21,6 @@ from hvax.models.network import mlp
 from hvax.models.prior import AbstractPrior
 from hvax.models.vae import VAE
 from hvax.objectives import (
-    draw_batch,
     elbo,
     finite_or_zero_weight,
     hamiltonian_elbo,

@@ -18,8 +18,8 @@ from hvax.evaluation import draws
 from hvax.evaluation.evaluate import difference
 from hvax.evaluation.table import as_table
 from hvax.exceptions import FailedDraws
+from hvax.models.draw_batch import draw_batch
 from hvax.models.hvae import guarded_log_weight
-from hvax.objectives import draw_batch
 from models_for_tests import Affine, linear_gaussian
 
 OUTLIERS = [7, 40]

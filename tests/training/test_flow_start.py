@@ -12,6 +12,7 @@ import pytest
 import hvax
 from hvax.batch import Batch
 from hvax.exceptions import DivergentTrajectories, FlowFailed, SkippedUpdate
+from hvax.models.draw_batch import draw_batch
 from hvax.models.hvae import HVAE
 from hvax.training.flow_start import switched_off, with_smaller_steps, with_stable_steps
 from hvax.training.schedule import schedule
@@ -34,7 +35,7 @@ def step_size(model):
 
 
 def errors(model):
-    outputs = hvax.objectives.draw_batch(model, jnp.asarray(X), key=jax.random.key(5))
+    outputs = draw_batch(model, jnp.asarray(X), key=jax.random.key(5))
     return np.asarray(jnp.max(jnp.abs(outputs.trajectory.energy_errors), axis=1))
 
 

@@ -15,8 +15,9 @@ from hvax.batch import Batch
 from hvax.data.batches import epoch_batches
 from hvax.exceptions import DivergentTrajectories, SkippedUpdate
 from hvax.hamiltonian.flow import HamiltonianFlow
+from hvax.models.draw_batch import draw_batch
 from hvax.models.hvae import HVAE
-from hvax.objectives import draw_batch, hamiltonian_elbo
+from hvax.objectives import hamiltonian_elbo
 from hvax.storage.run_folder import RunFolder
 from hvax.storage.structure import load
 from hvax.training import feed, loop

@@ -10,8 +10,8 @@ from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 from hvax.batch import Batch
 from hvax.hamiltonian.flow import HamiltonianFlow
 from hvax.hamiltonian.tempering import NullTempering
+from hvax.models.draw_batch import draw_batch, each
 from hvax.models.hvae import HVAE
-from hvax.objectives import draw_batch, each
 from hvax.parameters import Learned
 
 STABLE_ERROR = 2.0  # nats: the energy error that 90% of trajectories must not exceed

@@ -19,6 +19,7 @@ from hvax.checks import check_kind
 from hvax.data.examples import with_origin
 from hvax.devices import place
 from hvax.models.decoder import Decoder
+from hvax.models.draw_batch import draw_batch
 from hvax.models.gaussian import DiagonalGaussian
 from hvax.models.hvae import HVAE
 from hvax.models.latent_model import AbstractLatentModel
@@ -37,7 +38,7 @@ from hvax.models.standardize import (
 )
 from hvax.models.transform import Transform
 from hvax.models.vae import VAE
-from hvax.objectives import draw_batch, finite_or_zero_weight
+from hvax.objectives import finite_or_zero_weight
 from hvax.parameters import Fixed
 from hvax.precision import origin_of_rows
 from hvax.training.marginals import (

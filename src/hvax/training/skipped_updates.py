@@ -12,9 +12,9 @@ from hvax.batch import Batch
 from hvax.hamiltonian.flow import HamiltonianFlow
 from hvax.hamiltonian.gradient import ReverseMode
 from hvax.hamiltonian.phase_space import PhaseSpace
+from hvax.models.draw_batch import draw_batch
 from hvax.models.hvae import HVAE, has_flow
 from hvax.models.latent_model import AbstractLatentModel, map_examples
-from hvax.objectives import draw_batch
 from hvax.training.flow_start import can_shrink
 from hvax.training.prepare import is_prepared
 from hvax.wording import named, words

@@ -14,8 +14,9 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree
 from hvax.batch import Batch
 from hvax.checks import check_key, check_kind
 from hvax.hamiltonian.phase_space import PhaseSpace
+from hvax.models.draw_batch import as_batch, each
 from hvax.models.latent_model import AbstractLatentModel, Draw
-from hvax.objectives import as_batch, each, finite_or_zero_weight, loss, mean_bound
+from hvax.objectives import finite_or_zero_weight, loss, mean_bound
 from hvax.parameters import trainable
 from hvax.training.flow_start import can_shrink, with_smaller_steps
 
