@@ -416,8 +416,8 @@ MODELS = [
     ),
     Mutant(
         "models/counts.py",
-        "small, r * _minus_log1p(jnp.where(small, v, 0.0)), -of_mean",
-        "False, r, -of_mean",
+        "            small,\n            r * _difference_from_log1p",
+        "            False,\n            r * _difference_from_log1p",
         "models/test_counts.py",
     ),
 ]
