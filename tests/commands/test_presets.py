@@ -151,5 +151,5 @@ def test_a_momentum_in_place_of_eta():
     assert own.eta is None and kept.momentum == GaussianMomentum(1.0)
     ends = [flow(lambda z: 0.5 * z @ z, jnp.ones(3), key=jax.random.key(0)) for flow in (own, kept)]
     assert in_bits(ends[0]) == in_bits(ends[1])
-    with pytest.raises(ValueError, match="eta is short for momentum"):
+    with pytest.raises(ValueError, match="eta must be None if momentum is given"):
         hvax.HamiltonianFlow(2, eta=0.5, momentum=Still())

@@ -106,7 +106,7 @@ def test_sparse_matrices_are_told_how_to_convert(kind):
         (iter(X), TypeError, r"can be read only once\. Collect it with numpy.stack\(list"),
         ((row for row in X), TypeError, "can be read only once"),
         (zip(X, X, strict=True), TypeError, "can be read only once"),
-        ([[[1.0, 2.0], [3.0]], [[4.0]]], (TypeError, ValueError), "data must be"),
+        ([[[1.0, 2.0], [3.0]], [[4.0]]], (TypeError, ValueError), "data must"),
     ],
 )
 def test_what_is_no_array_is_refused_in_words(data, error, message):

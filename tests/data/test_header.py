@@ -72,6 +72,12 @@ def test_examples_are_not_taken_for_names(first, x, tmp_path):
     assert not any("names the columns" in note for note in source.notes)
 
 
+def test_the_largest_numbers_are_no_overflow(tmp_path):
+    """A warning, and so an error here, where lines were differences of numbers near 1e308."""
+    path = write(tmp_path, ["-1e308", "1e308", "-1.5e308"], [[1e308, -1e308, 0.0]], form="%g")
+    assert load_source(path).x.shape == (2, 3)
+
+
 def test_where_it_is_not_clear_a_note_says_what_was_taken(tmp_path):
     path = write(tmp_path, ["1", "2", "3"], DRAW.integers(0, 6, (30, 3)), form="%d")
     (note,) = load_source(path).notes

@@ -117,7 +117,7 @@ def test_fractions_that_make_no_sense(fractions):
 
 def test_too_few_examples():
     with pytest.raises(
-        ValueError, match=r"examples of mine .*\(0.8, 0.1, 0.1\), got 2\. Give more"
+        ValueError, match=r"mine must have enough examples .*\(0.8, 0.1, 0.1\), got 2\. Give more"
     ):
         split(of(2))
 

@@ -286,15 +286,15 @@ OVER = r"the weights of a bridge must be increasing numbers in \(0, 1\]"
         ({"eta": -0.1}, r"eta must be in \[0, 1\], got -0.1"),
         ({"eta": np.nan}, r"eta must be in \[0, 1\], got nan"),
         ({"eta": np.full(2, 0.5)}, r"eta must be one number, got shape \(2,\)"),
-        ({"eta": Learned(0.5, upper=2.0)}, "a learned eta needs upper <= 1, got upper=2.0"),
+        ({"eta": Learned(0.5, upper=2.0)}, "a learned eta must have upper <= 1, got upper=2.0"),
         ({"bridge": [0.0, 0.5, 1.0]}, OVER),
         ({"bridge": [0.5, 0.7, 1.1]}, OVER),
         ({"bridge": [0.5, 0.4, 0.9]}, OVER),
         ({"bridge": [0.5, 0.5, 0.9]}, OVER),
         ({"bridge": [0.2, np.nan, 0.9]}, OVER),
         ({"bridge": 0.5}, r"of a bridge must be one vector of shape \(d,\), got shape \(\)"),
-        ({"bridge": [0.5, 0.9]}, "this bridge has 2 weights, the flow has 3 transitions"),
-        ({"bridge": LearnedBridge(2)}, "this bridge has 2 weights, the flow has 3 transitions"),
+        ({"bridge": [0.5, 0.9]}, "bridge must have 3 weights, one per transition, got 2"),
+        ({"bridge": LearnedBridge(2)}, "bridge must have 3 weights, one per transition, got 2"),
         ({"leapfrog_steps": 0}, "leapfrog_steps must be >= 1, got 0"),
         ({"mass": 0.0}, "mass must be finite and > 0, got 0.0"),
         ({"mass": np.array([1.0, -1.0])}, "mass must be finite and > 0"),
@@ -302,7 +302,7 @@ OVER = r"the weights of a bridge must be increasing numbers in \(0, 1\]"
         ({"mass": np.ones((2, 2))}, r"mass must have shape \(\) or \(d,\), got \(2, 2\)"),
         ({"units": "meter"}, "units must be 'latent' or 'posterior', got 'meter'"),
         ({"integrator": "euler"}, "integrator must be one of velocity, position, got 'euler'"),
-        ({"step_size": AffineStepSize(0.1, 0.2)}, "give bridge"),
+        ({"step_size": AffineStepSize(0.1, 0.2)}, "bridge must be given"),
     ],
 )
 def test_what_is_refused_at_construction(options, message):
@@ -327,7 +327,7 @@ def test_initial_weights_that_cannot_be_learned_are_refused():
     for initial in ([0.2, 0.5, 1.0], [0.00005, 0.5, 0.9], [0.2, 0.20005, 0.9]):
         with pytest.raises(ValueError, match=r"initial must rise by more than 0.0001 .* FixedB"):
             LearnedBridge(3, initial)
-    with pytest.raises(ValueError, match="this bridge has 2 weights"):
+    with pytest.raises(ValueError, match=r"bridge must have . weights, .*, got 2"):
         LearnedBridge(3, [0.2, 0.5])
     assert isinstance(HamiltonianFlow(3, bridge=[0.2, 0.5, 1.0]).bridge, FixedBridge)
 
@@ -338,7 +338,7 @@ def test_what_a_call_lacks():
         HamiltonianFlow.uha(2, units="latent")(potential, z, key=jax.random.key(0))
     with pytest.raises(ValueError, match=r"needs start, .* with a sigma of shape \(3,\), got none"):
         HamiltonianFlow(2, units="posterior")(potential, z, key=jax.random.key(0))
-    with pytest.raises(ValueError, match=r"needs xi, .* of shape \(2, 3\), got none"):
+    with pytest.raises(ValueError, match=r"xi must be .* of shape \(2, 3\) .*, got none"):
         HamiltonianFlow(2, eta=0.5).transport(potential, z=z, gamma=gamma)
-    with pytest.raises(ValueError, match=r"needs xi, .* of shape \(2, 3\), got shape \(1, 3\)"):
+    with pytest.raises(ValueError, match=r"xi must be .* of shape \(2, 3\) .*, got shape \(1, 3\)"):
         HamiltonianFlow(2, eta=0.5).transport(potential, z=z, gamma=gamma, xi=draw(1, 3))

@@ -84,7 +84,9 @@ def test_free_takes_one_number_or_one_per_step(alpha):
 
 
 def test_free_serves_its_own_number_of_steps():
-    with pytest.raises(ValueError, match=r"has 3 scalings.*Build FreeTempering\(5\)"):
+    with pytest.raises(
+        ValueError, match=r"one scaling per step .*, 5, got 3\. Use FreeTempering\(5\)"
+    ):
         FreeTempering(3).beta(5)
 
 
@@ -147,9 +149,9 @@ def test_other_values_outside_their_range_are_refused():
         FreeTempering(-1)
     with pytest.raises(ValueError, match="beta0 must be one number"):
         QuadraticTempering(Fixed(np.array([0.3, 0.4])))
-    with pytest.raises(ValueError, match="a learned beta0 needs upper <= 1"):
+    with pytest.raises(ValueError, match="a learned beta0 must have upper <= 1"):
         QuadraticTempering(Learned(0.3, upper=2.0))
-    with pytest.raises(ValueError, match="a learned alpha needs upper <= 1"):
+    with pytest.raises(ValueError, match="a learned alpha must have upper <= 1"):
         FreeTempering(2, Learned(0.3, upper=2.0))
     with pytest.raises(TypeError, match=r"schedule must be callable|Expected type"):
         CustomTempering("quadratic")

@@ -48,27 +48,25 @@ def read_array(
         )
     if array is not None and suffix != ".npz":
         raise ValueError(
-            f"`array` must be None unless the file is .npz, got {array!r} with {path}. Leave it"
-            " out."
+            f"{path}: `array` must be None unless the file is .npz, got {array!r}. Leave it out."
         )
     if suffix == ".csv":
         return read_csv(regular_file(path, _WANTED), labels=labels, columns=columns, header=header)
     if columns is not None:
         raise ValueError(
-            f"`columns` must be None unless the file is .csv, got {', '.join(columns)} with"
-            f" {path}. Leave them out."
+            f"{path}: `columns` must be None unless the file is .csv, got {', '.join(columns)}."
+            " Leave them out."
         )
     if header != "auto":
         raise ValueError(
-            f"`header` must be auto unless the file is .csv, got {header!r} with {path}. Leave it"
-            " out."
+            f"{path}: `header` must be auto unless the file is .csv, got {header!r}. Leave it out."
         )
     if suffix == ".npz":
         return Table(*read_npz(path, array=array, labels=labels))
     if labels is not None:
         raise ValueError(
-            f"`labels` must be None with a .npy file, which holds one array, got {labels!r} with"
-            f" {path}. Save both arrays with numpy.savez and give the .npz file."
+            f"{path}: `labels` must be None with a .npy file, which holds one array, got"
+            f" {labels!r}. Save both arrays with numpy.savez and give the .npz file."
         )
     return Table(read_npy(path), None)
 

@@ -105,7 +105,7 @@ def _axis(
     if in_order > 2 * by_chance + _ORDERED_BODY:
         return "no"
     unlike = _unlike_body(cells, numeric, values, body, full)
-    even = bool(np.allclose(np.diff(values), values[1] - values[0])) if len(numeric) > 1 else True
+    even = _is_even(values)
     if counted and (len(numeric) > 3 or unlike == len(numeric)):
         return "header"
     if len(numeric) >= _MANY or (even and 2 * unlike >= len(numeric)):
@@ -113,9 +113,16 @@ def _axis(
     return "unclear" if even else "no"
 
 
+def _is_even(values: NDArray[np.float64]) -> bool:
+    """Whether numbers are evenly spaced."""
+    with np.errstate(over="ignore", invalid="ignore"):  # numbers near 1e308 are not
+        steps = np.diff(values)
+        return bool(np.allclose(steps, steps[:1])) if len(steps) else True
+
+
 def _in_order(values: NDArray[np.float64]) -> bool:
-    steps = np.diff(values)
-    return bool(np.all(steps > 0) or np.all(steps < 0))
+    # Compared, not subtracted: a difference of numbers near 1e308 overflows.
+    return bool(np.all(values[1:] > values[:-1]) or np.all(values[1:] < values[:-1]))
 
 
 def _unlike_body(

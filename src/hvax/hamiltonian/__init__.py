@@ -1,4 +1,4 @@
-"""Physics on any potential z -> U(z): gradients, leapfrog, tempering, flows. Knows no data."""
+"""Hamiltonian flows on any potential z -> U(z): gradients, integrators, momenta, tempering."""
 
 from hvax.hamiltonian.abstract_flow import AbstractFlow as AbstractFlow
 from hvax.hamiltonian.abstract_flow import FlowResult as FlowResult

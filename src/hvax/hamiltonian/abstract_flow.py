@@ -1,4 +1,4 @@
-"""The contract of a flow: what moves a draw behind the encoder, and what its weight gains by it."""
+"""The contract of a flow: a random map of the encoder's draw, with its term of the log-weight."""
 
 from abc import abstractmethod
 from typing import NamedTuple, Protocol, runtime_checkable
@@ -11,7 +11,7 @@ from hvax.hamiltonian.gradient import AnyPotential
 
 @runtime_checkable
 class Start(Protocol):
-    """q, the density that z_0 was drawn from, as far as a flow looks at it.
+    """q, the density that z_0 was drawn from, as far as a flow uses it.
 
     A flow with a bridge follows `log_prob`; one with `units="posterior"` takes steps of `sigma`.
     """
@@ -25,7 +25,7 @@ class Start(Protocol):
 
 
 class FlowResult(NamedTuple):
-    """Where a flow ended, and what its way there adds to the log-weight.
+    """The end of a flow, and its term of the log-weight.
 
     With U(z) = -log p(x, z) and z_0 ~ q(. | x),
 
@@ -34,16 +34,16 @@ class FlowResult(NamedTuple):
 
     z: Float[Array, " d"]  # where the flow ended
     log_ratio: Float[Array, ""]  # nats
-    aux: PyTree  # what the potential yielded at z; None where it yields nothing
-    trajectory: PyTree  # what the flow did, for reports
+    aux: PyTree  # what the potential returned beside U at z; None if nothing
+    trajectory: PyTree  # a record of the path, for reports
 
 
 class AbstractFlow(eqx.Module):
     """A random map z_0 -> z_K that follows a potential, with a log-weight that stays unbiased."""
 
     num_gradients: eqx.AbstractVar[int]
-    """About how many gradients of the potential a call takes, by which training and evaluation are
-    planned; 0 for a flow that moves nothing."""
+    """About how many gradients of the potential a call takes, which predicts its duration; 0 for a
+    flow that moves nothing."""
 
     @abstractmethod
     def __call__(
@@ -56,5 +56,5 @@ class AbstractFlow(eqx.Module):
     ) -> FlowResult:
         """The flow from z on a potential z -> U or z -> (U, aux), U in nats.
 
-        `start` is q, what z was drawn from; a flow that needs nothing of it takes None.
+        `start` is q, the density that z was drawn from; None for a flow that does not use it.
         """

@@ -1,5 +1,5 @@
-"""Bridging weights b_1 ... b_K: on its way a flow may follow densities between the one that z_0 was
-drawn from and the one that its potential stands for.
+"""Bridging weights b_1 ... b_K: a flow may follow densities between q, which z_0 was drawn from,
+and the density of its potential.
 
     U_b(z) = b U(z) - (1 - b) log q(z),  b in (0, 1]
 """
@@ -24,7 +24,7 @@ A = TypeVar("A", Array, np.ndarray)
 
 
 class AbstractBridge(eqx.Module):
-    """The weights of a flow's transitions; they may be learned."""
+    """The bridging weights of a flow's transitions; they may be learned."""
 
     @abstractmethod
     def weights(self, num_steps: int) -> Float[Array, " K"]:
@@ -32,9 +32,9 @@ class AbstractBridge(eqx.Module):
 
 
 class FixedBridge(AbstractBridge):
-    """Weights that are given and held: K increasing numbers in (0, 1].
+    """Given weights that are not trained: K increasing numbers in (0, 1].
 
-    Raises `ValueError` for numbers outside, and for those that do not increase.
+    Raises `ValueError` for numbers outside (0, 1] or that do not increase.
     """
 
     held: Fixed
@@ -47,19 +47,19 @@ class FixedBridge(AbstractBridge):
         self.held = Fixed(given)
 
     def weights(self, num_steps: int) -> Float[Array, " K"]:
-        return _of(self.held.value, num_steps)
+        return _of_length(self.held.value, num_steps)
 
 
 class LearnedBridge(AbstractBridge):
-    """Weights that training moves: b_k is the sum of the first k of K + 1 positive increments,
-    which sum to one.
+    """Trained weights: b_k is the sum of the first k of K + 1 positive increments that sum to 1.
 
         b_k = sum_{j <= k} (1e-4 + (1 - (K + 1) 1e-4) softmax(raw)_j)
 
-    They start at `initial`, K increasing numbers in (0, 1), or in equal steps at k / (K + 1): the
-    last density that a transition follows is short of the model's, since at the model's own the
-    log-weight of a chain that mixes has nothing left to gain. Geffner and Domke, "MCMC Variational
-    Inference via Uncorrected Hamiltonian Annealing" (2021), section 3.2.
+    They start at `initial`, K increasing numbers in (0, 1), by default b_k = k / (K + 1). So the
+    last transition follows a density short of the model's: once a chain has mixed, a transition at
+    the model's own density cannot raise its log-weight. Raises `ValueError` for an `initial` of the
+    wrong length or range. Geffner and Domke, "MCMC Variational Inference via Uncorrected
+    Hamiltonian Annealing" (2021), section 3.2.
     """
 
     raw: Float[Array, " increments"]
@@ -71,29 +71,32 @@ class LearnedBridge(AbstractBridge):
         else:
             given = np.asarray(vector(initial, "initial"), np.float64)
             _check(given, "initial")
-            increments = np.diff(_of(given, num_steps), prepend=0.0, append=1.0)
+            increments = np.diff(_of_length(given, num_steps), prepend=0.0, append=1.0)
         room = 1 - FLOOR * len(increments)
         if not np.all(increments > FLOOR):
             raise ValueError(
                 f"initial must rise by more than {FLOOR:g} from 0 to each weight to the next and "
-                f"to 1, got {initial!r}. Hold such weights with FixedBridge."
+                f"to 1, got {initial!r}. Use FixedBridge for such weights."
             )
         self.raw = jnp.asarray(np.log((increments - FLOOR) / room), float)
 
     def weights(self, num_steps: int) -> Float[Array, " K"]:
         increments = FLOOR + (1 - FLOOR * self.raw.size) * jax.nn.softmax(self.raw)
-        return _of(jnp.cumsum(increments[:-1]), num_steps)
+        return _of_length(jnp.cumsum(increments[:-1]), num_steps)
 
 
 class Ends(NamedTuple):
-    """Both ends of a bridge at one z: U, and -log q, with their gradients."""
+    """The potentials of both ends of a bridge at one z, U and -log q, with their gradients."""
 
     target: Evaluation
     start: Evaluation
 
 
 def between(b: ArrayLike, ends: Ends) -> Evaluation:
-    """U_b and its gradient, with the target's aux and, for another b at the same z, both ends."""
+    """U_b = b U - (1 - b) log q and its gradient, with the target's aux.
+
+    Both ends are kept in the result, so that U at another b needs no new evaluation.
+    """
     target, start, b = ends.target, ends.start, jnp.asarray(b)
     potential = b * target.potential + (1 - b) * start.potential
     gradient = b * target.gradient + (1 - b) * start.gradient
@@ -102,12 +105,12 @@ def between(b: ArrayLike, ends: Ends) -> Evaluation:
 
 
 def both_ends(target: ValueAndGrad, start: ValueAndGrad) -> Callable[[Float[Array, " d"]], Ends]:
-    """z -> both ends, with one evaluation each."""
+    """The function z -> `Ends`, with one evaluation of each end."""
     return lambda z: Ends(target(z), start(z))
 
 
 def as_bridge(bridge: AbstractBridge | Weights) -> AbstractBridge:
-    """A bridge as it is; plain numbers held fixed."""
+    """`bridge` itself if it is a bridge, else `FixedBridge(bridge)`."""
     return bridge if isinstance(bridge, AbstractBridge) else FixedBridge(bridge)
 
 
@@ -116,9 +119,9 @@ def _check(weights: np.ndarray, name: str) -> None:
         raise ValueError(f"{name} must be increasing numbers in (0, 1], got {weights}.")
 
 
-def _of(weights: A, num_steps: int) -> A:
+def _of_length(weights: A, num_steps: int) -> A:
     if weights.shape != (num_steps,):
         raise ValueError(
-            f"this bridge has {weights.size} weights, the flow has {num_steps} transitions."
+            f"the bridge must have {num_steps} weights, one per transition, got {weights.size}."
         )
     return weights

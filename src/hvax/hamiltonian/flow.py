@@ -1,5 +1,5 @@
-"""The Hamiltonian flow: transitions of leapfrog steps, each behind a refreshment of the momentum
-and ahead of a rescaling, on one potential or through densities that bridge to it."""
+"""The Hamiltonian flow: each transition refreshes the momentum, takes leapfrog steps on the
+potential or on a bridge to it, and rescales the momentum (tempering)."""
 
 from typing import Any
 
@@ -53,38 +53,36 @@ class HamiltonianFlow(AbstractFlow):
             z, rho = L leapfrog steps from (z, rho) on b_k U(z) - (1 - b_k) log q(z)
             rho    = sqrt(beta_{k-1} / beta_k) rho
 
-    with q the density that z_0 was drawn from. The defaults are the simplest of each part: leapfrog
-    steps of a fixed size on U itself, the momentum kept throughout. `hvae`, `uha`, `dais` and `ula`
-    are the flows to train with, by names that the program has too (docs/flows.md). A flow of K >= 1
-    transitions evaluates the potential's gradient K L + 1 times; one of none evaluates the
-    potential once and no gradient. Caterini, Doucet and Sejdinovic (2018), Algorithm 1.
+    with q the density that z_0 was drawn from. The defaults are the simplest choices: leapfrog
+    steps of a fixed size on U itself, without refreshment or tempering. For training use the
+    presets `hvae`, `uha`, `dais` and `ula` (docs/flows.md). A flow of K >= 1 transitions evaluates
+    the gradient of the potential K L + 1 times; with K = 0 it evaluates only the potential, once.
+    Caterini, Doucet and Sejdinovic (2018), Algorithm 1.
 
     **Arguments:**
 
     - `num_steps`: K, an integer >= 0.
     - `step_size`: > 0, of shape `()`, `(d,)`, `(K, 1)` or `(K, d)`, or an `AffineStepSize`;
-      numbers and arrays are held fixed, `Learned(initial, upper=...)` is trained.
-    - `tempering`: the schedule of inverse temperatures; None is none, `NullTempering(1.0)`.
+      numbers and arrays stay fixed, `Learned(initial, upper=...)` is trained.
+    - `tempering`: the schedule of inverse temperatures; None is `NullTempering(1.0)`, no tempering.
     - `gradient`: `"reverse"`, `"forward"`, `"taylor"`, `"finite"`, or a method such as
-      `FiniteDifference("forward")`; it is that of log q too.
-    - `remat`: whether training keeps only positions and momenta of each transition and computes the
-      rest again when it differentiates: memory flat in K, in about the same time on a CPU.
+      `FiniteDifference("forward")`; also used for log q.
+    - `remat`: whether the backward pass recomputes each transition from its position and momentum:
+      memory then hardly grows with K, at about the same speed on a CPU.
     - `bridge`: K increasing weights b_k in (0, 1], a `FixedBridge` or `LearnedBridge`; None is 1.
-    - `eta`: how much of the momentum stays, in [0, 1], a number or `Learned(0.9)`; 1, the default,
-      keeps it all and draws no noise. It is short for `momentum=GaussianMomentum(eta)`.
-    - `momentum`: what momenta are drawn from and scored under, in place of `eta`.
+    - `eta`: the fraction of the momentum that is kept, in [0, 1], a number or `Learned(0.9)`; 1,
+      the default, keeps it all and draws no noise. Short for `momentum=GaussianMomentum(eta)`.
+    - `momentum`: the momentum kernel, instead of `eta`.
     - `leapfrog_steps`: L, an integer >= 1.
-    - `mass`: diagonal masses m > 0 of shape `()` or `(d,)`, a number, an array, or learned. The
-      momenta here are those of unit mass, rho / sqrt(m), so that m is a step size of
-      step_size / sqrt(m).
-    - `units`: what a step size of 1 is: `"latent"`, 1 in each dimension of z, or `"posterior"`, the
-      standard deviation of q there: a mass of 1 / sigma(x)^2, of each data point its own.
+    - `mass`: diagonal masses m > 0 of shape `()` or `(d,)`, a number, an array, or learned. Momenta
+      are stored in units of unit mass, rho / sqrt(m), so m only divides step sizes by sqrt(m).
+    - `units`: the unit of step sizes: `"latent"`, 1 in each dimension of z, or `"posterior"`, the
+      standard deviation of q in that dimension: a mass of 1 / sigma(x)^2 for each data point.
     - `integrator`: `"velocity"`, the leapfrog of the papers above, or `"position"`, with K L
       gradients and one value.
-    - `max_force`: the largest |dU/dz_i| that moves a momentum, over the unit of z_i (with
-      `units="posterior"` times its standard deviation under q); None is no limit. A kick by any
-      function of z preserves volume, so the log-weight stays exact; and no trajectory runs away,
-      however steep the potential is where it gets to.
+    - `max_force`: a limit of |dU/dz_i|, in units of 1 / (unit of z_i); None is no limit. A kick by
+      any function of z preserves volume, so the log-weight stays exact, while no trajectory runs
+      away, however steep the potential.
 
     Raises `ValueError` for an argument outside its range.
     """
@@ -125,7 +123,9 @@ class HamiltonianFlow(AbstractFlow):
         if not isinstance(step_size, AffineStepSize):
             step_size = as_parameter(step_size, "step_size")
         elif bridge is None:
-            raise ValueError("an AffineStepSize is affine in the weights of a bridge: give bridge.")
+            raise ValueError(
+                "bridge must be given with an AffineStepSize, which depends on its weights."
+            )
         self.step_size = step_size
         self.tempering = NullTempering(1.0) if tempering is None else tempering
         self.gradient = gradient_method(gradient)
@@ -148,16 +148,18 @@ class HamiltonianFlow(AbstractFlow):
     def preset(cls, name: str, num_steps: int | None = None, **options: Any) -> "HamiltonianFlow":
         """The flow of this name in the table `hvax.hamiltonian.presets.PRESETS`.
 
-        `options` are arguments of the class and stand in the place of the table's. Raises
-        `ValueError` for a name that is not there.
+        `options` are arguments of the class and override the table's. Raises `ValueError` for an
+        unknown name.
         """
         return cls(**preset_options(name, num_steps, options))
 
     @classmethod
     def hvae(cls, num_steps: int = 4, **options: Any) -> "HamiltonianFlow":
-        """The Hamiltonian VAE's: no bridge, all of the momentum kept, tempered with a learned
-        beta_0. Its step size, as in `uha`, `dais` and `ula`, is learned and in units of q's
-        standard deviations, and the force is limited; `options` are arguments of the class."""
+        """The flow of the Hamiltonian VAE: no bridge, no refreshment, a learned beta_0.
+
+        As in `uha`, `dais` and `ula`, the step size is learned, in units of q's standard
+        deviations, and the force is limited. `options` are arguments of the class.
+        """
         return cls.preset("hvae", num_steps, **options)
 
     @classmethod
@@ -167,34 +169,39 @@ class HamiltonianFlow(AbstractFlow):
 
     @classmethod
     def dais(cls, num_steps: int = 4, **options: Any) -> "HamiltonianFlow":
-        """Differentiable annealed importance sampling: as `uha`, by position Verlet: K gradients
-        and one value."""
+        """Differentiable annealed importance sampling: `uha` with position Verlet.
+
+        It takes K gradients and one value of the potential.
+        """
         return cls.preset("dais", num_steps, **options)
 
     @classmethod
     def ula(cls, num_steps: int = 4, **options: Any) -> "HamiltonianFlow":
-        """Unadjusted Langevin: as `uha` with eta = 0, a fresh momentum for each transition."""
+        """Unadjusted Langevin: `uha` with eta = 0, a new momentum for each transition."""
         return cls.preset("ula", num_steps, **options)
 
     @classmethod
     def reference(cls, num_steps: int = 3, **options: Any) -> "HamiltonianFlow":
-        """The Julia reference's defaults: tempered from beta_0 = 0.3, nothing learned, in latent
-        units; but for its step size of 1e-4, at which nothing moves (docs/from-julia.md)."""
+        """The defaults of the Julia reference: tempering from beta_0 = 0.3, nothing learned.
+
+        Step sizes are in latent units, but not the reference's 1e-4, at which nothing moves
+        (docs/from-julia.md).
+        """
         return cls.preset("reference", num_steps, **options)
 
     @property  # type: ignore[misc]
     def num_gradients(self) -> int:  # type: ignore[override]
-        """K L; by velocity Verlet one more."""
+        """K L: about how many gradients a call takes (velocity Verlet takes one more)."""
         return self.num_steps * self.leapfrog_steps
 
     @property
     def eta(self) -> AbstractParameter | None:
-        """How much of a Gaussian momentum stays; None where it is all kept, or of another kind."""
+        """The kept fraction of a Gaussian momentum; None if it is 1, or for another kernel."""
         return self.momentum.eta if isinstance(self.momentum, GaussianMomentum) else None
 
     @property
     def step_sizes(self) -> Float[Array, "..."]:
-        """The step sizes in `units` and in unit mass; `()`, `(d,)`, `(K, 1)` or `(K, d)`."""
+        """The step sizes in `units`, for unit mass; of shape `()`, `(d,)`, `(K, 1)` or `(K, d)`."""
         if isinstance(self.step_size, AffineStepSize):
             assert self.bridge is not None
             value = self.step_size.along(self.bridge.weights(self.num_steps))
@@ -210,15 +217,16 @@ class HamiltonianFlow(AbstractFlow):
         key: PRNGKeyArray,
         start: Start | None = None,
     ) -> FlowResult:
-        """The flow from z with fresh momenta, on a potential z -> U or z -> (U, aux).
+        """The flow from z with new momenta, on a potential z -> U or z -> (U, aux).
 
-        `start` is q, what z was drawn from: a bridge needs its `log_prob`, and `units="posterior"`
-        its `sigma`. The result's trajectory is a `PhaseSpace`, and its log_ratio that of the
-        momenta (`AbstractMomentum`): for Gaussian ones
+        `start` is q, the density that z was drawn from: a bridge uses its `log_prob`, and
+        `units="posterior"` its `sigma`. The result's trajectory is a `PhaseSpace`; its log_ratio,
+        in nats, is that of the momenta (`AbstractMomentum`), for Gaussian ones
 
             |gamma|^2 / 2 - beta_K |rho_K|^2 / 2 + sum_k log N(rho_{k-1}) - log N(rho'_k)
 
-        in nats; all other terms cancel exactly.
+        as all other terms cancel exactly. Raises `TypeError` and `ValueError` for arguments of the
+        wrong type or shape.
         """
         check_callable(potential, "potential")
         check_key(key)
@@ -229,7 +237,7 @@ class HamiltonianFlow(AbstractFlow):
     def momenta(
         self, z: Float[Array, " d"], *, key: PRNGKeyArray
     ) -> tuple[Float[Array, " d"], Float[Array, "K d"] | None]:
-        """The noise of a flow from z: gamma, and xi, which is None where nothing is refreshed."""
+        """The noise of a flow from z: gamma (d,), and xi (K, d), None without refreshment."""
         if not self.momentum.refreshes:
             return jax.random.normal(key, z.shape, z.dtype), None
         gamma_key, xi_key = jax.random.split(key)
@@ -245,7 +253,7 @@ class HamiltonianFlow(AbstractFlow):
         xi: Float[Array, "K d"] | None = None,
         start: Start | None = None,
     ) -> FlowResult:
-        """The deterministic flow from z with the noise gamma of rho_0 and xi of refreshments."""
+        """The flow from z as a deterministic function of its noise; see `momenta`."""
         return self._run(potential, start, z=z, gamma=gamma, xi=xi)[0]
 
     def stages(
@@ -257,7 +265,7 @@ class HamiltonianFlow(AbstractFlow):
         xi: Float[Array, "K d"] | None = None,
         start: Start | None = None,
     ) -> tuple[PhaseSpace, Stages]:
-        """The trajectory of `transport`, with where each transition ended."""
+        """The trajectory of `transport`, with the state after each transition."""
         result, steps = self._run(potential, start, z=z, gamma=gamma, xi=xi)
         space = result.trajectory
         _, log_start = self.momentum.start(space.gamma, space.beta[0])
@@ -309,7 +317,7 @@ class HamiltonianFlow(AbstractFlow):
         xi: Float[Array, "K d"] | None,
         start: Start | None,
     ) -> tuple[Transitions, Float[Array, " d"]]:
-        """What K >= 1 transitions take, and the unit of each dimension's step size."""
+        """The inputs of K >= 1 transitions, and the unit of step sizes in each dimension."""
         K, unit = self.num_steps, unit_of(self.units, start, z)
         sizes = of_transitions(self.step_sizes, K, z)
         sizes = sizes if self.units == "latent" else sizes * unit[None]

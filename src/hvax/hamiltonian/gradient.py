@@ -1,7 +1,7 @@
-"""How the gradient of a potential is taken: a potential -> a function z -> (U, grad U, aux).
+"""Methods to differentiate a potential: each returns a function z -> (U, grad U, aux).
 
-Each method is itself differentiable, so an outer gradient over a model's parameters passes through
-it (second order), and each works under `jit` and `vmap`.
+All of them are differentiable themselves, so that the gradient of a loss can pass through a flow
+(second order), and work under `jit` and `vmap`.
 """
 
 from abc import abstractmethod
@@ -16,7 +16,7 @@ from jaxtyping import Array, Float, PyTree
 from hvax.checks import check_callable
 
 Potential = Callable[[Float[Array, " d"]], tuple[Float[Array, ""], PyTree]]
-"""z -> (U, aux): the potential in nats, and whatever else its evaluation yields."""
+"""z -> (U, aux): the potential in nats, and anything else that is computed with it."""
 AnyPotential = Callable[[Float[Array, " d"]], Float[Array, ""] | tuple[Float[Array, ""], PyTree]]
 """z -> U or z -> (U, aux), as a user may give it."""
 
@@ -27,7 +27,7 @@ class Evaluation(NamedTuple):
     potential: Float[Array, ""]  # U, nats
     gradient: Float[Array, " d"]  # dU/dz
     aux: PyTree
-    ends: PyTree = None  # what U lies between, where it is one of a bridge
+    ends: PyTree = None  # along a bridge, the evaluations of both of its ends
 
 
 ValueAndGrad = Callable[[Float[Array, " d"]], Evaluation]
@@ -38,11 +38,11 @@ class AbstractGradient(eqx.Module):
 
     @abstractmethod
     def value_and_grad(self, potential: Potential) -> ValueAndGrad:
-        """z -> (U, grad U, aux) for this potential."""
+        """The function z -> (U, grad U, aux) of a potential."""
 
 
 class ReverseMode(AbstractGradient):
-    """Reverse mode: one forward pass and one backward pass to z; exact to rounding."""
+    """Reverse mode: one forward and one backward pass; exact to rounding."""
 
     def value_and_grad(self, potential: Potential) -> ValueAndGrad:
         differentiated = jax.value_and_grad(potential, has_aux=True)

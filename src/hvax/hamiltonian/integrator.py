@@ -1,4 +1,4 @@
-"""The two forms of the leapfrog, as a flow takes its steps: where in a step the gradient is met."""
+"""Integrators: the two forms of the leapfrog, which differ in where the gradient is evaluated."""
 
 from abc import abstractmethod
 from collections.abc import Callable
@@ -14,14 +14,14 @@ from hvax.hamiltonian.leapfrog import PhaseState, leapfrog_step, phase_state
 
 
 class AbstractIntegrator(eqx.Module):
-    """Steps of H = U + |rho|^2 / 2 that preserve volume, each with one gradient of U.
+    """Volume-preserving steps of H = U + |rho|^2 / 2, each with one gradient of U.
 
-    A flow gives its steps another density of its path, with U and its gradient in the state, and
-    changes the momentum between them.
+    Between transitions a flow changes the momentum, and along a bridge the potential, whose value
+    and gradient are part of the state.
     """
 
     last_gradient_at_end: ClassVar[bool]
-    """Whether a trajectory's last evaluation is at its end, with the potential's aux there."""
+    """Whether the last gradient is evaluated at the end, so that its aux is that of z_K."""
 
     @abstractmethod
     def start(
@@ -39,12 +39,14 @@ class AbstractIntegrator(eqx.Module):
     def end(
         self, potential: Potential, state: PhaseState, errors: Float[Array, " steps"]
     ) -> tuple[PyTree, Float[Array, " steps"]]:
-        """The potential's aux at the end of a trajectory, and the energy errors of its steps."""
+        """The potential's aux at a trajectory's end, and the energy errors of its steps in nats."""
 
 
 class VelocityVerlet(AbstractIntegrator):
-    """Half a kick, a drift, half a kick: `leapfrog_step`. A trajectory of n steps takes n + 1
-    gradients. The energy errors are H after minus H before each step."""
+    """Half a kick, a drift, half a kick (`leapfrog_step`): n + 1 gradients for n steps.
+
+    The energy errors are H after minus H before each step.
+    """
 
     last_gradient_at_end = True
 
@@ -66,16 +68,16 @@ class VelocityVerlet(AbstractIntegrator):
 
 
 class PositionVerlet(AbstractIntegrator):
-    """Half a drift, a kick, half a drift; a trajectory of n steps takes n gradients and, at its
-    end, one value of U.
+    """Half a drift, a kick, half a drift: n gradients for n steps, and one value of U at the end.
 
         z   = z   + (step_size / 2) rho
         rho = rho - step_size grad U(z)
         z   = z   + (step_size / 2) rho
 
-    U is met midway and at the very end; an energy error is the change of U from one such place to
-    the next, less the work of the kicks on the way: 0 for a linear U. Zhang, Hsu, Li, Finn and
-    Grosse, "Differentiable Annealed Importance Sampling" (2021), Algorithm 1.
+    U is evaluated in the middle of each step and at the very end. An energy error is the change of
+    U between two such points minus its first-order prediction by the gradients: 0 for a linear U.
+    Zhang, Hsu, Li, Finn and Grosse, "Differentiable Annealed Importance Sampling and the Perils of
+    Gradient Noise" (2021), Algorithm 1.
     """
 
     last_gradient_at_end = False
@@ -94,19 +96,19 @@ class PositionVerlet(AbstractIntegrator):
         met = value_and_grad(state.z + ahead)
         rho = state.rho - step_size * met.gradient
         since = 0.5 * step_size * rho
-        error = met.potential - met.gradient @ ahead - _here(state)
+        error = met.potential - met.gradient @ ahead - _extrapolated_potential(state)
         return PhaseState(state.z + ahead + since, rho, *met, since=since), error
 
     def end(
         self, potential: Potential, state: PhaseState, errors: Float[Array, " steps"]
     ) -> tuple[PyTree, Float[Array, " steps"]]:
         value, aux = potential(state.z)
-        # Ahead of the first step there was no evaluation to compare with.
-        return aux, jnp.append(errors[1:], value - _here(state))
+        # The first step's error is dropped: there is no evaluation before it to compare with.
+        return aux, jnp.append(errors[1:], value - _extrapolated_potential(state))
 
 
-def _here(state: PhaseState) -> Float[Array, ""]:
-    """U at z, continued along the last gradient."""
+def _extrapolated_potential(state: PhaseState) -> Float[Array, ""]:
+    """U at z by linear extrapolation from the last evaluation."""
     assert state.since is not None
     return state.potential + state.gradient @ state.since
 

@@ -1,4 +1,4 @@
-"""One leapfrog step, and the point of phase space it moves."""
+"""One leapfrog step, and the state that it advances."""
 
 from typing import NamedTuple
 
@@ -10,20 +10,22 @@ from hvax.hamiltonian.gradient import Evaluation, ValueAndGrad
 
 
 class PhaseState(NamedTuple):
-    """A point of phase space with the potential, its gradient and aux at z, so that a step needs
-    one new evaluation."""
+    """A point (z, rho) of phase space with the last evaluation of the potential.
+
+    As the evaluation is kept, a step needs only one new one.
+    """
 
     z: Float[Array, " d"]
     rho: Float[Array, " d"]
     potential: Float[Array, ""]
     gradient: Float[Array, " d"]
     aux: PyTree
-    ends: PyTree = None  # what U lies between, where it is one of a bridge
-    since: Float[Array, " d"] | None = None  # how far z has come since; None where U is met at z
+    ends: PyTree = None  # along a bridge, the evaluations of both of its ends
+    since: Float[Array, " d"] | None = None  # z minus the point of that evaluation; None is 0
 
     @property
     def met(self) -> Evaluation:
-        """The last evaluation of the potential."""
+        """The last evaluation of the potential, as an `Evaluation`."""
         return Evaluation(self.potential, self.gradient, self.aux, self.ends)
 
     @property
@@ -35,7 +37,10 @@ class PhaseState(NamedTuple):
 def phase_state(
     value_and_grad: ValueAndGrad, *, z: Float[Array, " d"], rho: Float[Array, " d"]
 ) -> PhaseState:
-    """The state at (z, rho): one evaluation of the potential and its gradient."""
+    """The state at (z, rho), with one evaluation of the potential and its gradient.
+
+    Raises `ValueError` unless z and rho are vectors of the same length.
+    """
     check_callable(value_and_grad, "value_and_grad")
     z, rho = vector(z, "z"), vector(rho, "rho")
     if rho.shape != z.shape:

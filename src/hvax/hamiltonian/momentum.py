@@ -1,4 +1,4 @@
-"""The momenta of a flow: how they are drawn, and what the log-weight says of them."""
+"""Momentum kernels: how a flow draws its momenta, and their term of the log-weight."""
 
 from abc import abstractmethod
 
@@ -14,27 +14,28 @@ from hvax.parameters import AbstractParameter, Fixed, Learned, as_parameter
 
 
 class AbstractMomentum(eqx.Module):
-    """What a flow draws its momenta from, and what it scores them under.
+    """How a flow draws its momenta, and how the log-weight scores them.
 
-    The flow begins with rho_0 and ahead of each transition replaces rho by rho', drawn from a
-    forward kernel F_k(rho' | rho); a reverse kernel R_k(rho | rho') is what the log-weight sets
-    against it. All is a function of standard normal noise: gamma for rho_0, xi_k for rho'_k.
+    The flow starts with rho_0. Before each transition it replaces rho by rho', drawn from a forward
+    kernel F_k(rho' | rho) and scored against a reverse kernel R_k(rho | rho'). Momenta are
+    functions of standard normal noise: gamma for rho_0, xi_k for rho'_k.
 
         log_ratio = log p(rho_K) - log p(rho_0) + sum_k log R_k(rho | rho') - log F_k(rho' | rho)
 
-    E[exp(log w)] = p(x) for any pair of kernels that are normalized densities. Densities of rho_0
-    and rho_K are those at inverse temperature beta, and are given without (d/2) log(beta / 2 pi):
-    that constant cancels with the Jacobian of the flow's rescaling, sqrt(beta_{k-1} / beta_k).
+    E[exp(log w)] = p(x) holds for any two kernels that are normalized densities. The densities of
+    rho_0 and rho_K are those at inverse temperature beta, without the constant
+    (d/2) log(beta / 2 pi): it cancels with the Jacobian of the flow's rescaling of momenta by
+    sqrt(beta_{k-1} / beta_k).
     """
 
     refreshes: eqx.AbstractVar[bool]
-    """Whether transitions refresh the momentum; where they do not, no noise xi is drawn."""
+    """Whether transitions refresh the momentum; if not, no noise xi is drawn."""
 
     @abstractmethod
     def start(
         self, gamma: Float[Array, " d"], beta: Float[Array, ""]
     ) -> tuple[Float[Array, " d"], Float[Array, ""]]:
-        """rho_0 made of the noise gamma, and its log-density in nats."""
+        """rho_0 from the noise gamma, and its log-density in nats."""
 
     @abstractmethod
     def log_density(self, rho: Float[Array, " d"], beta: Float[Array, ""]) -> Float[Array, ""]:
@@ -51,25 +52,25 @@ class AbstractMomentum(eqx.Module):
         beta: Float[Array, ""],
         start: Start | None,
     ) -> tuple[Float[Array, " d"], Float[Array, ""]]:
-        """rho' of transition k = 1 ... K made of the noise xi, and log R - log F in nats.
+        """rho' of transition k = 1 ... K from the noise xi, and log R - log F in nats.
 
-        z is where the refreshment happens, beta = beta_{k-1}, and `start` is q, by which a kernel
-        may know of x.
+        `z` is the current position, beta = beta_{k-1}, and `start` is q, through which a kernel can
+        depend on x.
         """
 
 
 class GaussianMomentum(AbstractMomentum):
-    """rho ~ N(0, I / beta), of which a share eta stays at each transition, the rest fresh noise.
+    """rho ~ N(0, I / beta), partially refreshed: a fraction eta is kept at each transition.
 
         rho_0 = gamma / sqrt(beta_0)
         rho'  = eta rho + sqrt(1 - eta^2) xi / sqrt(beta)
 
-    N(0, I / beta) is left as it is, so both kernels are the same, and
+    This kernel is reversible with respect to N(0, I / beta), so it is its own reverse kernel, and
     log R - log F = log N(rho) - log N(rho').
 
     **Arguments:**
 
-    - `eta`: in [0, 1], a number or `Learned(0.9)`. 1, the default, keeps all of the momentum and
+    - `eta`: in [0, 1], a number or `Learned(0.9)`. 1, the default, keeps the whole momentum and
       draws no noise; it is stored as None.
 
     Raises `ValueError` for an eta that is not one number in [0, 1].
@@ -104,7 +105,7 @@ class GaussianMomentum(AbstractMomentum):
     ) -> tuple[Float[Array, " d"], Float[Array, ""]]:
         assert self.eta is not None
         eta = self.eta.value.astype(rho.dtype)
-        # At eta = 1, where a learned one may round to, the root has no derivative.
+        # A learned eta may round to 1, where the square root has an infinite derivative.
         room = jnp.where(eta < 1, 1 - eta**2, 1.0)
         spread = jnp.where(eta < 1, jnp.sqrt(room), 0.0)
         fresh = eta * rho + spread * xi / jnp.sqrt(beta)
@@ -117,9 +118,9 @@ def check_noise(
     num_steps: int,
     z: Float[Array, " d"],
 ) -> Float[Array, "K d"] | None:
-    """The noise of K refreshments in z's dtype; None where nothing is refreshed.
+    """The noise xi of K refreshments in z's dtype; None if nothing is refreshed.
 
-    Raises `ValueError` where it is not of the shape (K, d).
+    Raises `ValueError` unless its shape is (K, d).
     """
     if not momentum.refreshes:
         return None
@@ -127,8 +128,8 @@ def check_noise(
     if xi is None or xi.shape != shape:
         got = "none" if xi is None else f"shape {xi.shape}"
         raise ValueError(
-            f"a flow with eta needs xi, normal numbers of shape {shape}, got {got}; "
-            "flow.momenta(z, key=key) draws gamma and xi."
+            f"xi must be normal numbers of shape {shape} for a flow with eta, got {got}. "
+            "Use gamma, xi = flow.momenta(z, key=key)."
         )
     return xi.astype(z.dtype)
 
@@ -136,24 +137,26 @@ def check_noise(
 def momentum_or_eta(
     momentum: AbstractMomentum | None, eta: AbstractParameter | ArrayLike | None
 ) -> AbstractMomentum:
-    """The momentum that is given, or the Gaussian one of eta; `ValueError` where both are."""
+    """`momentum` if given, else `GaussianMomentum(eta)`; `ValueError` if both are given."""
     if momentum is None:
         return GaussianMomentum(1.0 if eta is None else eta)
     check_kind(momentum, "momentum", AbstractMomentum)
     if eta is not None:
-        raise ValueError("eta is short for momentum=GaussianMomentum(eta): give one of the two.")
+        raise ValueError(
+            "eta must be None if momentum is given: it is short for GaussianMomentum(eta)."
+        )
     return momentum
 
 
 def _as_eta(eta: AbstractParameter | ArrayLike) -> AbstractParameter | None:
-    """eta as a parameter in [0, 1]; None where it is held at 1, and nothing is refreshed."""
+    """eta as a parameter in [0, 1]; None if it is fixed at 1, so that nothing is refreshed."""
     if isinstance(eta, int | float) and eta == 1:
-        return None  # known under a trace too, where the array of it is not
+        return None  # tested on the Python number: under a trace an array's value is unknown
     parameter = as_parameter(eta, "eta")
     if parameter.value.shape != ():
         raise ValueError(f"eta must be one number, got shape {parameter.value.shape}.")
     if isinstance(parameter, Learned) and parameter.upper > 1:
-        raise ValueError(f"a learned eta needs upper <= 1, got upper={parameter.upper}.")
+        raise ValueError(f"a learned eta must have upper <= 1, got upper={parameter.upper}.")
     if isinstance(parameter.value, jax.core.Tracer):
         return parameter
     value = float(parameter.value)

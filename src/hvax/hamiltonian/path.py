@@ -1,6 +1,6 @@
-"""The densities that a flow follows on its way: the model's own, or a bridge to it from q.
+"""The potentials that a flow follows: the model's own, or a bridge from q to it.
 
-Their potentials are U_b = b U - (1 - b) log q, with the bridging weight b of each transition.
+A bridge's potentials are U_b = b U - (1 - b) log q, with the bridging weight b of each transition.
 """
 
 from abc import abstractmethod
@@ -21,7 +21,7 @@ from hvax.hamiltonian.gradient import (
 )
 
 Limit = Float[Array, " d"] | None
-"""The largest force in each dimension; None where there is none."""
+"""The largest force in each dimension; None is no limit."""
 
 
 class AbstractPath(eqx.Module):
@@ -29,27 +29,29 @@ class AbstractPath(eqx.Module):
 
     @abstractmethod
     def value_and_grad(self, b: Float[Array, ""]) -> ValueAndGrad:
-        """z -> U_b and its gradient, which is within the limit of the force."""
+        """The function z -> U_b and its gradient, clipped to the limit of the force."""
 
     @abstractmethod
     def reweight(self, b: Float[Array, ""], at: Evaluation) -> Evaluation:
-        """U_b and its gradient where another density of the path was evaluated, without a new
-        evaluation of the model."""
+        """U_b and its gradient at the point of an evaluation with another b.
+
+        The model is not evaluated again.
+        """
 
     @abstractmethod
     def value(self, b: Float[Array, ""]) -> Potential:
-        """z -> U_b alone, and the model's aux."""
+        """The function z -> U_b and the model's aux, without a gradient."""
 
 
 class ModelPath(AbstractPath):
-    """The model's own potential throughout."""
+    """The model's own potential in every transition."""
 
     potential: Potential
     evaluate: ValueAndGrad  # the potential and its gradient
     limit: Limit
 
     def value_and_grad(self, b: Float[Array, ""]) -> ValueAndGrad:
-        return lambda z: _within(self.limit, self.evaluate(z))
+        return lambda z: _limited(self.limit, self.evaluate(z))
 
     def reweight(self, b: Float[Array, ""], at: Evaluation) -> Evaluation:
         return at
@@ -59,7 +61,7 @@ class ModelPath(AbstractPath):
 
 
 class BridgedPath(AbstractPath):
-    """From q towards the model's potential."""
+    """A bridge from q to the model's potential."""
 
     potential: Potential
     evaluate: Callable[[Float[Array, " d"]], Ends]  # both potentials and their gradients
@@ -67,10 +69,10 @@ class BridgedPath(AbstractPath):
     limit: Limit
 
     def value_and_grad(self, b: Float[Array, ""]) -> ValueAndGrad:
-        return lambda z: _within(self.limit, between(b, self.evaluate(z)))
+        return lambda z: _limited(self.limit, between(b, self.evaluate(z)))
 
     def reweight(self, b: Float[Array, ""], at: Evaluation) -> Evaluation:
-        return _within(self.limit, between(b, at.ends))._replace(aux=at.aux)
+        return _limited(self.limit, between(b, at.ends))._replace(aux=at.aux)
 
     def value(self, b: Float[Array, ""]) -> Potential:
         def bridged(z: Float[Array, " d"]) -> tuple[Float[Array, ""], PyTree]:
@@ -91,8 +93,9 @@ def path_to(
 ) -> AbstractPath:
     """The path of a flow to a potential.
 
-    Where an integrator's last gradient is not at the end, the model's aux is not wanted with the
-    gradients (`with_aux_at_gradients`). Raises `ValueError` for a bridge from nothing.
+    With `with_aux_at_gradients=False` the model's aux is not computed with the gradients: an
+    integrator whose last gradient is not at the end has no use for it. Raises `ValueError` for a
+    bridge without a `start`.
     """
     bare = with_aux(lambda z: potential(z)[0])
     target = gradient.value_and_grad(potential if with_aux_at_gradients else bare)
@@ -100,16 +103,18 @@ def path_to(
         return ModelPath(potential, target, limit)
     if start is None or not callable(getattr(start, "log_prob", None)):
         raise ValueError(
-            "a flow with a bridge needs start, what z was drawn from, with a log_prob(z); got "
-            f"{start!r}."
+            "start must have a log_prob(z) for a flow with a bridge, got "
+            f"{start!r}. Give the density that z was drawn from."
         )
     origin = gradient.value_and_grad(with_aux(lambda z: -start.log_prob(z)))
     return BridgedPath(potential, both_ends(target, origin), start, limit)
 
 
-def _within(limit: Limit, at: Evaluation) -> Evaluation:
-    """An evaluation whose gradient is bounded in each dimension; NaN, from a potential that has
-    overflowed, moves nothing."""
+def _limited(limit: Limit, at: Evaluation) -> Evaluation:
+    """An evaluation with its gradient clipped in each dimension, and NaN replaced by 0.
+
+    NaN comes from a potential that overflows; the particle then drifts on without a force.
+    """
     if limit is None:
         return at
     bounded = jnp.clip(at.gradient, -limit, limit)

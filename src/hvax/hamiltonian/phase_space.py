@@ -1,4 +1,4 @@
-"""Where a flow starts, goes and ends."""
+"""The record of a Hamiltonian flow: start, end, energy errors and stages."""
 
 from typing import NamedTuple
 
@@ -10,7 +10,7 @@ DIVERGENT = 1000.0
 
 
 class PhaseSpace(NamedTuple):
-    """Where a flow started and ended, and what it takes to score it."""
+    """The start and end of a flow in phase space, and all that scoring it needs."""
 
     z_init: Float[Array, " d"]
     rho_init: Float[Array, " d"]
@@ -18,7 +18,7 @@ class PhaseSpace(NamedTuple):
     rho_final: Float[Array, " d"]
     gamma: Float[Array, " d"]  # the noise of rho_init, which is gamma / sqrt(beta_0)
     beta: Float[Array, " stages"]
-    log_refreshment: Float[Array, ""]  # sum_k log R_k - log F_k, nats; 0 where none is refreshed
+    log_refreshment: Float[Array, ""]  # sum_k log R_k - log F_k, nats; 0 without refreshment
     energy_errors: Float[Array, " steps"]  # H after minus H before each leapfrog step, nats
 
     @property
@@ -28,12 +28,12 @@ class PhaseSpace(NamedTuple):
 
     @property
     def divergent(self) -> Array:
-        """Whether an energy error is beyond `DIVERGENT` nats or not finite; never at K = 0."""
+        """Whether an energy error exceeds `DIVERGENT` nats or is not finite; False for K = 0."""
         return ~jnp.all(jnp.abs(self.energy_errors) <= DIVERGENT)
 
 
 class Stages(NamedTuple):
-    """A flow after each of its transitions, k = 1 ... K."""
+    """The states of a flow after each of its transitions k = 1 ... K."""
 
     z: Float[Array, "K d"]
     rho: Float[Array, "K d"]

@@ -1,7 +1,7 @@
-"""The flows by name, each with its defaults: the one table of them.
+"""The table of named flows and their defaults.
 
-The constructors (`HamiltonianFlow.dais(4)`), the program (`--flow dais --num-steps 4`), the
-experiments and docs/flows.md read it, and the tests of laws run every flow in it.
+Read by the constructors (`HamiltonianFlow.dais(4)`), the program (`--flow dais --num-steps 4`), the
+experiments and docs/flows.md; the tests of laws run every flow in it.
 """
 
 from collections.abc import Mapping
@@ -28,18 +28,17 @@ ScheduleName = Literal["quadratic", "temperature", "free", "none"]
 IntegratorName = Literal["velocity", "position"]
 
 MAX_STEP = 1.5
-"""The bound of learned step sizes."""
+"""The upper bound of learned step sizes."""
 MAX_FORCE = 30.0
-"""The limit of the force where step sizes are in q's standard deviations: where leapfrog is stable
-at a step of 0.4 a force of 30 is met four standard deviations out; beyond, a step would be
-thrown."""
+"""The limit of the force, for step sizes in q's standard deviations. If leapfrog is just stable at
+a step of 0.4, the force is about 30 at four standard deviations; only outliers are limited."""
 
 
 @dataclass(frozen=True)
 class Preset:
     """A flow's defaults, as words and numbers.
 
-    `step_size` is learned where it has a bound, `max_step`; `beta0` where `learned`; `eta` where
+    The step size is learned if it has an upper bound `max_step`; beta0 if `learned`; eta if
     `learned` and neither 0 nor 1.
     """
 
@@ -54,11 +53,11 @@ class Preset:
     beta0: float = 0.8
     learned: bool = True
     turn: float | None = None
-    """The longest trajectory to begin with, in step sizes summed over all leapfrog steps: without
-    momentum refreshment a longer one turns back. A whole turn is 2 pi."""
+    """The largest initial length of a trajectory (step size times leapfrog steps); None is no
+    limit. Without momentum refreshment a longer one turns back, as a whole period is 2 pi."""
 
     def first_step_size(self, num_steps: int, leapfrog_steps: int = 1) -> float:
-        """The step size that such a flow begins with, in `units`."""
+        """The initial step size for so many steps, in `units`."""
         if self.turn is None:
             return self.step_size
         return min(self.step_size, self.turn / max(1, num_steps * leapfrog_steps))
@@ -70,16 +69,15 @@ PRESETS: Mapping[str, Preset] = {
     # Geffner and Domke, "MCMC Variational Inference via Uncorrected Hamiltonian Annealing" (2021).
     "uha": Preset(),
     # Zhang, Hsu, Li, Finn and Grosse, "Differentiable Annealed Importance Sampling and the Perils
-    # of Gradient Noise" (2021). They refresh the momentum behind each step. Here it is refreshed
-    # ahead of each: the refreshment behind the last step moves nothing that is scored, and one
-    # ahead of the first replaces one draw from N(0, I) by another, so the log-weights have the same
-    # distribution.
+    # of Gradient Noise" (2021). They refresh the momentum after each step, hvax before each. The
+    # refreshment after the last step affects nothing that is scored, and one before the first only
+    # replaces one draw from N(0, I) by another: the log-weights have the same distribution.
     "dais": Preset(integrator="position"),
     # Thin, Kotelevskii et al., "Monte Carlo Variational Auto-Encoders" (2021). One leapfrog step of
-    # size e from a fresh momentum is a Langevin step of size e^2 / 2; its reverse is scored with
-    # the momentum that the step ends with.
+    # size e from a new momentum is a Langevin step of size e^2 / 2; the reverse step is scored with
+    # the momentum at its end.
     "ula": Preset(eta=0.0),
-    # The Julia implementation's, but for its step size of 1e-4, at which nothing moves.
+    # The Julia implementation, except for its step size of 1e-4, at which nothing moves.
     "reference": Preset(
         bridge="none",
         eta=1.0,
@@ -95,10 +93,10 @@ PRESETS: Mapping[str, Preset] = {
 
 
 def preset_options(name: str, num_steps: int | None, given: Mapping[str, Any]) -> dict[str, Any]:
-    """The arguments of `HamiltonianFlow` for a preset; `given` stand in the place of the table's.
+    """The arguments of `HamiltonianFlow` for a preset; `given` arguments override the table's.
 
-    The force is limited where step sizes are in units of the posterior, whoever said so. Raises
-    `ValueError` for a name that is not in the table.
+    The force is limited whenever step sizes are in units of the posterior. Raises `ValueError` for
+    an unknown name.
     """
     if name not in PRESETS:
         raise ValueError(f"the flow must be one of {', '.join(PRESETS)}, got {name!r}.")
@@ -121,17 +119,17 @@ def preset_options(name: str, num_steps: int | None, given: Mapping[str, Any]) -
 
 
 def as_step_size(first: ArrayLike, upper: float | None) -> AbstractParameter:
-    """Step sizes that are learned below a bound, or fixed where there is none."""
+    """Step sizes learned below an upper bound, or fixed if it is None."""
     return Fixed(first) if upper is None else Learned(first, upper=upper)
 
 
 def as_share(eta: float, *, learned: bool) -> AbstractParameter:
-    """The share of the momentum that is kept; at its bounds 0 and 1 it is not learned."""
+    """The kept fraction of the momentum, learned unless it is 0 or 1."""
     return Learned(eta) if learned and 0 < eta < 1 else Fixed(eta)
 
 
 def bridge_named(name: BridgeName, num_steps: int) -> AbstractBridge | None:
-    """Bridging weights from k / (K + 1) on, learned, or held there (`even`); none at K = 0."""
+    """Bridging weights k / (K + 1), learned or fixed (`even`); None for "none" and for K = 0."""
     if name == "none" or num_steps == 0:
         return None
     if name == "learned":
@@ -142,7 +140,7 @@ def bridge_named(name: BridgeName, num_steps: int) -> AbstractBridge | None:
 def tempering_named(
     name: ScheduleName, num_steps: int, *, beta0: float, learned: bool
 ) -> AbstractTempering:
-    """A schedule that begins at beta0, fixed or learned; `free` in K equal scalings."""
+    """A schedule from beta0 to 1, fixed or learned; "free" starts with K equal scalings."""
     if name == "none":
         return NullTempering(1.0)
 

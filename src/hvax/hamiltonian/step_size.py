@@ -1,4 +1,4 @@
-"""Step sizes: what they must satisfy, how they change along a bridge, and their units."""
+"""Step sizes: their checks, their dependence on a bridge, and their units."""
 
 from typing import Literal, cast, get_args
 
@@ -18,8 +18,8 @@ Units = Literal["latent", "posterior"]
 class AffineStepSize(eqx.Module):
     """A step size that depends on the bridging weight: at_start + b_k (at_end - at_start).
 
-    Both ends are > 0, of shape `()` or `(d,)`; plain numbers are held fixed. Between positive ends
-    it cannot leave their range. Geffner and Domke (2021), section 5.
+    Both ends are > 0, of shape `()` or `(d,)`; plain numbers stay fixed. All step sizes are then >
+    0 too. Raises `ValueError` for other values or shapes. Geffner and Domke (2021), section 5.
     """
 
     at_start: AbstractParameter
@@ -36,13 +36,13 @@ class AffineStepSize(eqx.Module):
             check_positive(end.value, name)
 
     def along(self, b: Float[Array, " K"]) -> Float[Array, "K width"]:
-        """One row per transition, of one number or d."""
+        """The step sizes of K transitions, a row of one number or d numbers each."""
         start, end = (jnp.atleast_2d(end.value) for end in (self.at_start, self.at_end))
         return start + b[:, None] * (end - start)
 
 
 def check_positive(value: Float[Array, "..."], name: str) -> None:
-    """Refuses numbers that are not finite and > 0; traced ones pass."""
+    """Raise `ValueError` unless all numbers are finite and > 0; traced ones are not checked."""
     if isinstance(value, jax.core.Tracer):
         return
     if not np.all(np.isfinite(value) & (np.asarray(value) > 0)):
@@ -50,7 +50,7 @@ def check_positive(value: Float[Array, "..."], name: str) -> None:
 
 
 def check_step_sizes(value: Float[Array, "..."], num_steps: int) -> None:
-    """Refuses step sizes of a shape that no flow of so many transitions takes, or not > 0."""
+    """Raise `ValueError` for step sizes of a wrong shape for K transitions, or not > 0."""
     if value.ndim > 2 or (value.ndim == 2 and value.shape[0] != num_steps):
         raise ValueError(
             "step_size must have shape (), (d,), (K, 1) or (K, d) with K = num_steps = "
@@ -60,22 +60,21 @@ def check_step_sizes(value: Float[Array, "..."], num_steps: int) -> None:
 
 
 def check_mass(mass: Float[Array, "..."]) -> None:
-    """Refuses masses that are not one number or a vector of them, or not > 0."""
+    """Raise `ValueError` unless masses are a scalar or a vector, finite and > 0."""
     if mass.ndim > 1:
         raise ValueError(f"mass must have shape () or (d,), got {mass.shape}.")
     check_positive(mass, "mass")
 
 
 def check_units(units: str) -> Units:
-    """The units, which are "latent" or "posterior"; all else is refused."""
+    """`units` if it is "latent" or "posterior"; else `ValueError`."""
     if units not in get_args(Units):
         raise ValueError(f"units must be 'latent' or 'posterior', got {units!r}.")
     return cast(Units, units)
 
 
 def in_unit_mass(step_sizes: Float[Array, "..."], mass: Float[Array, "..."]) -> Float[Array, "..."]:
-    """step_size / sqrt(m): momenta of mass m and this step size are momenta of unit mass and that
-    one."""
+    """step_size / sqrt(m): the step size of unit mass that gives the same flow."""
     per_dimension = mass.ndim == 1 and step_sizes.ndim == 2
     return step_sizes / jnp.sqrt(mass[None] if per_dimension else mass)
 
@@ -83,7 +82,7 @@ def in_unit_mass(step_sizes: Float[Array, "..."], mass: Float[Array, "..."]) -> 
 def of_transitions(
     step_sizes: Float[Array, "..."], num_steps: int, z: Float[Array, " d"]
 ) -> Float[Array, "K d"]:
-    """One row of step sizes for each transition of a flow from z, in z's dtype."""
+    """The step sizes of each transition, (K, d), in z's dtype; `ValueError` for other shapes."""
     shape = (num_steps, z.size)
     if step_sizes.shape not in {(), z.shape, (num_steps, 1), shape}:
         raise ValueError(
@@ -94,15 +93,17 @@ def of_transitions(
 
 
 def unit_of(units: str, start: Start | None, z: Float[Array, " d"]) -> Float[Array, " d"]:
-    """What a step size of 1 is in each dimension of z: 1, or the standard deviations of q, which
-    z was drawn from. Raises `ValueError` where q has none."""
+    """The length of a step size of 1 in each dimension of z: 1, or q's standard deviation.
+
+    Raises `ValueError` for units "posterior" without a `start` that has a `sigma` of z's shape.
+    """
     if units == "latent":
         return jnp.ones_like(z)
     sigma = getattr(start, "sigma", None)
     if sigma is None or sigma.shape != z.shape:
         got = "none" if sigma is None else f"shape {sigma.shape}"
         raise ValueError(
-            'a flow with units="posterior" needs start, what z was drawn from, with a sigma of '
-            f"shape {z.shape}, got {got}."
+            f'start must have a sigma of shape {z.shape} for a flow with units="posterior", got '
+            f"{got}. Give the density that z was drawn from."
         )
     return sigma.astype(z.dtype)

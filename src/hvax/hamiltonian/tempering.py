@@ -14,38 +14,40 @@ from hvax.checks import count, real_array
 from hvax.parameters import AbstractParameter, Fixed, Learned, as_parameter
 
 Schedule = Callable[[ArrayLike, int, int], ArrayLike]
-"""(beta0, k, K) -> beta_k; see CustomTempering for what a user's own must satisfy."""
+"""(beta0, k, K) -> beta_k; `CustomTempering` says what a user's own schedule must satisfy."""
 
 
 def quadratic_tempering(beta0: ArrayLike, k: ArrayLike, num_steps: int) -> Float[Array, "..."]:
     """Quadratic in 1/sqrt(beta): beta_k = ((1 - 1/sqrt(beta0)) (k/K)^2 + 1/sqrt(beta0))^-2.
 
-    beta_0 = beta0 and beta_K = 1; beta0 at K = 0, where both are one stage. Raises `ValueError` for
-    a beta0 outside (0, 1]. Caterini et al. (2018), Algorithm 1; the reference's default.
+    beta_0 = beta0 and beta_K = 1; for K = 0 the only stage has beta0. Raises `ValueError` for a
+    beta0 outside (0, 1]. Caterini, Doucet and Sejdinovic (2018), Algorithm 1; the reference's
+    default.
     """
     return _quadratic(_checked(beta0), k, num_steps)
 
 
 def null_tempering(beta0: ArrayLike, k: ArrayLike, num_steps: int) -> Float[Array, "..."]:
-    """No tempering: beta_k = beta0 at every stage."""
+    """No tempering: beta_k = beta0 at every stage. Raises as `quadratic_tempering` does."""
     return _null(_checked(beta0), k, num_steps)
 
 
 def temperature_tempering(beta0: ArrayLike, k: ArrayLike, num_steps: int) -> Float[Array, "..."]:
     """Quadratic in the temperature: beta_k = 1 / ((1 - 1/beta0) (k/K)^2 + 1/beta0).
 
-    beta_0 = beta0 and beta_K = 1; beta0 at K = 0. The schedule of the paper's MNIST code.
+    beta_0 = beta0 and beta_K = 1; for K = 0 the only stage has beta0. The schedule of the paper's
+    MNIST code. Raises as `quadratic_tempering` does.
     """
     return _temperature(_checked(beta0), k, num_steps)
 
 
-# The same of a beta0 that was checked when it was given. What has become of it since is not
-# refused, so that a model whose training went wrong can be looked at.
+# The same without a check. A model's beta0 was checked when it was created; if training has moved
+# it out of range since, the model can still be inspected.
 
 
 def _quadratic(beta0: Array, k: ArrayLike, num_steps: int) -> Float[Array, "..."]:
-    # Written from the cold end, so that beta_K is exactly one.
-    return (1 + (1 / jnp.sqrt(beta0) - 1) * _warmth(k, num_steps)) ** -2
+    # Written as 1 + a term that is exactly 0 at k = K, so that beta_K is exactly 1.
+    return (1 + (1 / jnp.sqrt(beta0) - 1) * _one_minus_square(k, num_steps)) ** -2
 
 
 def _null(beta0: Array, k: ArrayLike, num_steps: int) -> Float[Array, "..."]:
@@ -53,11 +55,11 @@ def _null(beta0: Array, k: ArrayLike, num_steps: int) -> Float[Array, "..."]:
 
 
 def _temperature(beta0: Array, k: ArrayLike, num_steps: int) -> Float[Array, "..."]:
-    return 1 / (1 + (1 / beta0 - 1) * _warmth(k, num_steps))
+    return 1 / (1 + (1 / beta0 - 1) * _one_minus_square(k, num_steps))
 
 
-def _warmth(k: ArrayLike, num_steps: int) -> Float[Array, "..."]:
-    """1 - (k / K)^2: 1 at the first stage, which is the only one of K = 0, and 0 at the last."""
+def _one_minus_square(k: ArrayLike, num_steps: int) -> Float[Array, "..."]:
+    """1 - (k / K)^2: 1 at the first stage and 0 at the last; for K = 0 the only stage has 1."""
     return 1 - (jnp.asarray(k) / max(num_steps, 1)) ** 2
 
 
@@ -113,10 +115,11 @@ class TemperatureTempering(AbstractTempering):
 
 
 class FreeTempering(AbstractTempering):
-    """One momentum scaling per step: sqrt(beta_{k-1} / beta_k) = alpha_k in (0, 1], beta_K = 1.
+    """Independent momentum scalings: sqrt(beta_{k-1} / beta_k) = alpha_k in (0, 1], beta_K = 1.
 
-    `alpha` is a number or K numbers, `Learned` (the default, from 0.9, as in the paper) or fixed.
-    It serves flows of exactly `num_steps` steps. Caterini et al. (2018), section 4.2.
+    `alpha` is a number or K numbers, `Learned` (by default starting at 0.9, as in the paper) or
+    fixed. For flows of exactly `num_steps` steps; `ValueError` for others and for an alpha out of
+    range. Caterini, Doucet and Sejdinovic (2018), section 4.2.
     """
 
     alpha: AbstractParameter
@@ -138,8 +141,8 @@ class FreeTempering(AbstractTempering):
     def beta(self, num_steps: int) -> Float[Array, " stages"]:
         if num_steps != self.num_steps:
             raise ValueError(
-                f"this FreeTempering has {self.num_steps} scalings, the flow has {num_steps} "
-                f"steps. Build FreeTempering({num_steps})."
+                f"FreeTempering must have one scaling per step of the flow, {num_steps}, got "
+                f"{self.num_steps}. Use FreeTempering({num_steps})."
             )
         alpha = self.alpha.value
         return jnp.append(jnp.cumprod(alpha[::-1] ** 2)[::-1], jnp.ones((), alpha.dtype))
@@ -170,7 +173,7 @@ class CustomTempering(AbstractTempering):
 
 
 def check_schedule(beta: Float[Array, "..."], num_steps: int) -> None:
-    """Refuses a schedule that has not one finite number > 0 for each of the K + 1 stages."""
+    """Raise `ValueError` unless a schedule has a finite number > 0 for each of K + 1 stages."""
     if beta.shape != (num_steps + 1,):
         raise ValueError(
             f"the schedule must give one number per stage, shape ({num_steps + 1},), "
@@ -197,7 +200,7 @@ def _inverse_temperature(beta0: AbstractParameter | float) -> AbstractParameter:
 
 def _in_unit_interval(parameter: AbstractParameter, name: str) -> AbstractParameter:
     if isinstance(parameter, Learned) and parameter.upper > 1:
-        raise ValueError(f"a learned {name} needs upper <= 1, got upper={parameter.upper}.")
+        raise ValueError(f"a learned {name} must have upper <= 1, got upper={parameter.upper}.")
     if not isinstance(parameter.value, jax.core.Tracer):
         _check_in_unit_interval(parameter.value, name)
     return parameter
