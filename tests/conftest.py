@@ -51,6 +51,7 @@ SET_THEIR_PRECISION = (
     "test_exceptions.py",
     "test_experiments.py",
     "test_golden.py",
+    "test_help.py",
     "test_house.py",
     "test_imports.py",
     "test_progress.py",
