@@ -11,26 +11,26 @@ TRAINING = [
     ),
     Mutant(
         "training/state.py",
-        "    opt_state = _where(steady, opt_state, state.opt_state)\n",
+        "    opt_state = _where(accepted, opt_state, state.opt_state)\n",
         "",
         "training/test_skipped.py::test_a_step_leaves_model_and_optimizer_alone",
     ),
     Mutant(
         "training/state.py",
-        "        factor = jnp.where(finite & (rough > 0), shorter, 1.0)",
+        "        factor = jnp.where(finite & (large_errors > 0), shorter, 1.0)",
         "        factor = jnp.ones(())",
         "training/test_flow_start.py::test_rough_trajectories_shorten_the_steps_alone",
     ),
     Mutant(
         "training/loop.py",
-        "        if bound > at.best_elbo or self._validate is None or first:",
+        "        if bound > position.best_elbo or self._validate is None or first:",
         "        if True:",
         "training/test_fit.py::test_the_best_model_is_that_of_the_best_validation_elbo",
     ),
     Mutant(
         "training/loop.py",
-        "at.epoch - 1 - at.best_epoch >= patience",
-        "at.epoch - 1 - at.best_epoch > patience",
+        "position.epoch - 1 - position.best_epoch >= patience",
+        "position.epoch - 1 - position.best_epoch > patience",
         "training/test_fit.py::test_patience_counts_epochs_without_a_better_elbo",
     ),
     Mutant(
