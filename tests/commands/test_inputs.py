@@ -299,7 +299,7 @@ BAD_OPTIONS = [
     ("sample run --between -1 3", "two indices of test examples, 0 to 179, got -1 3"),
     ("sample run --between 0 1 -n 1", "--between needs both its ends: -n must be >= 2, got 1"),
     ("encode run --array a", "--array is for other data than the run's own"),
-    ("encode run --labels digit", "with the source 'digits', which knows its own"),
+    ("encode run --labels digit", "must be None with the source 'digits'"),
     # Where it is written
     ("evaluate run --per-point file.npy", "file.npy is there already; .* or use --overwrite"),
     ("encode run --out folder.npz --overwrite", "folder.npz is there already; .* remove it"),
