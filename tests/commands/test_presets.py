@@ -113,7 +113,7 @@ def test_docs_have_every_name_and_its_defaults():
         assert tempering == ("none" if preset.schedule == "none" else tempered)
         turn = f"min({preset.step_size}, {preset.turn} / total leapfrog steps)"
         assert step == (f"{preset.step_size}" if preset.turn is None else turn)
-    assert f"with a bound of {PRESETS['dais'].max_step}" in text
+    assert f"one learned step size, at most {PRESETS['dais'].max_step}, in" in text
     assert f"a force of {MAX_FORCE:g}" in text
 
 

@@ -174,7 +174,7 @@ def test_the_advice_to_go_on_helps(here, ran):
     ("text", "message"),
     [
         ("a,b\n7,7\n" * 1 + "7,7\n" * 20, "expected a column that varies, got none among a, b"),
-        ("a,b\n1,2\n3,x\n5,6\n7,8\n", "line 3, column 1 (b): expected a finite number, got 'x'"),
+        ("a,b\n1,2\n3,x\n5,6\n7,8\n", "line 3, column 1 (b), must be a finite number, got 'x'"),
         ("a,b\n1,NA\nNA,2\n3,4\n", "got 2 of 3 rows with missing cells"),
     ],
 )

@@ -8,8 +8,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import PRNGKeyArray
 
+from hvax.batch import Batch
 from hvax.checked_data import checked_data
 from hvax.checks import check_kind, count
+from hvax.devices import place
 from hvax.evaluation.batching import key_or_default
 from hvax.evaluation.evaluate import evaluate
 from hvax.evaluation.result import Evaluation, difference
@@ -56,7 +58,7 @@ def compare(
     for name, model in models.items():
         check_kind(model, name, AbstractLatentModel)
         with jax.enable_x64(_is_float64(model)):
-            checked_data(model, data, "data")
+            _check_shapes(model, name, checked_data(model, data, "data"))
     compared: dict[str, Compared] = {}
     first: Evaluation | None = None
     for name, model in models.items():
@@ -70,6 +72,23 @@ def compare(
         )
         first = scores if first is None else first
     return compared
+
+
+def _check_shapes(model: AbstractLatentModel, name: str, data: Batch) -> None:
+    """Raise `ValueError` where a model does not take the examples, tried on shapes alone."""
+    row = place(data.map(lambda part: part.seen(slice(0, 1))[0]))
+
+    def draw(row: Batch) -> Any:
+        posterior = model.posterior(row.x, **row.given())
+        return model.draw(posterior, row.scored, key=jax.random.key(0), **row.given()).log_weight
+
+    try:
+        eqx.filter_eval_shape(draw, row)
+    except Exception as error:  # whatever a user's network raises for a shape it does not take
+        raise ValueError(
+            f"data must have examples of the shape that the model {name} takes, got "
+            f"{data.x.x_shape}: {' '.join(str(error).split())[:200]}"
+        ) from error
 
 
 def _is_float64(model: AbstractLatentModel) -> bool:
