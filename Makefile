@@ -13,7 +13,7 @@ demo: $(VENV)/installed
 # A file's tests run in one process, which shares their compiled programs and trained models.
 PYTEST := $(BIN)/pytest -n auto --dist loadfile --no-loadscope-reorder
 
-# At most eight minutes on two cores; tests/mutants shows what it catches.
+# Meant for at most eight minutes on two idle cores; tests/mutants shows what it catches.
 test: $(VENV)/installed-test lint
 	JAX_ENABLE_X64=0 $(PYTEST)
 	JAX_ENABLE_X64=1 $(PYTEST)
