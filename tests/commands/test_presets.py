@@ -114,7 +114,7 @@ def test_docs_have_every_name_and_its_defaults():
         turn = f"min({preset.step_size}, {preset.turn} / total leapfrog steps)"
         assert step == (f"{preset.step_size}" if preset.turn is None else turn)
     assert f"one learned step size, at most {PRESETS['dais'].max_step}, in" in text
-    assert f"a force of {MAX_FORCE:g}" in text
+    assert f"the gradient at {MAX_FORCE:g}" in text
 
 
 def test_force_is_limited_where_units_are_the_posteriors():

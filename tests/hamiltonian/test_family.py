@@ -334,11 +334,9 @@ def test_initial_weights_that_cannot_be_learned_are_refused():
 
 def test_what_a_call_lacks():
     z, gamma = draw(D), draw(D, seed=1)
-    with pytest.raises(
-        ValueError, match=r"start must have a log_prob\(z\) for a flow with a bridge, got None"
-    ):
+    with pytest.raises(ValueError, match=r"start must have a log_prob\(z\) .*, got None"):
         HamiltonianFlow.uha(2, units="latent")(potential, z, key=jax.random.key(0))
-    with pytest.raises(ValueError, match=r"needs start, .* with a sigma of shape \(3,\), got none"):
+    with pytest.raises(ValueError, match=r"start must have a sigma of shape \(3,\) .*, got none"):
         HamiltonianFlow(2, units="posterior")(potential, z, key=jax.random.key(0))
     with pytest.raises(ValueError, match=r"xi must be .* of shape \(2, 3\) .*, got none"):
         HamiltonianFlow(2, eta=0.5).transport(potential, z=z, gamma=gamma)

@@ -55,7 +55,7 @@ def test_a_model_that_does_not_tell_says_what_to_give(network):
     vae = hvax.VAE(
         lambda x: hvax.DiagonalGaussian(x[:2], x[2:4]), hvax.Decoder(network, hvax.Bernoulli())
     )
-    with pytest.raises(ValueError, match=r"give it as latent_size=\.\.\."):
+    with pytest.raises(ValueError, match=r"Give it as latent_size=\.\.\."):
         find_latent_size(vae)
     with pytest.raises(ValueError, match="latent_size"):
         hvax.sample(vae, 3)

@@ -5,6 +5,7 @@ import json
 import jax
 import numpy as np
 import pytest
+from jaxtyping import TypeCheckError
 
 import hvax
 from hvax.cli import main
@@ -121,5 +122,6 @@ def test_parts_of_examples_in_memory():
         hvax.load_parts(X, labels=labels[:5])
     with pytest.raises(ValueError, match="`columns` must be given only with a file"):
         hvax.load_parts(X, columns=("a",))
-    with pytest.raises(ValueError, match="`likelihood` must be one of bernoulli"):
+    # The suite's type checker may be the first to refuse.
+    with pytest.raises((ValueError, TypeCheckError), match="bernoulli"):
         hvax.load_parts(X, likelihood="normal")

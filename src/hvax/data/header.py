@@ -117,7 +117,8 @@ def _is_even(values: NDArray[np.float64]) -> bool:
     """Whether numbers are evenly spaced."""
     with np.errstate(over="ignore", invalid="ignore"):  # numbers near 1e308 are not
         steps = np.diff(values)
-        return bool(np.allclose(steps, steps[:1])) if len(steps) else True
+        # Relative: numbers near 0 are no even steps for being small.
+        return bool(np.allclose(steps, steps[:1], atol=0.0)) if len(steps) else True
 
 
 def _in_order(values: NDArray[np.float64]) -> bool:
