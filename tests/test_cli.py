@@ -351,9 +351,9 @@ BAD = [
     ("digits --labels digits", "labels"),
     # Values and likelihoods
     ("reals.npy --likelihood bernoulli", r"data of a Bernoulli must be in \[0, 1\]"),
-    ("negative.npy --likelihood poisson", "whole counts >= 0; got -1"),
-    ("negative.npy --likelihood negative-binomial", "whole counts >= 0; got -1"),
-    ("halves.npy --likelihood poisson", "whole counts >= 0; got 0.5"),
+    ("negative.npy --likelihood poisson", "whole counts >= 0, got -1"),
+    ("negative.npy --likelihood negative-binomial", "whole counts >= 0, got -1"),
+    ("halves.npy --likelihood poisson", "whole counts >= 0, got 0.5"),
     ("halves.npy --likelihood categorical", "integer classes"),
     ("negative.npy --likelihood categorical", "classes 0 to 238"),
     ("classes.csv --labels label --likelihood categorical --num-classes 2", "classes 0 to 1"),
@@ -364,11 +364,11 @@ BAD = [
     ("reals.npy --fractions 1.2 -0.1 -0.1", "none negative"),
     ("reals.npy --fractions 0.8 0.2 0", "no test examples"),
     ("reals.npy --fractions 0.8 0 0.2", "no validation examples"),
-    ("reals.npy --split-seed -1", "seed of at least 0"),
+    ("reals.npy --split-seed -1", "seed must be >= 0"),
     # The model
     ("reals.npy --latent-size 0", "latent_size must be >= 1"),
     ("reals.npy --hidden 0", "each number of hidden must be >= 1"),
-    ("reals.npy --hidden", "hidden needs at least one"),
+    ("reals.npy --hidden", "hidden must have at least one"),
     ("reals.npy --network conv", r"28 x 28 images.*\(4,\)"),
     ("images.npy --network conv --likelihood gaussian", "28 x 28 images with the likelihood"),
     # The flow

@@ -338,7 +338,7 @@ def test_what_a_call_lacks():
         ValueError, match=r"start must have a log_prob\(z\) for a flow with a bridge, got None"
     ):
         HamiltonianFlow.uha(2, units="latent")(potential, z, key=jax.random.key(0))
-    with pytest.raises(ValueError, match=r"needs start, .* with a sigma of shape \(3,\), got none"):
+    with pytest.raises(ValueError, match=r"start must have a sigma of shape \(3,\) .*, got none"):
         HamiltonianFlow(2, units="posterior")(potential, z, key=jax.random.key(0))
     with pytest.raises(ValueError, match=r"xi must be .* of shape \(2, 3\) .*, got none"):
         HamiltonianFlow(2, eta=0.5).transport(potential, z=z, gamma=gamma)

@@ -156,7 +156,7 @@ def test_without_a_target_of_the_right_shape(latent):
     """The flow needs a target; a plain VAE decodes without one."""
     model, x = HVAE(vae(target_shape=(2, 2))), jnp.asarray(X)
     for each in (model, model.vae):
-        with pytest.raises(ValueError, match=r"give it, or decode without a score, model\.dec"):
+        with pytest.raises(ValueError, match=r"or decode without scoring: model\.dec"):
             each(x, key=jax.random.key(0), latent=latent)
     assert model.decoder(model.posterior(x).mean).shape == (2, 2)
     assert reconstruct(model.vae, x[None], progress=False).shape == (1, 2, 2)

@@ -74,9 +74,9 @@ class Case:
 
 COUNTS = np.arange(1500.0)
 LINE = np.linspace(-60, 60, 12001)
-NOT_FINITE = [(np.nan, "finite; got nan"), (-np.inf, "finite; got -inf")]
-NOT_COUNTS = [(-1.0, "counts >= 0; got -1.0"), (2.5, "got 2.5"), (np.nan, "got nan")]
-OUTSIDE = [(1.5, r"in \[0, 1\]; got 1.5"), (-0.1, "got -0.1"), (np.nan, "got nan")]
+NOT_FINITE = [(np.nan, "finite, got nan"), (-np.inf, "finite; got -inf")]
+NOT_COUNTS = [(-1.0, "counts >= 0, got -1.0"), (2.5, "got 2.5"), (np.nan, "got nan")]
+OUTSIDE = [(1.5, r"in \[0, 1\], got 1.5"), (-0.1, "got -0.1"), (np.nan, "got nan")]
 
 CASES = {
     "Bernoulli": Case(
@@ -297,11 +297,11 @@ def test_a_class_out_of_range_is_no_number(num_classes, dtype, wrong):
 @pytest.mark.parametrize(
     ("x", "said"),
     [
-        (np.array([[0, 1], [2, 3]]), r"classes 0 to 2; got 3 at index \(1, 1\)"),
+        (np.array([[0, 1], [2, 3]]), r"classes 0 to 2, got 3 at index \(1, 1\)"),
         (np.array([[0, 1], [-1, 0]]), r"got -1 at index \(1, 0\)"),
         (np.array([[[0, 1, 0]], [[0, 1, 1]]]), r"one-hot along its last axis; .*index \(1, 0"),
         (np.array([[[0.0, 1.0, 0.0]], [[0.0, 0.0, 0.0]]]), r"one-hot .*index \(1, 0"),
-        (np.array([[0.5, 0.5, 0.0]]), r"one-hot along its last axis; got 0.5 at index \(0, 0\)"),
+        (np.array([[0.5, 0.5, 0.0]]), r"one-hot along its last axis, got 0.5 at index \(0, 0\)"),
         (np.array([[np.nan, 1.0, 0.0]]), r"one-hot .*got nan at index \(0, 0\)"),
     ],
 )
@@ -313,11 +313,11 @@ def test_categorical_check_refuses(x, said):
 def test_classes_in_as_many_features_as_classes():
     """Taken for one-hot unless it is told, by check as by mlp; before there was no way to tell."""
     x = np.array([[2, 0, 1], [1, 1, 0]])
-    with pytest.raises(ValueError, match=r"one-hot.*give Categorical\(3, one_hot=False\)"):
+    with pytest.raises(ValueError, match=r"one-hot.*use Categorical\(3, one_hot=False\)"):
         Categorical(3).check(x)
     told = Categorical(3, one_hot=False)
     told.check(x)
-    with pytest.raises(ValueError, match="classes 0 to 2; got 3"):
+    with pytest.raises(ValueError, match="classes 0 to 2, got 3"):
         told.check(x + 1)
     with pytest.raises(ValueError, match=r"one-hot.*index \(0, 0\)\.$"):
         Categorical(3, one_hot=True).check(x)

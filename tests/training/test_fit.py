@@ -472,7 +472,7 @@ def test_what_is_refused_before_training(options, error, message):
     [
         (Bernoulli(), np.full((9, 3), 1.5), r"data of a Bernoulli must be in \[0, 1\], got 1.5"),
         (Poisson(), np.full((9, 3), -1), "data of a Poisson must be whole counts >= 0, got -1"),
-        (Poisson(), np.full((9, 3), 0.5), "whole counts >= 0; got 0.5"),
+        (Poisson(), np.full((9, 3), 0.5), "whole counts >= 0, got 0.5"),
     ],
 )
 def test_data_outside_the_support_are_refused(likelihood, x, message):
