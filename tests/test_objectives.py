@@ -217,7 +217,7 @@ def test_the_dreg_gradient_is_for_the_bound_alone(model):
         (loss, model, {"logp_prefactor": (2.0, 1.0, 1.0)}, "logp_prefactor"),
         (loss, model, {"reg_function": mean}, "reg_function"),
     ):
-        with pytest.raises(ValueError, match=f"for the bound alone: leave out {name}"):
+        with pytest.raises(ValueError, match=f"supports the plain bound only: leave out {name}"):
             function(of, X, key=key(), estimator="dreg", **options)
     traced = jax.jit(lambda w: loss(model.vae, X, key=key(), estimator="dreg", kl_weight=w))
     with pytest.raises(ValueError, match="leave out kl_weight"):
