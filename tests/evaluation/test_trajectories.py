@@ -23,7 +23,7 @@ from models_for_tests import (
     moving,
     tempering,
 )
-from settings_for_tests import slow
+from settings_for_tests import but_slow, slow
 
 
 def softened(vae, x):

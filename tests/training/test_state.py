@@ -215,7 +215,7 @@ def test_the_default_losses_are_the_models_own():
         (value, report), expected, log_w = numbers(model)
         assert float(value) == pytest.approx(float(expected), rel=1e-6)
         assert float(report.pop("elbo")) == pytest.approx(float(log_w), rel=1e-6)
-        none = {"divergent": 0.0, "rough": 0.0} if isinstance(model, HVAE) else {}
+        none = {"divergent": 0.0, "large_errors": 0.0} if isinstance(model, HVAE) else {}
         assert report == none
 
 
