@@ -137,3 +137,16 @@ def test_damaged_paths_are_told(places, project, refused):
     edit(relative_paths=places)(project / "runs/one")
     words = "config.json is damaged: '?relative_paths'? must"
     refused("encode project/runs/one --no-progress", words)
+
+
+def test_paths_are_relative_to_the_run_itself_not_to_a_link(tmp_path):
+    """Seen to fail by a planted fault: a run may be written to through a link."""
+    (tmp_path / "far" / "away" / "run").mkdir(parents=True)
+    (tmp_path / "link").symlink_to("far/away/run")
+    options = {
+        "source": str(tmp_path / "x.csv"),
+        "data": {"data_dir": str(tmp_path)},
+        "train": {"warm_start": None},
+    }
+    found = relative_paths(options, tmp_path / "link")
+    assert found["source"] == "../../../x.csv"

@@ -77,8 +77,10 @@ def _verdict(mutant: Mutant, tree: Path, timeout: float) -> Trial:
             cwd=tree, env=environment, capture_output=True, text=True, timeout=timeout,
         )  # fmt: skip
     except subprocess.TimeoutExpired:
-        return Trial(mutant, "killed", f"no end within {timeout:.0f} s")
+        return Trial(mutant, "broken", f"no end within {timeout:.0f} s")
     failed = [line for line in done.stdout.splitlines() if line.startswith(("FAILED", "ERROR"))]
+    if done.returncode < 0:  # such as SIGBUS, of a mapped file that has lost its end
+        return Trial(mutant, "killed", f"the process died of signal {-done.returncode}")
     if done.returncode == 0:
         return Trial(mutant, "survived", "")
     if done.returncode == 1 and failed and not failed[0].startswith("ERROR"):

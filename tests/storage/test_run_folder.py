@@ -11,7 +11,15 @@ import pytest
 
 from hvax.storage.json_files import verify_checksum, with_checksum
 from hvax.storage.lock import LOCK_FILE, FolderReplaced
-from hvax.storage.run_folder import BEFORE_FLOW, PLAN, check_begin, read_plan, write_plan
+from hvax.storage.run_folder import (
+    BEFORE_FLOW,
+    CHECKPOINTS,
+    METRICS,
+    PLAN,
+    check_begin,
+    read_plan,
+    write_plan,
+)
 from hvax.training.fit import fit
 from models_for_tests import linear_gaussian, moving
 
@@ -324,3 +332,21 @@ def test_a_crafted_position_costs_the_steps_since_the_one_before(position, saved
             file.write_bytes(with_checksum(manifest))
         with pytest.raises(ValueError, match=r"no checkpoint in .* can be read.*must have the pos"):
             train(folder, resume=True, epochs=3)
+
+
+@pytest.mark.parametrize("what", ["a link to a log", "a log of another make"])
+def test_a_log_that_is_not_ours_is_in_the_way(what, tmp_path):
+    """Beside the lock of a run that was killed at its start; seen to fail by planted faults."""
+    (tmp_path / CHECKPOINTS).mkdir()
+    (tmp_path / CHECKPOINTS / ".lock").touch()
+    theirs = tmp_path / "theirs.jsonl"
+    theirs.write_text('{"epoch": 1, "loss": 2.0}\n')
+    if what.startswith("a link"):
+        (tmp_path / METRICS).symlink_to(theirs)
+    else:
+        (tmp_path / METRICS).write_text('{"accuracy": 0.5}\n{"epoch": 2, "loss": 1.0}\n')
+    with pytest.raises(ValueError, match=r"holds metrics\.jsonl"):
+        check_begin(tmp_path, resume=False)
+    (tmp_path / METRICS).unlink()
+    (tmp_path / METRICS).write_text(theirs.read_text())  # one of ours is no loss
+    check_begin(tmp_path, resume=False)
