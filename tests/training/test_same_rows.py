@@ -69,3 +69,10 @@ def test_a_digest_of_numbers_is_that_of_their_values():
     assert digest_of_numbers(counts.astype(np.uint8)) not in same  # those are gray levels
     assert digest_of_numbers(counts.reshape(4, 3, 1)) not in same
     assert digest_of_numbers(-0.0 * counts) == digest_of_numbers(0 * counts)
+
+
+def test_a_digest_is_of_the_target_too():
+    """Seen to fail by a planted fault."""
+    x, target = Examples(ROWS), Examples(ROWS + 1)
+    changed = Examples(np.where(np.arange(len(ROWS))[:, None] == 7, 0.0, ROWS + 1))
+    assert digest_of_rows((x, target)) != digest_of_rows((x, changed))
