@@ -8,6 +8,7 @@ import pytest
 
 import hvax
 from hvax.exceptions import UnresolvedFeature, UntrustedNLL
+from hvax.models.origin import to_data, to_model
 
 OFFSET = np.array([1.7e9, 0.0, 273.15])  # POSIX seconds, nothing, kelvin
 
@@ -114,3 +115,14 @@ def test_counts_are_not_shifted_but_warned_of():
     x = np.random.default_rng(0).poisson(1e9, (60, 2))
     with pytest.warns(UnresolvedFeature, match=r"feature 0, feature 1.*jax_enable_x64"):
         hvax.fit(vae(hvax.Poisson(), 2), x, epochs=1, progress=False)
+
+
+def test_what_is_taken_off_is_put_back_exactly():
+    """An origin that float32 rounds would shift the examples; seen to fail by a planted fault."""
+    x = rows() + OFFSET
+    model = hvax.prepare(vae(), x)
+    np.testing.assert_allclose(to_data(model, to_model(model, x)), x, rtol=0, atol=1e-6)
+    shifted = [0, 2]  # the others float32 resolves
+    np.testing.assert_allclose(
+        to_model(model, x)[:, shifted], (x - x.mean(0))[:, shifted], atol=1e-6
+    )
