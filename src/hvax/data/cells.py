@@ -61,6 +61,8 @@ def mark_of(first: list[str]) -> str:
     It must split all lines into equally many cells; of several such marks the one that gives most
     numbers is taken.
     """
+    # All marks are tried: a comma may separate cells in one file and be the decimal mark in
+    # another.
     found = {mark: list(csv.reader(first, delimiter=mark)) for mark in MARKS}
     regular = [
         mark for mark, rows in found.items() if len({len(row) for row in rows if row}) == 1

@@ -22,6 +22,7 @@ def digest_of_numbers(x: NDArray[Any]) -> str:
     for start, stop in _pieces(len(x), x.shape[1:], 8):
         piece = np.asarray(x[start:stop])
         if x.dtype != np.uint8:
+            # One dtype and byte order for all, so that int64 and float32 of the same numbers agree.
             piece = piece.astype("<f8") + 0.0  # turns -0.0 into 0.0
         digest.update(np.ascontiguousarray(piece))
     return digest.hexdigest()

@@ -116,7 +116,7 @@ def _read_lines(
             f"{path} must hold a table of numbers, got an empty file. Write one line per example."
         )
     cells = [cell.strip() for cell in first]
-    cells[0] = cells[0].removeprefix("#").lstrip()  # as numpy.savetxt writes a header
+    cells[0] = cells[0].removeprefix("#").lstrip()  # numpy.savetxt writes "# a,b" as a header
     label_column, named = _label_column(where, cells, labels, header)
     begin = split_header(
         lines,
@@ -154,6 +154,7 @@ def _read_lines(
             f" {len(found[rest[0]].numbers) if rest else 0} lines with {len(taken)} columns of"
             " numbers. Add what is missing, and put commas, semicolons or tabs between cells."
         )
+    # array("d") holds 8 bytes per number, where a list of floats would take 32.
     x = np.stack([np.frombuffer(found[i].numbers, np.float64) for i in taken], axis=1)
     keep, lost = _whole_rows(path, names, taken, x)
     x = as_integers(x[keep])

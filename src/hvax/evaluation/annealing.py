@@ -197,6 +197,7 @@ def _transition(
         start,
     )
     change = end.energy - start.energy
+    # A trajectory that overflows is rejected, which keeps f_b invariant.
     probability = jnp.where(jnp.isfinite(change), jnp.exp(jnp.minimum(0.0, -change)), 0.0)
     accept = jax.random.uniform(accept_key, (), chain.z.dtype) < probability
     z, ends = jax.tree.map(

@@ -108,6 +108,7 @@ def fingerprint(
     rows = hashlib.sha256()
     for start in range(0, len(data), _ROWS):
         rows.update(np.ascontiguousarray(data[start : start + _ROWS]).tobytes())
+    # The digest covers the arrays; static parts, such as activations, are in the printed structure.
     structure = eqx.tree_pformat(vae).encode()
     return {
         "model": digest(vae),

@@ -52,7 +52,7 @@ def _spherical(
     cosine = np.sum(a / of_a * (b / of_b), axis=-1, keepdims=True)
     angle = np.arccos(np.clip(cosine, -1.0, 1.0))
     flat = no_length | (np.sin(angle) < _PARALLEL)
-    angle = np.where(flat, 1.0, angle)
+    angle = np.where(flat, 1.0, angle)  # any number but 0: these rows take the straight line
     length = (1 - t) * of_a + t * of_b
     turned = np.sin((1 - t) * angle) * (a / of_a) + np.sin(t * angle) * (b / of_b)
     return np.where(flat, straight, length * turned / np.sin(angle))

@@ -24,6 +24,7 @@ def gaussian_log_prob(
     standard = (rows - mean) / sd
     covariance = standard.T @ standard / len(rows)
     covariance[np.diag_indices_from(covariance)] += (np.ravel(floor) / sd) ** 2
+    # log p = -|L^-1 y|^2 / 2 - log det L - ... with the Cholesky factor L: no inverse is formed.
     factor = np.linalg.cholesky(covariance)
     deviations = (np.asarray(x, np.float64).reshape(len(x), -1) - mean) / sd
     solved = np.linalg.solve(factor, deviations.T)

@@ -303,9 +303,13 @@ class HamiltonianFlow(AbstractFlow):
             )
             parts = (path, self.integrator, self.momentum, self.leapfrog_steps, start)
             end, steps = Mover(*parts).move(transitions, z=z, rho=rho, remat=self.remat)
+            # The potential at the end is that of the last transition's density; its aux is the
+            # model's.
             value, errors = path.value(transitions.b[-1]), steps.energy_errors.reshape(-1)
             aux, errors = self.integrator.end(value, end, errors)
             z_end, rho_end, total = end.z, end.rho, jnp.sum(steps.log_refreshment)
+        # Volume is preserved by leapfrog steps, and the Jacobian of the rescalings cancels with the
+        # constants that `log_density` leaves out: only momentum terms remain.
         log_ratio = self.momentum.log_density(rho_end, beta[-1]) - (log_start - total)
         space = PhaseSpace(z, rho, z_end, rho_end, gamma, beta, total, errors)
         return FlowResult(z_end, log_ratio, aux, space), steps

@@ -63,6 +63,7 @@ class ForwardMode(AbstractGradient):
 
     def value_and_grad(self, potential: Potential) -> ValueAndGrad:
         def evaluate(z: Float[Array, " d"]) -> Evaluation:
+            # Linearized once, so that the potential is evaluated once for all d directions.
             value, along, aux = jax.linearize(potential, z, has_aux=True)
             gradient = jax.vmap(along)(jnp.eye(z.size, dtype=z.dtype))
             return Evaluation(value, gradient.astype(z.dtype), aux)
@@ -91,6 +92,7 @@ class FiniteDifference(AbstractGradient):
             value, aux = potential(z)
             eps = jnp.finfo(z.dtype).eps
             h = (eps ** (1 / 3) if self.scheme == "central" else eps**0.5) * jnp.maximum(1, abs(z))
+            # h balances truncation against rounding, for a U of order 1 whose derivatives are too.
             h = jax.lax.stop_gradient(h.astype(z.dtype))
             shifted = jax.vmap(lambda shift: potential(z + shift)[0])
             ahead = shifted(jnp.diag(h))

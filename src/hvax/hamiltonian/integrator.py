@@ -85,6 +85,7 @@ class PositionVerlet(AbstractIntegrator):
     def start(
         self, value_and_grad: ValueAndGrad, *, z: Float[Array, " d"], rho: Float[Array, " d"]
     ) -> PhaseState:
+        # No gradient is needed at the start; zeros give the scan's carry its structure.
         shapes = jax.eval_shape(value_and_grad, z)
         nothing = jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), shapes)
         return PhaseState(z, rho, *nothing)._replace(since=jnp.zeros_like(z))

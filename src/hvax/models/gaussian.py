@@ -45,6 +45,7 @@ class DiagonalGaussian(eqx.Module):
 
     def kl_from_standard_normal(self) -> Float[Array, ""]:
         """KL(self || N(0, I)) = sum (mean^2 + sigma^2 - 1) / 2 - log sigma, in nats."""
+        # expm1, because sigma^2 - 1 cancels near sigma = 1, where an untrained encoder is.
         return jnp.sum(0.5 * (self.mean**2 + jnp.expm1(2 * self.log_sigma)) - self.log_sigma)
 
     def entropy(self) -> Float[Array, ""]:

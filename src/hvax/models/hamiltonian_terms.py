@@ -53,6 +53,8 @@ def weighted(draw: Draw, logp_prefactor: Prefactor, logq_prefactor: Prefactor) -
     (p, q), (log_beta_0, log_beta_K) = _kernels(draw), _log_beta(draw)
     a, b = jnp.asarray(logp_prefactor, p.dtype), jnp.asarray(logq_prefactor, p.dtype)
     half_d = 0.5 * draw.z.size
+    # log N(rho_k; 0, I / beta_k) has d/2 (log beta_k - log 2 pi), and the sixth term d/2 of the
+    # difference of both log beta: each constant with the sum of its factors, 0 if all are 1.
     constants = (a[2] - b[2]) * log_beta_K + (b[2] - b[1]) * log_beta_0
     constants = constants + (b[1] - a[2]) * 2 * HALF_LOG_TWO_PI
     return a @ p - b[:2] @ q + half_d * constants

@@ -91,6 +91,7 @@ class StandardizedLikelihood(AbstractLikelihood):
     def _floored(self, output: PyTree) -> PyTree:
         if self.floor is None or not isinstance(output, DiagonalGaussian):
             return output
+        # log sqrt(sigma^2 + floor^2) from logarithms, so that no square underflows.
         log_floor = jnp.log(self.floor.value).astype(output.log_sigma.dtype)
         log_sigma = 0.5 * jnp.logaddexp(2 * output.log_sigma, 2 * log_floor)
         return DiagonalGaussian(output.mean, log_sigma)

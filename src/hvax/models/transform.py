@@ -113,6 +113,7 @@ class Transform(eqx.Module):
             slope = self._where("log1p", lambda x: -jnp.log1p(x), slope, x, otherwise=0.0)
         if "asinh" in self.kinds:
             width = self._constants(x)[1]
+            # t' = 1 / (width sqrt(1 + u^2)); hypot does not overflow where u^2 would.
             bent = -jnp.log(width) - jnp.log(jnp.hypot(1.0, self._relative(x)))
             slope = jnp.where(self._are("asinh"), bent, slope)
         return slope

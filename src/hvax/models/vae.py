@@ -79,6 +79,7 @@ class VAE(AbstractLatentModel):
         try:
             posterior = self.encoder(x) if condition is None else self.encoder(x, condition)
         except (TypeError, ValueError, RuntimeError) as error:
+            # The networks' own errors are replaced by advice only where the cause is certain.
             if (asked := unsupported_layers(self.encoder)) is not None:
                 raise TypeError(asked) from error
             if condition is None and _accepts(self.encoder, x):

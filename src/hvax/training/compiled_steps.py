@@ -138,6 +138,7 @@ class _Steps(NamedTuple):
             done = self.step(data, before.state, before.next)
             report = {"loss": done.loss, **done.report}
             sums = {
+                # Not 0 * value: a NaN of a skipped step must not enter the sums.
                 name: jnp.where(done.finite, before.sums[name] + value, before.sums[name])
                 for name, value in report.items()
             }

@@ -17,6 +17,7 @@ _BETTER = 0.5  # a network may reach this fraction of a linear model's error
 def least_sigma(y: NDArray[np.float64]) -> NDArray[np.float64]:
     """The least sigma of each feature (d,), from rows (n, d) of mean 0 and variance 1."""
     n, d = y.shape
+    # At most half: with 10 rows or fewer the formula would allow nothing narrower than the data.
     least = np.full(d, min(0.5, (FEW / n) ** 1.5))
     if d > _MOST_FEATURES or n < 2 * _FOLDS:
         return least

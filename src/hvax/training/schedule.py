@@ -46,6 +46,7 @@ def schedule(
         most = _LARGE_BATCH if examples >= _LARGE else _BATCH
         batch_size = min(most, max(8, examples // 10), examples)
     updates = max(1, examples // max(1, batch_size))
+    # By updates, not epochs: what a network needs hardly depends on the data's size.
     if epochs is None:
         due = min(_UPDATES, _UPDATES_PER_EXAMPLE * examples)
         epochs = min(_MOST_EPOCHS, max(_FEWEST_EPOCHS, math.ceil(due / updates)))
