@@ -70,7 +70,7 @@ EVALUATION = [
         "evaluation/evaluate.py",
         "            nll_mc_se=float(np.sqrt(weights.variance.sum() / num_samples) / points),",
         "            nll_mc_se=float(np.sqrt(weights.variance.sum() / num_samples)),",
-        "evaluation/test_evaluate.py::test_every_number_is_that_of_the_draws",
+        "evaluation/test_evaluate.py::test_nll_is_the_negative_log_likelihood",
     ),
     Mutant(
         "evaluation/ais.py",
