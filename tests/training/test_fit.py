@@ -290,6 +290,15 @@ def test_signals_end_a_run_that_handles_them(number, ended):
     assert signal.getsignal(number) is handler
 
 
+@pytest.fixture
+def pythons_own_ctrl_c():
+    """A shell has its background processes ignore SIGINT; a notebook does not."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("pythons_own_ctrl_c")
 def test_ctrl_c_raises_after_the_checkpoint(tmp_path):
     handler, options = signal.getsignal(signal.SIGINT), {"loss_function": distance, "epochs": 5}
     with pytest.raises(KeyboardInterrupt):
