@@ -8,7 +8,7 @@ from hvax.batch import Batch
 from hvax.checks import check_kind
 from hvax.data.examples import as_data, feature_name
 from hvax.exceptions import UnresolvedFeature, warn
-from hvax.models.latent_model import AbstractLatentModel
+from hvax.models.latent_model import AbstractLatentModel, check_takes
 from hvax.models.origin import origin_of
 from hvax.precision import unresolved
 from hvax.wording import words
@@ -32,7 +32,9 @@ def checked_data(model: AbstractLatentModel, data: Any, name: str) -> Batch:
     """`checked_data_with_warnings` without the warning: `fit` may yet give the model an origin."""
     check_kind(model, "model", AbstractLatentModel)
     check = model.decoder.likelihood.check
-    return as_data(data, name, check=check, origin=origin_of(model))
+    checked = as_data(data, name, check=check, origin=origin_of(model))
+    check_takes(model, checked.given())
+    return checked
 
 
 def warn_of_unresolved(parts: Batch, name: str) -> None:

@@ -206,3 +206,61 @@ def test_what_is_no_model_is_refused():
         with pytest.raises(Exception, match="AbstractLatentModel"):
             function(parts()[1], X, key=jax.random.key(0))
     assert isinstance(linear_gaussian(), hvax.AbstractLatentModel)
+
+
+def far_and_labeled(n=200):
+    """Heights in micrometers, of two kinds that differ by four standard deviations."""
+    draw = np.random.default_rng(3).normal
+    label = (np.arange(n) % 2).astype(np.float32)
+    x = 1.7e6 + 9e4 * (draw(size=(n, 3)) + 4 * label[:, None])
+    return x.astype(np.float32), label
+
+
+def conditional_vae():
+    keys = jax.random.split(jax.random.key(0), 4)
+    mean, log_sigma = (eqx.nn.Linear(4, 2, key=key) for key in keys[:2])
+    middle, spread = (eqx.nn.Linear(3, 3, key=key) for key in keys[2:])
+
+    def encode(x, c):
+        inputs = jnp.append(x, c)
+        return hvax.DiagonalGaussian(mean(inputs), log_sigma(inputs))
+
+    def decode(z, c):
+        inputs = jnp.append(z, c)
+        return hvax.DiagonalGaussian(middle(inputs), spread(inputs))
+
+    return hvax.VAE(encode, hvax.Decoder(decode, hvax.LearnedGaussian()))
+
+
+@pytest.mark.parametrize("flow", [False, True])
+def test_a_condition_goes_with_data_far_from_one(flow):
+    """`fit` puts the networks into the data's units; seen to fail, as those took no condition."""
+    x, label = far_and_labeled()
+    model = (
+        hvax.HVAE(conditional_vae(), hvax.HamiltonianFlow.dais(1)) if flow else conditional_vae()
+    )
+    data = Batch(x, condition=label)
+    options = {"epochs": 3, "batch_size": 50, "progress": False}
+    fitted = hvax.fit(model, data, validation=data, **options)
+    assert hvax.elbo(fitted.model, data, key=jax.random.key(1)) > -60  # unprepared: -1e11
+    scores = hvax.evaluate(fitted.model, data, key=jax.random.key(2), num_samples=5, progress=False)
+    assert np.isfinite(scores.nll)
+    made = hvax.reconstruct(fitted.model, data, progress=False)
+    assert made.shape == x.shape and 1e6 < made.mean() < 3e6
+
+
+@pytest.mark.parametrize("call", ["elbo", "fit", "evaluate", "encode"])
+def test_a_mask_is_refused_where_no_part_takes_one(call, tmp_path):
+    """In words, and not as an argument that nobody has given."""
+    batch = Batch(X.astype(np.float32), mask=X > 0)
+    calls = {
+        "elbo": lambda m: hvax.elbo(m, batch, key=jax.random.key(0)),
+        "fit": lambda m: hvax.fit(
+            m, batch, epochs=1, batch_size=5, progress=False, run_dir=tmp_path / "run"
+        ),
+        "evaluate": lambda m: hvax.evaluate(m, batch, key=jax.random.key(0), progress=False),
+        "encode": lambda m: hvax.encode(m, batch, progress=False),
+    }
+    with pytest.raises(ValueError, match="the batch must have no mask for a VAE"):
+        calls[call](linear_gaussian())
+    assert not (tmp_path / "run").exists()

@@ -194,7 +194,7 @@ def _reconstruct(
             if batch.target is not None or has_flow(model):
                 raise
             z, _ = posterior.sample_and_log_prob(key=jax.random.split(jax.random.clone(of_one))[0])
-            output = model.decoder(z, *given.values())
+            output = model.decoder(z, given.get("condition"))
         return model.decoder.likelihood.mean(output)
 
     return map_examples(one, batch.x, batch.scored, batch.given(), indices)

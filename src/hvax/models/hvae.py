@@ -138,7 +138,11 @@ PLAIN_SHARE = 1e-8
 
 
 def guarded_log_weight(
-    model: AbstractLatentModel, draw: Draw, target: Data, condition: Any = None
+    model: AbstractLatentModel,
+    draw: Draw,
+    target: Data,
+    condition: Any = None,
+    mask: Any = None,  # of a model of the user's own, which has no flow
 ) -> tuple[Float[Array, ""], Bool[Array, ""]]:
     """log((1 - a) w + a w_0) in nats, and whether w_0 dominates it: the trajectory ran away.
 

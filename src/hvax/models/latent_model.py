@@ -4,7 +4,9 @@ Objectives, `fit`, `evaluate`, `encode` and the report use nothing else of a mod
 implement it; so can a user's own model (docs/your-own.md).
 """
 
+import inspect
 from abc import abstractmethod
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import equinox as eqx
@@ -122,11 +124,25 @@ class AbstractLatentModel(eqx.Module):
         return potential
 
 
+def check_takes(model: AbstractLatentModel, given: Iterable[str]) -> None:
+    """Raise `ValueError` for a condition or a mask where the model's methods take none."""
+    for name in given:
+        for method in (model.posterior, model.draw):
+            if name not in inspect.signature(method).parameters:
+                raise ValueError(
+                    f"the batch must have no {name} for a {type(model).__name__}, whose methods "
+                    f"take none. Leave {name} out, or take a model with posterior(x, {name}=...) "
+                    f"and draw(posterior, target, {name}=..., key=...)."
+                )
+
+
 def batch_of_posteriors(model: AbstractLatentModel, x: Array, given: dict[str, Any]) -> Any:
     """The posteriors of a batch x; `given` holds its condition and mask, if any.
 
-    Parts of a posterior that are not arrays, such as functions, are shared by all examples.
+    Parts of a posterior that are not arrays, such as functions, are shared by all examples. Raises
+    what `check_takes` raises.
     """
+    check_takes(model, given)
     return eqx.filter_vmap(lambda x, given: model.posterior(x, **given))(x, given)
 
 

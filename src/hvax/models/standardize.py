@@ -32,9 +32,10 @@ class StandardizedInput(eqx.Module):
     scale: Fixed
     transform: Transform | None = None
 
-    def __call__(self, x: Data) -> Any:
+    def __call__(self, x: Data, *condition: Any) -> Any:
         check_shape(x, self.shift.value.shape)
-        return self.network(_standardized(x, self.shift, self.scale, self.transform))
+        y = _standardized(x, self.shift, self.scale, self.transform)
+        return self.network(y, *condition)  # which stays in the user's own units
 
 
 class StandardizedLikelihood(AbstractLikelihood):
@@ -122,8 +123,8 @@ class ScaledOutput(eqx.Module):
     offset: tuple[Fixed, ...]
     gain: tuple[Fixed, ...]
 
-    def __call__(self, z: Float[Array, " d"]) -> PyTree:
-        leaves, structure = jax.tree.flatten(self.network(z))
+    def __call__(self, z: Float[Array, " d"], *condition: Any) -> PyTree:
+        leaves, structure = jax.tree.flatten(self.network(z, *condition))
         scaled = []
         for y, offset, gain in zip(leaves, self.offset, self.gain, strict=True):
             check_shape(y, offset.value.shape, name="the decoder's output")

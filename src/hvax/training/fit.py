@@ -82,7 +82,8 @@ def fit(
       one the importance weighted bound is trained and watched. Its gradient may be
       `loss_kwargs={"estimator": "dreg"}`.
     - `loss_function`: (model, batch, *, key, **loss_kwargs) -> loss, of a `Batch`; by default
-      `hvax.loss`.
+      `hvax.loss`. A compiled step is kept for the next `fit` with the same function, as by
+      `jax.jit`: what the function reads elsewhere is read once.
     - `loss_kwargs`: a dict, or a function of the (traced) step that gives one, for warm-ups:
       `lambda step: {"kl_weight": jnp.minimum(1.0, step / 1000)}`.
     - `transform`: `transform(batch, key=key) -> batch` on the device, afresh at every step, on
