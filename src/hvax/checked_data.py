@@ -6,7 +6,7 @@ import numpy as np
 
 from hvax.batch import Batch
 from hvax.checks import check_kind
-from hvax.data.examples import as_data, feature_name
+from hvax.data.examples import as_data, feature_name, scored_rows
 from hvax.exceptions import UnresolvedFeature, warn
 from hvax.models.latent_model import AbstractLatentModel, check_takes
 from hvax.models.origin import origin_of
@@ -40,7 +40,8 @@ def checked_data(model: AbstractLatentModel, data: Any, name: str) -> Batch:
 def warn_of_unresolved(parts: Batch, name: str) -> None:
     """Warn (`UnresolvedFeature`) of features whose values float32 cannot tell apart."""
     for part in filter(None, (parts.x, parts.target)):
-        lost = np.argwhere(unresolved(part.spaced(_MAX_ROWS)))
+        rows = scored_rows(Batch(part, mask=parts.mask), _MAX_ROWS)
+        lost = np.argwhere(unresolved(rows))
         if len(lost) == 0:
             continue
         named = ", ".join(feature_name(part, tuple(index)) for index in lost[:_NAMED].tolist())
