@@ -141,7 +141,7 @@ def fit(
     if folder is not None:
         check_saveable(model, folder / MODEL)
     elif resume:
-        raise ValueError("resume needs the run_dir to go on from.")
+        raise ValueError("resume needs the run_dir to resume from.")
     notes: list[str] = []
     if prepare and loss_function is None and transform is None:
         key = jax.random.fold_in(jax.random.key(seed), 4)

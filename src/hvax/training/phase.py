@@ -115,7 +115,7 @@ def train_phase(
                 options=options,
                 steps=steps,
                 examples=len(data.x),
-                source=feed(data, options.batch_size),
+                feed=feed(data, options.batch_size),
                 validate=validate,
                 writer=RunWriter(folder, identity, options, step=int(state.step)),
                 interrupt=interrupt,
