@@ -11,6 +11,7 @@ from hvax.data.examples import Examples
 from hvax.evaluation.ais import annealed_importance_sampling
 from hvax.evaluation.compare import compare
 from hvax.evaluation.evaluate import evaluate
+from hvax.evaluation.imputation import Imputed, impute
 from hvax.evaluation.interpolate import interpolate
 from hvax.evaluation.latent import decode, encode, reconstruct, sample
 from hvax.evaluation.result import Evaluation, difference
@@ -68,6 +69,7 @@ __all__ = [
     "FixedGaussian",
     "FlowResult",
     "HamiltonianFlow",
+    "Imputed",
     "JointGaussian",
     "Learned",
     "LearnedGaussian",
@@ -86,6 +88,7 @@ __all__ = [
     "fit",
     "hamiltonian_elbo",
     "importance_weighted_bound",
+    "impute",
     "interpolate",
     "load",
     "load_parts",

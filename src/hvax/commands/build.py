@@ -69,6 +69,7 @@ def own_parts(config: Train) -> Parts:
         labels=data.labels,
         columns=data.columns,
         header=data.header,
+        missing=data.missing,
         fractions=data.fractions,
         split_seed=data.split_seed,
         likelihood=model.likelihood,
@@ -95,6 +96,7 @@ def whole_source(
         labels=data.labels,
         columns=data.columns,
         header=data.header,
+        missing=data.missing,
     )
     return load_whole(reading, likelihood, scale, binarize=data.binarize, own_columns=not chosen)
 

@@ -36,6 +36,9 @@ class DataOptions:
     header: Literal["auto", "yes", "no"] = "auto"
     """Whether the first line of a .csv file holds column names. auto: yes if it has text, or
     numbers that look like an axis (such as wavelengths)."""
+    missing: Literal["keep", "drop"] = "keep"
+    """Missing values (NaN; empty cells, NA, ? in a .csv file). keep: model the observed values
+    of every row. drop: leave out the rows of a .csv file that lack any."""
     binarize: Annotated[
         Literal["none", "static", "dynamic"] | None, optional("{none,static,dynamic}")
     ] = None

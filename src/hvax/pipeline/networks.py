@@ -1,7 +1,7 @@
 """The networks of a VAE for prepared data: their sizes, and where they start."""
 
 import math
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import equinox as eqx
 import jax
@@ -58,6 +58,12 @@ def build_vae(parts: Parts, sizes: Sizes, *, network: Network = "mlp", key: PRNG
                 f"or poisson, got examples of shape {x_shape}; use "
                 f"{other}."
             )
+        if parts.train.holes:
+            raise ValueError(
+                "network conv takes no missing values, got NaN in the data. Use "
+                + words("network='mlp'.", "--network mlp.")
+            )
+        encoder: Any
         encoder, decoder = conv(sizes.latent_size, likelihood=parts.likelihood, key=key)
     else:
         encoder, decoder = mlp(
@@ -65,6 +71,7 @@ def build_vae(parts: Parts, sizes: Sizes, *, network: Network = "mlp", key: PRNG
             sizes.latent_size,
             hidden=sizes.hidden,
             likelihood=parts.likelihood,
+            missing_values=parts.train.holes,
             key=key,
         )
     vae = VAE(encoder, decoder, origin=parts.train.origin)

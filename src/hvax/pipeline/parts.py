@@ -18,6 +18,7 @@ from hvax.data.examples import Examples, feature_name
 from hvax.data.header import Header
 from hvax.data.source import SOURCES, Source
 from hvax.data.split import FRACTIONS
+from hvax.data.table import Missing
 from hvax.models.likelihood import (
     AbstractLikelihood,
     Bernoulli,
@@ -30,6 +31,7 @@ from hvax.precision import origin_of_rows
 from hvax.training.marginals import (
     Marginals,
     TransformChoice,
+    has_holes,
     marginals,
     real_units,
     smallest,
@@ -89,6 +91,7 @@ def load_parts(
     labels: Any = None,
     columns: Sequence[str] | None = None,
     header: Header = "auto",
+    missing: Missing = "keep",
     fractions: Sequence[float] = FRACTIONS,
     split_seed: int = 0,
     likelihood: LikelihoodName | None = None,
@@ -107,6 +110,8 @@ def load_parts(
       `hvax.data.Source`.
     - `data_dir`, `array`, `labels`, `columns`, `header`: what is read in a file, see
       `hvax.data.load_source`; `labels` of examples in memory are an array (n,).
+    - `missing`: "keep" models the observed values of every row; "drop" leaves out rows of a .csv
+      file that lack any.
     - `fractions`, `split_seed`: train, validation and test, see `hvax.data.split`.
     - `likelihood`: bernoulli, gaussian (learned sigma), fixed-gaussian, categorical, poisson or
       negative-binomial; by default what suits the training rows, see `default_likelihood`.
@@ -123,20 +128,25 @@ def load_parts(
     Raises as `hvax.data.load_source` and `hvax.data.split` do, and `ValueError` where a part is
     empty or the numbers do not suit the likelihood.
     """
-    reading = Reading(data, data_dir, array, labels, columns, header)
+    reading = Reading(data, data_dir, array, labels, columns, header, missing)
     source, indices, notes = read_split(reading, fractions=fractions, seed=split_seed)
     chosen = likelihood_named(
         likelihood, source, indices.train, sigma=sigma, num_classes=num_classes
     )
     scale = scale_of(source, chosen)
     train, validation, test = (
-        Examples(source.x, index, scale, names=source.feature_names)
+        Examples(source.x, index, scale, names=source.feature_names, holes=source.holes)
         for index in (indices.train, indices.validation, indices.test)
     )
     for part, examples in (("validation", validation), ("test", test)):
         if len(examples) == 0:
             raise ValueError(f"{source.name} has no {part} examples; give it a fraction > 0.")
     how = _binarize(binarize, source, chosen)
+    if how != "none" and source.holes:
+        raise ValueError(
+            f"{source.name} must have no missing values (NaN) to be binarized. Use "
+            + words("binarize='none'.", "--binarize none.")
+        )
     if how != "none":
         validation = _binarized(validation, "validation")
         test = _binarized(test, "test")
@@ -149,7 +159,7 @@ def load_parts(
         )
         notes += _taken_off(train)
     rows = spaced_rows(train)
-    chosen.check(rows)
+    chosen.check(rows, *((~np.isnan(rows),) if has_holes(rows) else ()))
     if isinstance(chosen, FixedGaussian) and standardize:
         chosen = FixedGaussian(sigma * real_units(rows, "none").scale)
     least = smallest(train, validation, test)
@@ -190,9 +200,15 @@ def load_whole(
     run's white, its `scale`, count as the run's.
     """
     source = read_alike(reading) if own_columns else reading.load()
-    if source.name not in SOURCES and source.x.max() <= scale < source.scale:
+    if source.name not in SOURCES and np.nanmax(source.x) <= scale < source.scale:
         source = replace(source, scale=scale)
-    examples = Examples(source.x, None, scale_of(source, likelihood), names=source.feature_names)
+    examples = Examples(
+        source.x,
+        None,
+        scale_of(source, likelihood),
+        names=source.feature_names,
+        holes=source.holes,
+    )
     if _binarize(binarize, source, likelihood) != "none":
         examples = _binarized(examples, "whole")
     return Whole(examples, source.labels, rows_of(source), source.notes)

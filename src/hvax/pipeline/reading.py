@@ -13,7 +13,7 @@ from hvax.data.convert import to_array
 from hvax.data.header import Header
 from hvax.data.source import Source, load_source
 from hvax.data.split import FRACTIONS, Split, split
-from hvax.data.table import ROWS_WITH_HOLES
+from hvax.data.table import ROWS_WITH_HOLES, Missing
 from hvax.pipeline.columns import varying_columns
 
 
@@ -28,6 +28,7 @@ class Reading:
     labels: Any = None
     columns: Sequence[str] | None = None
     header: Header = "auto"
+    missing: Missing = "keep"
 
     @property
     def name(self) -> str:
@@ -46,6 +47,7 @@ class Reading:
                 labels=self.labels,
                 columns=self.columns,
                 header=self.header,
+                missing=self.missing,
             )
         for name, value in (("array", self.array), ("columns", self.columns)):
             if value is not None:
@@ -68,7 +70,7 @@ def source_of(data: Any, labels: Any = None) -> Source:
     for another number of labels.
     """
     x, names = to_array(data, "data")
-    check_examples(x, "data")
+    holes = check_examples(x, "data")
     known = None if labels is None else np.asarray(labels)
     if known is not None and known.shape != x.shape[:1]:
         raise ValueError(
@@ -76,7 +78,7 @@ def source_of(data: Any, labels: Any = None) -> Source:
             "them in the order of the examples."
         )
     gray = x.dtype == np.uint8 and not holds_bits(x)
-    return Source("data", x, known, 255.0 if gray else 1.0, feature_names=names)
+    return Source("data", x, known, 255.0 if gray else 1.0, feature_names=names, holes=holes)
 
 
 def read_split(

@@ -9,7 +9,7 @@ import optax
 from tqdm import tqdm
 
 from hvax.batch import Batch
-from hvax.checked_data import checked_training_data, warn_of_unresolved
+from hvax.checked_data import checked_training_data, describe_missing, warn_of_unresolved
 from hvax.checks import check_kind
 from hvax.compile_cache import keep_compiled_programs
 from hvax.data.examples import with_origin
@@ -65,8 +65,10 @@ def fit(
     **Arguments:**
 
     - `data`, `validation`: arrays with the batch axis first, pairs (x, target) of them, or a
-      `Batch` of arrays or `Examples`. Data too large for the device stay on the host (they may be
-      memory-mapped).
+      `Batch` of arrays or `Examples`. NaN (in DataFrames also None and NA) is a missing value: the
+      bound is then one on log p of the observed values. Encoders that take a mask do better with
+      them: `hvax.mlp(..., missing_values=True)`. Data too large for the device stay on the host
+      (they may be memory-mapped).
     - `optimizer`: any of optax's; by default
       `scale_flow_updates(clip_by_running_norm(optax.adam(1e-3)))`.
     - `epochs`, `batch_size`: by default chosen by the number of examples: about 20,000 updates.
@@ -142,7 +144,7 @@ def fit(
         check_saveable(model, folder / MODEL)
     elif resume:
         raise ValueError("resume needs the run_dir to resume from.")
-    notes: list[str] = []
+    notes = [text] if (text := describe_missing(examples)) is not None else []
     if prepare and loss_function is None and transform is None:
         key = jax.random.fold_in(jax.random.key(seed), 4)
         model, found = prepared_if_needed(model, examples, held_out, key=key)
