@@ -44,7 +44,7 @@ def check(mutant: Mutant) -> None:
         raise ValueError(f"{mutant.file} has {count} times, not once: {mutant.before!r}")
 
 
-def try_(mutant: Mutant, timeout: float = 900) -> Trial:
+def try_(mutant: Mutant, timeout: float = 3600) -> Trial:
     """Runs the tests on a copy of the tree with the fault in it; the tree itself is not touched."""
     check(mutant)
     with TemporaryDirectory(prefix="hvax-mutant-") as folder:
