@@ -104,7 +104,8 @@ def ais_cases(
     # NaN for missing values.
     missing = data.dtype.kind == "f" and bool(np.isnan(data).any())
     dtype = data.dtype if missing else made.dtype
-    real, simulated = Examples(data.astype(dtype)), Examples(made.astype(dtype))
+    real = Examples(data.astype(dtype), holes=missing)
+    simulated = Examples(made.astype(dtype))
     kinds: list[tuple[bool, Examples, Array | None]] = [
         (False, real, None),
         (True, simulated, latents),
