@@ -98,10 +98,10 @@ def _iterative(holes: NDArray[np.float64], score: Score, seed: int) -> dict[str,
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of convergence, at its default number of rounds
         point = IterativeImputer(random_state=seed).fit_transform(holes)
-        drawn = np.stack([
-            IterativeImputer(sample_posterior=True, random_state=1000 * seed + i).fit_transform(holes)
-            for i in range(DRAWS)
-        ])  # fmt: skip
+        drawn = np.empty((DRAWS, *holes.shape))
+        for i in range(DRAWS):
+            imputer = IterativeImputer(sample_posterior=True, random_state=1000 * seed + i)
+            drawn[i] = imputer.fit_transform(holes)
 
     def interval(level: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         ends = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2], axis=0, method="weibull")
