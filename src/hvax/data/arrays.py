@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from hvax.data.claims import claim_of, regular_file
 from hvax.data.header import Header
-from hvax.data.table import Table, read_csv
+from hvax.data.table import FileContent, read_csv
 
 SUFFIXES = (".npy", ".npz", ".csv")
 _WANTED = f"a file that ends in {', '.join(SUFFIXES)}"
@@ -29,7 +29,7 @@ def read_array(
     labels: str | None = None,
     columns: Sequence[str] | None = None,
     header: Header = "auto",
-) -> Table:
+) -> FileContent:
     """Examples (n, ...) and labels (n,) or None of a .npy, .npz or .csv file.
 
     `array`, `labels`, `columns` and `header` select parts of the file: see `read_npz` and
@@ -62,13 +62,13 @@ def read_array(
             f"{path}: `header` must be auto unless the file is .csv, got {header!r}. Leave it out."
         )
     if suffix == ".npz":
-        return Table(*read_npz(path, array=array, labels=labels))
+        return FileContent(*read_npz(path, array=array, labels=labels))
     if labels is not None:
         raise ValueError(
             f"{path}: `labels` must be None with a .npy file, which holds one array, got"
             f" {labels!r}. Save both arrays with numpy.savez and give the .npz file."
         )
-    return Table(read_npy(path), None)
+    return FileContent(read_npy(path), None)
 
 
 def read_npy(path: str | Path) -> NDArray[Any]:

@@ -99,7 +99,7 @@ def _numbers(column: NDArray[Any], name: str) -> NDArray[Any]:
     if column.dtype == object:
         for row, value in enumerate(column):
             if not _is_number(value):
-                if _is_missing(value):
+                if is_missing_value(value):
                     raise missing(name, f"{value} in row {row}")
                 raise TypeError(
                     f"{name} must hold numbers, got {value!r} in row {row}. Leave the column"
@@ -124,10 +124,10 @@ def _numbers(column: NDArray[Any], name: str) -> NDArray[Any]:
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, numbers.Real | np.bool_ | Decimal) and not _is_missing(value)
+    return isinstance(value, numbers.Real | np.bool_ | Decimal) and not is_missing_value(value)
 
 
-def _is_missing(value: Any) -> bool:
+def is_missing_value(value: Any) -> bool:
     """Whether an object is a missing value: None, NaN, or pandas' NA or NaT."""
     if value is None or type(value).__name__ in ("NAType", "NaTType"):
         return True

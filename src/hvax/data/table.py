@@ -24,7 +24,7 @@ _EXACT = 2**53  # float64 holds every whole number below this
 _TEXT = 0.5  # a column is text if more than this fraction of its cells is no number
 
 
-class Table(NamedTuple):
+class FileContent(NamedTuple):
     """The content of a file: examples (n, ...), labels (n,) or None, and details of a .csv file."""
 
     x: NDArray[Any]
@@ -41,13 +41,13 @@ def read_csv(
     labels: str | None = None,
     columns: Sequence[str] | None = None,
     header: Header = "auto",
-) -> Table:
+) -> FileContent:
     """Read a .csv file in UTF-8, with or without a header: examples (n, columns), labels (n,).
 
     - `labels`: the label column: an index (from 0; -1 is the last), or a name in the header.
     - `columns`: names (or indices, from 0) of the columns to read, in that order; by default all
       that hold numbers. Text columns are left out, and so are rows with a missing cell (empty, NA,
-      NaN, null, ?) in a column that is read; `Table.notes` says so.
+      NaN, null, ?) in a column that is read; `FileContent.notes` says so.
     - `header`: whether the first line names the columns. "auto" takes it as a header if it has one
       of the given names, if no cell of it is a number where other lines have one, or if its numbers
       look like an axis: 0, 1, 2, ..., or ordered unlike the lines below, which a note tells.
@@ -109,7 +109,7 @@ def _read_lines(
     columns: Sequence[str] | None,
     header: Header,
     read: Numbers,
-) -> Table:
+) -> FileContent:
     where, first = next(lines, (str(path), []))
     if not first:
         raise ValueError(
@@ -161,7 +161,7 @@ def _read_lines(
     chosen = None if label_column is None else _as_labels([classes[i] for i in keep])
     rows = keep if lost else None
     notes = begin.notes + notes + lost
-    return Table(x, chosen, tuple(names[i] for i in taken), notes, rows, begin.is_header)
+    return FileContent(x, chosen, tuple(names[i] for i in taken), notes, rows, begin.is_header)
 
 
 def _unique(cells: list[str]) -> list[str]:
