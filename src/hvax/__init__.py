@@ -12,6 +12,7 @@ from hvax.data.schema import Table
 from hvax.evaluation.ais import annealed_importance_sampling
 from hvax.evaluation.compare import compare
 from hvax.evaluation.evaluate import evaluate
+from hvax.evaluation.imputation import Imputed, impute
 from hvax.evaluation.interpolate import interpolate
 from hvax.evaluation.latent import decode, encode, reconstruct, sample
 from hvax.evaluation.result import Evaluation, difference
@@ -69,6 +70,7 @@ __all__ = [
     "FixedGaussian",
     "FlowResult",
     "HamiltonianFlow",
+    "Imputed",
     "JointGaussian",
     "Learned",
     "LearnedGaussian",
@@ -88,6 +90,7 @@ __all__ = [
     "fit",
     "hamiltonian_elbo",
     "importance_weighted_bound",
+    "impute",
     "interpolate",
     "load",
     "load_parts",

@@ -6,7 +6,7 @@ import numpy as np
 
 from hvax.batch import Batch
 from hvax.checks import check_kind
-from hvax.data.examples import as_data, feature_name
+from hvax.data.examples import as_data, feature_name, scored_rows
 from hvax.exceptions import UnresolvedFeature, warn
 from hvax.models.latent_model import AbstractLatentModel, check_takes
 from hvax.models.origin import origin_of
@@ -37,10 +37,34 @@ def checked_data(model: AbstractLatentModel, data: Any, name: str) -> Batch:
     return checked
 
 
+def checked_training_data(
+    model: AbstractLatentModel, data: Any, validation: Any
+) -> tuple[Batch, Batch | None]:
+    """`checked_data` of training and validation data, whose examples must have the same shapes."""
+    parts = checked_data(model, data, "data")
+    if validation is None:
+        return parts, None
+    held_out = checked_data(model, validation, "validation")
+    here, there = (data.map(lambda part: part.x_shape) for data in (held_out, parts))
+    if here != there:
+        raise ValueError(
+            f"validation must have examples of the shape of data, {_shapes(there)}, got "
+            f"{_shapes(here)}."
+        )
+    return parts, held_out
+
+
+def _shapes(shapes: Batch) -> str:
+    """The shape of x if nothing else is given, else all shapes by name."""
+    given = {name: shape for name, shape in shapes._asdict().items() if shape is not None}
+    return str(shapes.x) if len(given) == 1 else str(given)
+
+
 def warn_of_unresolved(parts: Batch, name: str) -> None:
     """Warn (`UnresolvedFeature`) of features whose values float32 cannot tell apart."""
     for part in filter(None, (parts.x, parts.target)):
-        lost = np.argwhere(unresolved(part.spaced(_MAX_ROWS)))
+        rows = scored_rows(Batch(part, mask=parts.mask), _MAX_ROWS)
+        lost = np.argwhere(unresolved(rows))
         if len(lost) == 0:
             continue
         named = ", ".join(feature_name(part, tuple(index)) for index in lost[:_NAMED].tolist())

@@ -23,7 +23,7 @@ from hvax.storage.logs import METRICS, read_log
 from hvax.storage.run_files import check_no_links, is_empty, remove_run, training_folders
 from hvax.storage.run_folder import BASELINE, BEFORE_FLOW, CONFIG, MODEL, check_begin
 from hvax.storage.structure import STRUCTURE, load
-from hvax.training.fit import concatenate_histories
+from hvax.training.two_phases import concatenate_histories
 
 # The options that may differ between a resumed run and the run that it continues.
 _MAY_DIFFER = {

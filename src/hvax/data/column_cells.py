@@ -119,7 +119,7 @@ def cells_of_objects(values: Sequence[Any]) -> Cells:
             return Cells("other", np.empty(0), missing, "Object", problem=problem)
     content = "text" if first is None else first[0]
     if content in ("number", "boolean"):
-        present = [values[row] for row in np.flatnonzero(~missing)]
+        present = [values[row] for row in map(int, np.flatnonzero(~missing))]
         numbers_ = np.full(len(values), np.nan)
         numbers_[~missing] = [float(value) for value in present]
         whole = all(isinstance(value, numbers.Integral) for value in present)

@@ -84,8 +84,10 @@ def _from_csv(path: Path, header: Header) -> Frame:
         if isinstance(values, list):
             words = {text.lower() for text in dict.fromkeys(values) if text is not None}
             if words and words <= _BOOLEANS.keys():
-                values = [None if text is None else _BOOLEANS[text.lower()] for text in values]
-            columns[name] = cells_of_objects(values)
+                booleans = [None if text is None else _BOOLEANS[text.lower()] for text in values]
+                columns[name] = cells_of_objects(booleans)
+            else:
+                columns[name] = cells_of_objects(values)
         else:
             whole = bool(np.all((values == np.rint(values)) | np.isnan(values)))
             dtype = "Int64" if whole else "Float64"

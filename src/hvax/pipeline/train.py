@@ -28,8 +28,9 @@ from hvax.pipeline.table import describe, how_it_ended
 from hvax.pipeline.trained import Scored, Trained
 from hvax.storage.run_files import copy_training
 from hvax.storage.run_folder import BASELINE, BEFORE_FLOW, check_unused, read_plan
-from hvax.training.fit import Fit, fit
+from hvax.training.fit import fit
 from hvax.training.interrupt import ENDED_BY_A_SIGNAL
+from hvax.training.phase import Fit
 
 
 def train(

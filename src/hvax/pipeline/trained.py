@@ -11,7 +11,7 @@ from hvax.models.latent_model import AbstractLatentModel
 from hvax.pipeline.parts import Parts
 from hvax.pipeline.settings import Settings
 from hvax.storage.structure import digest
-from hvax.training.fit import Fit
+from hvax.training.phase import Fit
 
 
 class Scored(NamedTuple):

@@ -1,8 +1,8 @@
 """The model of independent features: units, transforms and parameters estimated from training data.
 
 It gives a decoder its starting parameters (those that do not depend on z) and is the reference that
-a trained model has to beat. Everything is estimated on at most 20,000 evenly spaced rows, in
-float64.
+a trained model has to beat. Everything is estimated on the observed values (not NaN)
+of at most 20,000 evenly spaced rows, in float64.
 """
 
 import math
@@ -14,7 +14,8 @@ import numpy as np
 from jaxtyping import PyTree
 from numpy.typing import NDArray
 
-from hvax.data.examples import Examples
+from hvax.batch import Batch
+from hvax.data.examples import Examples, scored_rows, with_mask
 from hvax.models.gaussian import DiagonalGaussian
 from hvax.models.likelihood import (
     AbstractLikelihood,
@@ -80,23 +81,43 @@ class Marginals(NamedTuple):
 
     @_IGNORE_OVERFLOW
     def log_prob(self, x: NDArray[Any]) -> NDArray[np.float64]:
-        """log p(x) of each example (batch axis first) under independent features, in nats."""
-        one: Any = jax.jit(jax.vmap(lambda x: self.likelihood.log_prob(self.output, x)))
-        pieces = [np.asarray(one(jnp.asarray(x[i : i + 4096]))) for i in range(0, len(x), 4096)]
+        """log p(x) of the observed entries (not NaN) of each example (batch axis first), in nats,
+        under independent features."""
+        one: Any = jax.jit(jax.vmap(lambda *row: self.likelihood.log_prob(self.output, *row)))
+        holes, pieces = has_holes(x), []
+        for i in range(0, len(x), 4096):
+            some = x[i : i + 4096]
+            mask = (~np.isnan(some),) if holes else ()
+            pieces.append(np.asarray(one(jnp.asarray(some), *map(jnp.asarray, mask))))
         return np.concatenate(pieces).astype(np.float64)
 
 
-def spaced_rows(examples: Examples, most: int = _ROWS) -> NDArray[Any]:
-    """At most `most` rows as the model takes them, evenly spaced because files are often sorted."""
-    return examples.spaced(most)
+def has_holes(x: NDArray[Any]) -> bool:
+    """Whether a number of x is NaN: a missing value."""
+    return x.dtype.kind == "f" and bool(np.isnan(x).any())
 
 
-def smallest(*parts: Examples) -> NDArray[np.float64] | None:
+def spaced_rows(data: Batch | Examples, most: int = _ROWS) -> NDArray[Any]:
+    """At most `most` rows of what is scored, as the model takes them, NaN where one is missing.
+
+    Evenly spaced, because files are often sorted.
+    """
+    return scored_rows(data, most)
+
+
+def smallest(*parts: Batch | Examples) -> NDArray[np.float64] | None:
     """The minimum of each feature over all rows of all parts; None unless examples are vectors."""
-    if len(parts[0].x_shape) != 1:
+    batches = [Batch(part) if isinstance(part, Examples) else part for part in parts]
+    if len(batches[0].scored.x_shape) != 1:
         return None
-    pieces = (part.seen(slice(i, i + 4096)) for part in parts for i in range(0, len(part), 4096))
-    return np.min([piece.min(axis=0) for piece in pieces], axis=0).astype(np.float64)
+    found = []
+    for batch in map(with_mask, batches):
+        for i in range(0, len(batch.x), 4096):
+            some = slice(i, i + 4096)
+            seen = batch.scored.seen(some).astype(np.float64)
+            hidden = False if batch.mask is None else ~batch.mask.rows(some)
+            found.append(np.where(hidden, np.inf, seen).min(axis=0))
+    return np.min(found, axis=0)
 
 
 @_IGNORE_OVERFLOW
@@ -138,8 +159,9 @@ def marginals(
         return _counts(likelihood, np.asarray(x, np.float64))
     if isinstance(likelihood, Bernoulli):
         # Half a count is added to each side (Jeffreys' prior), so that no logit is infinite.
-        ones = np.asarray(x, np.float64).sum(0)
-        logits = np.log(ones + 0.5) - np.log(len(x) - ones + 0.5)
+        x = np.asarray(x, np.float64)
+        ones = np.nansum(x, axis=0)
+        logits = np.log(ones + 0.5) - np.log(np.sum(~np.isnan(x), axis=0) - ones + 0.5)
         return Marginals(likelihood, _floats(logits), jnp.ones(logits.shape))
     if isinstance(likelihood, Categorical):
         return _classes(likelihood, x)
@@ -155,6 +177,10 @@ def are_counts(x: NDArray[np.integer[Any]]) -> bool:
     # A density is not comparable with a probability: a rounded normal's is that of x +- 1/2.
     step = max(1, len(x) // _COUNT_ROWS)
     x = np.asarray(x[: _COUNT_ROWS * step : step])
+    if has_holes(x):
+        x = x[~np.isnan(x).reshape(len(x), -1).any(axis=1)]
+        if len(x) < 2:
+            return False
     counted = marginals(NegativeBinomial(), x)
     assert counted is not None
     y = np.asarray(x, np.float64)
@@ -183,10 +209,14 @@ def real_units(
     x = np.asarray(x, np.float64)
     flat = x.reshape(len(x), -1)
     table = x.ndim == 2
-    lowest = flat.min(0) if least is None else np.minimum(flat.min(0), least.reshape(-1))
+    observed = ~np.isnan(flat)
+    columns = [column[seen] for column, seen in zip(flat.T, observed.T, strict=True)]
+    lowest = np.array([column.min() for column in columns])
+    if least is not None:
+        lowest = np.minimum(lowest, least.reshape(-1))
     chosen = [
         _feature(column, bool(low > 0), transform if table else "none")
-        for column, low in zip(flat.T, lowest, strict=True)
+        for column, low in zip(columns, lowest, strict=True)
     ]
     kinds = tuple(feature.kind for feature in chosen)
     shape = x.shape[1:]
@@ -195,7 +225,10 @@ def real_units(
         for name in ("center", "width", "shift", "scale", "floor")
     )
     constant = np.array([feature.constant for feature in chosen]).reshape(shape)
-    few = least_sigma(np.stack([feature.y for feature in chosen], axis=1)).reshape(shape)
+    y = np.zeros(flat.shape)  # a missing value counts as the mean
+    for j, feature in enumerate(chosen):
+        y[observed[:, j], j] = feature.y
+    few = least_sigma(y).reshape(shape)
     floor = np.where(constant, floor, np.maximum(floor, few))
     if not table:
         # All pixels (or time steps) are recorded in the same units: one that hardly varies is not
@@ -295,8 +328,9 @@ def _counts(likelihood: AbstractLikelihood, x: NDArray[np.float64]) -> Marginals
 
     The gain of the log rate is the spread that explains the variance in excess of a Poisson's.
     """
-    mean = (x.sum(0) + 0.5) / (len(x) + 1)
-    excess = np.maximum(x.var(0) - mean, 0.0) / mean**2  # 1 / r
+    mean = (np.nansum(x, axis=0) + 0.5) / (np.sum(~np.isnan(x), axis=0) + 1)
+    variance = np.nanvar(x, axis=0) if has_holes(x) else x.var(0)
+    excess = np.maximum(variance - mean, 0.0) / mean**2  # 1 / r
     log_mean, gain = _floats(np.log(mean)), _floats(np.clip(np.sqrt(np.log1p(excess)), 0.01, 1.0))
     if isinstance(likelihood, Poisson):
         return Marginals(likelihood, log_mean, gain)
@@ -307,11 +341,12 @@ def _counts(likelihood: AbstractLikelihood, x: NDArray[np.float64]) -> Marginals
 def _classes(likelihood: Categorical, x: NDArray[Any]) -> Marginals:
     """Marginals of a categorical: log frequencies of the classes, of integer or one-hot rows."""
     classes = likelihood.num_classes
-    if np.issubdtype(x.dtype, np.integer) and not likelihood.is_one_hot(x.shape[1:]):
-        counted = np.stack([(x == c).sum(0) for c in range(classes)], axis=-1)
+    if likelihood.is_one_hot(x.shape[1:]):
+        counted = np.nansum(x, axis=0)
     else:
-        counted = x.sum(0)
-    logits = _floats(np.log(counted + 0.5) - math.log(len(x) + 0.5 * classes))
+        counted = np.stack([(x == c).sum(0) for c in range(classes)], axis=-1)
+    seen = counted.sum(-1, keepdims=True)
+    logits = _floats(np.log(counted + 0.5) - np.log(seen + 0.5 * classes))
     return Marginals(likelihood, logits, jnp.ones(logits.shape))
 
 

@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 from jaxtyping import Array, PRNGKeyArray, PyTree
 
 from hvax.batch import Batch
@@ -22,13 +21,16 @@ from hvax.models.smoothed import kinks_of
 from hvax.progress import progress_bar
 from hvax.storage.lock import exclusive_lock
 from hvax.storage.run_folder import RunFolder, check_begin
-from hvax.training.compiled_steps import Chunk, CompiledSteps, LossKwargs, Transform
+from hvax.training.compiled_steps import Chunk, CompiledSteps
 from hvax.training.feed import feed
 from hvax.training.flow_start import can_shrink, with_stable_steps
 from hvax.training.interrupt import on_interrupt
-from hvax.training.loop import Loop, RunPosition, TrainingOptions, copied
-from hvax.training.position import position_of
-from hvax.training.state import LossFunction, TrainState, default_loss, state_before
+from hvax.training.loop import Loop, copied
+from hvax.training.optimizers import default_optimizer
+from hvax.training.options import TrainingOptions
+from hvax.training.position import RunPosition, position_of
+from hvax.training.run_writer import RunWriter
+from hvax.training.state import TrainState, default_loss, state_before
 from hvax.training.validation import Validation
 
 
@@ -52,52 +54,45 @@ def train_phase(
     model: PyTree,
     data: Batch,
     held_out: Batch | None,
-    plan: TrainingOptions,
+    options: TrainingOptions,
     *,
-    optimizer: optax.GradientTransformation,
-    num_samples: int,
-    loss_function: LossFunction | None,
-    loss_kwargs: LossKwargs | None,
-    transform: Transform | None,
-    progress: bool,
-    run_dir: str | Path | None,
-    resume: bool,
-    handle_signals: bool,
+    run_dir: Path | None,
     stabilize: bool = False,
     score_start: bool = False,
 ) -> Fit:
-    """Trains one model; `fit` explains the arguments.
+    """Train one model on data, with `held_out` for validation.
 
     With `stabilize` step sizes are first shrunk to what is stable, see `flow_start`; with
-    `score_start` the model as it is handed in competes with those of all epochs.
+    `score_start` the given model competes with those of all epochs for the best.
     """
-    key = jax.random.key(plan.seed)
+    key = jax.random.key(options.seed)
     steps = CompiledSteps(
-        loss_function or default_loss(model, num_samples),
-        loss_kwargs or {},
-        transform,
+        options.loss_function or default_loss(model, options.num_samples),
+        options.loss_kwargs or {},
+        options.transform,
         data.map(lambda part: part.scale),
     )
     validate = None
     if held_out is not None:
         validate = Validation(
             held_out,
-            batch_size=max(plan.batch_size, 256),
-            num_samples=num_samples,
+            batch_size=max(options.batch_size, 256),
+            num_samples=options.num_samples,
             key=jax.random.fold_in(key, 1),
         )
     with (
-        on_interrupt(handle_signals=handle_signals) as interrupt,
-        _run_folder(run_dir, resume) as folder,
+        on_interrupt(handle_signals=options.handle_signals) as interrupt,
+        _run_folder(run_dir, resume=options.resume) as folder,
     ):
-        if stabilize and not (resume and folder is not None and folder.checkpoints):
-            model = _stabilized(model, data, steps, plan, key)
+        if stabilize and not (options.resume and folder is not None and folder.checkpoints):
+            model = _stabilized(model, data, steps, options, key)
         # The loop consumes the state it is given, so no array in it may be the caller's, nor
         # another's: an optimizer may begin with the weights themselves.
+        optimizer = default_optimizer() if options.optimizer is None else options.optimizer
         state = copied(state_before(model, optimizer, key=jax.random.fold_in(key, 0)))
         _warn_of_kinks(state, data, steps)
         position, best = RunPosition(), copied(model)
-        identity = {} if folder is None else _identity(data, held_out, plan, num_samples)
+        identity = {} if folder is None else _identity(data, held_out, options)
         if folder is not None:
             found = folder.checkpoints.read({"state": state, "best": best}, position_of)
             if found is not None:
@@ -106,8 +101,8 @@ def train_phase(
                 position = position_of(found.step, found.record)
             folder.go_back_to(int(state.step), position.history)
         with progress_bar(
-            progress=progress,
-            total=plan.epochs * (len(data.x) // plan.batch_size),
+            progress=options.progress,
+            total=options.epochs * (len(data.x) // options.batch_size),
             initial=int(state.step),
             unit="step",
             desc="training",
@@ -116,13 +111,12 @@ def train_phase(
                 state,
                 best,
                 position,
-                options=plan,
+                options=options,
                 steps=steps,
                 examples=len(data.x),
-                source=feed(data, plan.batch_size),
+                source=feed(data, options.batch_size),
                 validate=validate,
-                folder=folder,
-                identity=identity,
+                writer=RunWriter(folder, identity, options, step=int(state.step)),
                 interrupt=interrupt,
                 bar=bar,
                 score_start=score_start,
@@ -148,16 +142,16 @@ def _stabilized(
     model: PyTree,
     data: Batch,
     steps: CompiledSteps,
-    plan: TrainingOptions,
+    options: TrainingOptions,
     key: PRNGKeyArray,
 ) -> PyTree:
     """The model with step sizes that are stable for the first batch of its first epoch."""
     if not can_shrink(model):
         return model
-    batches = epoch_batches(len(data.x), plan.batch_size, seed=plan.seed, epoch=1)[:1]
+    batches = epoch_batches(len(data.x), options.batch_size, seed=options.seed, epoch=1)[:1]
     rows = rows_of(data, batches[0])
     zero = jnp.zeros((), jnp.int32)
-    chunk = Chunk(rows, jnp.arange(plan.batch_size, dtype=jnp.int32)[None], zero, zero)
+    chunk = Chunk(rows, jnp.arange(options.batch_size, dtype=jnp.int32)[None], zero, zero)
     batch = steps.batch(chunk, zero, key=jax.random.fold_in(key, 2), step=zero)
     return with_stable_steps(model, batch, key=jax.random.fold_in(key, 3))[0]
 
@@ -190,13 +184,13 @@ def _warn_of_kinks(state: TrainState, data: Batch, steps: CompiledSteps) -> None
 
 
 @contextlib.contextmanager
-def _run_folder(path: str | Path | None, resume: bool) -> Iterator[RunFolder | None]:
+def _run_folder(path: Path | None, *, resume: bool) -> Iterator[RunFolder | None]:
     """The run's folder, made where missing and held against other processes; refused as it is
     where it holds what the run would replace."""
     if path is None:
         yield None
         return
-    folder = RunFolder(Path(path))
+    folder = RunFolder(path)
     check_begin(folder.path, resume=resume)
     folder.checkpoints.folder.mkdir(parents=True, exist_ok=True)
     with exclusive_lock(folder.checkpoints.folder, protects=folder.path):
@@ -210,14 +204,13 @@ _OF_VALIDATION = "digest of the validation data"
 def _identity(
     data: Batch,
     held_out: Batch | None,
-    plan: TrainingOptions,
-    num_samples: int,
+    options: TrainingOptions,
 ) -> dict[str, Any]:
     """What a resumed run must have in common with the one that it continues."""
     return {
-        "seed": plan.seed,
-        "batch_size": plan.batch_size,
-        "num_samples": num_samples,
+        "seed": options.seed,
+        "batch_size": options.batch_size,
+        "num_samples": options.num_samples,
         "examples": [len(data.x), *(list(part.x_shape) for part in data.parts())],
         "scale": [part.scale for part in data.parts()],
         "digest of the data": digest_of_rows(data.parts()),

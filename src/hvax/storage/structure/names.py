@@ -15,6 +15,7 @@ from hvax.models import (
     gaussian,
     heads,
     hvae,
+    inputs,
     likelihood,
     network,
     numerics,
@@ -27,7 +28,7 @@ from hvax.models import (
 
 _OWN = (
     parameters, bridge, flow, gradient, integrator, momentum, step_size, tempering,
-    convolution, decoder, gaussian, heads, hvae, likelihood, network, prior, smoothed,
+    convolution, decoder, gaussian, heads, hvae, inputs, likelihood, network, prior, smoothed,
     standardize, transform, vae,
 )  # fmt: skip
 # Modules of hvax and layers of Equinox. With the functions below they are all that loads without
