@@ -19,6 +19,12 @@ from hvax.storage.files import write_atomically
 def impute_run(config: Impute) -> int:
     """Run the command; returns its exit code."""
     at_least_one(draws=config.draws)
+    widest = 1 - 2 / (config.draws + 1)
+    if not 0 < config.level <= widest:
+        raise ValueError(
+            f"--level must be > 0 and with --draws {config.draws} at most {widest:.4g}, got "
+            f"{config.level}. Use more draws for wider intervals."
+        )
     key = seed_key(config.seed)
     run = open_run(config.run)
     source = config.source or config.own_data.source or run.config.source
