@@ -117,7 +117,8 @@ def test_samples_are_a_table(folder):
 
 
 def test_a_mixed_run_goes_on_and_refuses_other_kinds(folder, capsys):
-    run = f"train {folder / 'birds.csv'} --run-dir {folder / 'run'} --resume --no-progress --no-report"
+    run = f"train {folder / 'birds.csv'} --run-dir {folder / 'run'} --resume --no-progress"
+    run += " --no-report"
     assert main([*run.split(), *WORDS.replace("--epochs 3", "--epochs 4").split()]) == 0
     assert main([*run.split(), *WORDS.split(), "--kinds", "eggs=real"]) == 2
     assert "--kinds" in capsys.readouterr().err

@@ -74,7 +74,9 @@ def _filled(
     whole = [_is_whole(column, found.x[:, j]) for j, column in enumerate(columns)]
     schema = [None if isinstance(column, str) else column for column in columns]
     cells = {
-        (int(data.rows[row]), int(j)): as_text(mean[row, j], schema[j], whole=whole[j], comma=comma)
+        (int(data.rows[row]), int(j)): as_text(
+            float(mean[row, j]), schema[j], whole=whole[j], comma=comma
+        )
         for row, j in np.argwhere(found.missing)
     }
     names = [column if isinstance(column, str) else column.name for column in columns]

@@ -182,5 +182,5 @@ def _as_columns(run: Run, made: NDArray[Any]) -> tuple[list[str], list[list[str]
     columns = []
     for schema, column in zip(run.table.modeled, made.T, strict=True):
         whole = schema.is_integer or schema.kind == "count"
-        columns.append([as_text(value, schema, whole=whole, comma=False) for value in column])
+        columns.append([as_text(float(v), schema, whole=whole, comma=False) for v in column])
     return [schema.name for schema in run.table.modeled], columns
