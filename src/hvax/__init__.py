@@ -8,6 +8,7 @@ potentials), `hvax.training`, `hvax.evaluation`, `hvax.data` (files and splits) 
 
 from hvax.batch import Batch
 from hvax.data.examples import Examples
+from hvax.data.schema import Table
 from hvax.evaluation.ais import annealed_importance_sampling
 from hvax.evaluation.compare import compare
 from hvax.evaluation.evaluate import evaluate
@@ -77,6 +78,7 @@ __all__ = [
     "Poisson",
     "SplitGaussian",
     "StandardNormal",
+    "Table",
     "annealed_importance_sampling",
     "compare",
     "conv",

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from hvax.data.claims import claim_of, regular_file
 from hvax.data.header import Header
-from hvax.data.table import Missing, Table, read_csv
+from hvax.data.table import FileContent, Missing, read_csv
 
 SUFFIXES = (".npy", ".npz", ".csv")
 _WANTED = f"a file that ends in {', '.join(SUFFIXES)}"
@@ -30,7 +30,7 @@ def read_array(
     columns: Sequence[str] | None = None,
     header: Header = "auto",
     missing: Missing = "keep",
-) -> Table:
+) -> FileContent:
     """Examples (n, ...) and labels (n,) or None of a .npy, .npz or .csv file.
 
     `array`, `labels`, `columns`, `header` and `missing` say what is read of the file: see
@@ -64,13 +64,13 @@ def read_array(
             f"{path}: `header` must be auto unless the file is .csv, got {header!r}. Leave it out."
         )
     if suffix == ".npz":
-        return Table(*read_npz(path, array=array, labels=labels))
+        return FileContent(*read_npz(path, array=array, labels=labels))
     if labels is not None:
         raise ValueError(
             f"{path}: `labels` must be None with a .npy file, which holds one array, got"
             f" {labels!r}. Save both arrays with numpy.savez and give the .npz file."
         )
-    return Table(read_npy(path), None)
+    return FileContent(read_npy(path), None)
 
 
 def read_npy(path: str | Path) -> NDArray[Any]:

@@ -98,7 +98,7 @@ def _columns(data: Any) -> list[tuple[str, NDArray[Any]]] | None:
 def _numbers(column: NDArray[Any], name: str) -> NDArray[Any]:
     """A column of numbers, NaN where one is missing, converted from Python objects if need be."""
     if column.dtype == object:
-        holes = np.array([_is_missing(value) for value in column])
+        holes = np.array([is_missing_value(value) for value in column])
         for row, value in enumerate(column):
             if not holes[row] and not _is_number(value):
                 raise TypeError(
@@ -129,10 +129,10 @@ def _numbers(column: NDArray[Any], name: str) -> NDArray[Any]:
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, numbers.Real | np.bool_ | Decimal) and not _is_missing(value)
+    return isinstance(value, numbers.Real | np.bool_ | Decimal) and not is_missing_value(value)
 
 
-def _is_missing(value: Any) -> bool:
+def is_missing_value(value: Any) -> bool:
     """Whether an object is a missing value: None, NaN, or pandas' NA or NaT."""
     if value is None or type(value).__name__ in ("NAType", "NaTType"):
         return True

@@ -26,7 +26,7 @@ _EXACT = 2**53  # float64 holds every whole number below this
 _TEXT = 0.5  # a column is text if more than this fraction of its cells is no number
 
 
-class Table(NamedTuple):
+class FileContent(NamedTuple):
     """The content of a file: examples (n, ...), labels (n,) or None, and details of a .csv file."""
 
     x: NDArray[Any]
@@ -44,12 +44,12 @@ def read_csv(
     columns: Sequence[str] | None = None,
     header: Header = "auto",
     missing: Missing = "keep",
-) -> Table:
+) -> FileContent:
     """Read a .csv file in UTF-8, with or without a header: examples (n, columns), labels (n,).
 
     - `labels`: the label column: an index (from 0; -1 is the last), or a name in the header.
     - `columns`: names (or indices, from 0) of the columns to read, in that order; by default all
-      that hold numbers. Text columns are left out; `Table.notes` says so.
+      that hold numbers. Text columns are left out; `FileContent.notes` says so.
     - `missing`: what becomes of missing cells (empty, NA, NaN, null, ?) in a column that is read:
       "keep" reads them as NaN, "drop" leaves out their rows. Rows with nothing else are left out.
     - `header`: whether the first line names the columns. "auto" takes it as a header if it has one
@@ -114,7 +114,7 @@ def _read_lines(
     header: Header,
     missing: Missing,
     read: Numbers,
-) -> Table:
+) -> FileContent:
     where, first = next(lines, (str(path), []))
     if not first:
         raise ValueError(
@@ -166,7 +166,7 @@ def _read_lines(
     chosen = None if label_column is None else _as_labels([classes[i] for i in keep])
     rows = keep if len(keep) < len(classes or found[taken[0]].numbers) else None
     notes = begin.notes + notes + lost
-    return Table(x, chosen, tuple(names[i] for i in taken), notes, rows, begin.is_header)
+    return FileContent(x, chosen, tuple(names[i] for i in taken), notes, rows, begin.is_header)
 
 
 def _unique(cells: list[str]) -> list[str]:

@@ -44,6 +44,8 @@ class Imputed:
       (num_draws, m).
     - `ess`: the effective sample size of each point's weights, out of `num_samples` draws of z; NaN
       where nothing is missing. Where it is small, take more `num_samples`.
+
+    Nothing is checked: it raises no errors of its own, but for `interval`.
     """
 
     x: NDArray[Any]
@@ -124,7 +126,8 @@ def impute(
 
     **Arguments:**
 
-    - `data`: as in `encode`: an array with NaN, a DataFrame, or a `Batch` with a mask.
+    - `data`: as in `encode`: an array (n, *x_shape) with NaN, a DataFrame, or a `Batch` with a
+      mask.
     - `num_draws`: draws of each missing value, for intervals.
     - `num_samples`: draws of z from which those are resampled; 4 * num_draws by default.
     - `key`: `jax.random.key(0)` by default. Point i uses fold_in(key, i).

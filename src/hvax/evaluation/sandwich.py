@@ -100,11 +100,12 @@ def ais_cases(
     made = np.asarray(drawn)
     if made.shape[1:] != data.shape[1:]:  # one-hot classes, where the data hold integers
         made = made.argmax(axis=-1)
-    # Of one dtype, so that one compiled program serves real and simulated data. Integers cannot be
-    # NaN, as missing values are.
+    # Of one dtype, so that one compiled program serves real and simulated data. Integers have no
+    # NaN for missing values.
     missing = data.dtype.kind == "f" and bool(np.isnan(data).any())
     dtype = data.dtype if missing else made.dtype
-    real, simulated = Examples(data.astype(dtype)), Examples(made.astype(dtype))
+    real = Examples(data.astype(dtype), holes=missing)
+    simulated = Examples(made.astype(dtype))
     kinds: list[tuple[bool, Examples, Array | None]] = [
         (False, real, None),
         (True, simulated, latents),

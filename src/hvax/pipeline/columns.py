@@ -9,7 +9,8 @@ from hvax.data.examples import Examples
 from hvax.data.source import SOURCES, Source
 from hvax.data.table import as_integers
 from hvax.precision import origin_of_rows
-from hvax.training.marginals import real_units, spaced_rows
+from hvax.training.marginals import spaced_rows
+from hvax.training.units import real_units
 
 _INDEX_NAMES = {"", "unnamed: 0", "index", "rownames", "row"}
 

@@ -28,15 +28,8 @@ from hvax.models.likelihood import (
 from hvax.pipeline.likelihood import LikelihoodName, likelihood_named, scale_of
 from hvax.pipeline.reading import Reading, read_alike, read_split, rows_of
 from hvax.precision import origin_of_rows
-from hvax.training.marginals import (
-    Marginals,
-    TransformChoice,
-    has_holes,
-    marginals,
-    real_units,
-    smallest,
-    spaced_rows,
-)
+from hvax.training.marginals import Marginals, has_holes, marginals, smallest, spaced_rows
+from hvax.training.units import TransformChoice, real_units
 from hvax.wording import words
 
 Binarize = Literal["none", "static", "dynamic"]

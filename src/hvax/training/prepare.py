@@ -41,14 +41,8 @@ from hvax.models.vae import VAE
 from hvax.objectives import finite_or_zero_weight
 from hvax.parameters import Fixed
 from hvax.precision import origin_of_rows
-from hvax.training.marginals import (
-    Marginals,
-    TransformChoice,
-    marginals,
-    real_units,
-    smallest,
-    spaced_rows,
-)
+from hvax.training.marginals import Marginals, marginals, smallest, spaced_rows
+from hvax.training.units import TransformChoice, real_units
 
 Model = TypeVar("Model", VAE, HVAE)
 
