@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 import jax
 import jax.numpy as jnp
@@ -12,6 +12,7 @@ from jaxtyping import PRNGKeyArray
 from numpy.typing import NDArray
 
 from hvax.batch import Batch
+from hvax.checks import check_one_of, count
 from hvax.data.binarize import binarize_once
 from hvax.data.digest import digest_of_numbers
 from hvax.data.examples import Examples, feature_name
@@ -35,7 +36,7 @@ from hvax.training.marginals import (
     smallest,
     spaced_rows,
 )
-from hvax.wording import words
+from hvax.wording import named, words
 
 Binarize = Literal["none", "static", "dynamic"]
 
@@ -124,7 +125,8 @@ def load_parts(
     empty or the numbers do not suit the likelihood.
     """
     reading = Reading(data, data_dir, array, labels, columns, header)
-    source, indices, notes = read_split(reading, fractions=fractions, seed=split_seed)
+    seed = count(split_seed, named("split_seed"), least=0)
+    source, indices, notes = read_split(reading, fractions=fractions, seed=seed)
     chosen = likelihood_named(
         likelihood, source, indices.train, sigma=sigma, num_classes=num_classes
     )
@@ -135,7 +137,10 @@ def load_parts(
     )
     for part, examples in (("validation", validation), ("test", test)):
         if len(examples) == 0:
-            raise ValueError(f"{source.name} has no {part} examples; give it a fraction > 0.")
+            raise ValueError(
+                f"fractions must leave {part} examples, got none of {source.name}. Give that part "
+                "a fraction > 0."
+            )
     how = _binarize(binarize, source, chosen)
     if how != "none":
         validation = _binarized(validation, "validation")
@@ -166,7 +171,7 @@ def load_parts(
         scale=scale,
         feature_names=source.feature_names,
         independent=independent,
-        fractions=tuple(fractions),
+        fractions=tuple(map(float, fractions)),
         standardized=standardize,
         notes=notes,
         header=source.header,
@@ -205,7 +210,8 @@ def fresh_bits(batch: Batch, *, key: PRNGKeyArray) -> Batch:
 
 def _binarize(how: Binarize | None, source: Source, likelihood: AbstractLikelihood) -> Binarize:
     gray = source.scale != 1 and isinstance(likelihood, Bernoulli)
-    chosen = how or ("dynamic" if gray else "none")
+    chosen: Binarize = ("dynamic" if gray else "none") if how is None else how
+    check_one_of(chosen, "`binarize`", get_args(Binarize))
     if chosen != "none" and not isinstance(likelihood, Bernoulli):
         option = words(f"binarize={chosen!r}", f"--binarize {chosen}")
         raise ValueError(f"{option} is for the bernoulli likelihood.")

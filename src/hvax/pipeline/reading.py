@@ -47,8 +47,8 @@ class Reading:
                 columns=self.columns,
                 header=self.header,
             )
-        for name, value in (("array", self.array), ("columns", self.columns)):
-            if value is not None:
+        for name, default in (("array", None), ("columns", None), ("header", "auto")):
+            if (value := getattr(self, name)) != default:
                 raise ValueError(
                     f"`{name}` must be given only with a file, got {value!r}. Give the examples "
                     "that are to be used."

@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from hvax.batch import Batch
 from hvax.checked_data import checked_data, warn_of_unresolved
-from hvax.checks import check_callable, check_kind, count
+from hvax.checks import check_callable, check_kind, check_path, count
 from hvax.compile_cache import keep_compiled_programs
 from hvax.data.examples import with_origin
 from hvax.exceptions import FlowFailed, warn
@@ -146,6 +146,7 @@ def fit(
     if resume and run_dir is None:
         raise ValueError("resume needs the run_dir to go on from.")
     if run_dir is not None:
+        check_path(run_dir, "run_dir")
         check_saveable(model, Path(run_dir) / MODEL)
     notes: list[str] = []
     if prepare and loss_function is None and transform is None:

@@ -6,7 +6,7 @@ float64.
 """
 
 import math
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 import jax
 import jax.numpy as jnp
@@ -14,6 +14,7 @@ import numpy as np
 from jaxtyping import PyTree
 from numpy.typing import NDArray
 
+from hvax.checks import check_one_of
 from hvax.data.examples import Examples
 from hvax.models.gaussian import DiagonalGaussian
 from hvax.models.likelihood import (
@@ -118,8 +119,10 @@ def marginals(
     - `least`: the minimum of each feature over all data that will be scored, if more than `x` are
       known: a logarithm requires positive values everywhere.
 
-    Raises `ValueError` for transform "log" of features that are not positive.
+    Raises `ValueError` for transform "log" of features that are not positive, and for one that is
+    not known.
     """
+    check_one_of(transform, named("transform"), get_args(TransformChoice))
     if isinstance(likelihood, LearnedGaussian):
         units = real_units(x, transform, least)
         shape = x.shape[1:]
