@@ -166,6 +166,8 @@ def as_data(
                 f"{name} must be an array, a pair (x, target) or a Batch, got {len(pair)} parts."
             )
         data = Batch(*pair)
+    if data.x is None:
+        raise TypeError(f"{name} must be an array, a pair (x, target) or a Batch, got no x.")
     parts: Batch = data.map(lambda part: as_examples(part, name))
     _check_parts(parts, name)
     parts = with_origin(with_mask(parts, name), origin)

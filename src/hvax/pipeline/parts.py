@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 import jax
 import jax.numpy as jnp
@@ -12,6 +12,7 @@ from jaxtyping import PRNGKeyArray
 from numpy.typing import NDArray
 
 from hvax.batch import Batch
+from hvax.checks import check_one_of, count
 from hvax.data.binarize import binarize_once
 from hvax.data.digest import digest_of_numbers
 from hvax.data.examples import Examples, feature_name
@@ -33,7 +34,7 @@ from hvax.pipeline.tables import is_mixed, mixed_likelihood, transforms_of
 from hvax.precision import origin_of_rows
 from hvax.training.marginals import Marginals, has_holes, marginals, smallest, spaced_rows
 from hvax.training.units import TransformChoice, Transforms, real_units
-from hvax.wording import words
+from hvax.wording import named, words
 
 Binarize = Literal["none", "static", "dynamic"]
 
@@ -131,9 +132,10 @@ def load_parts(
     Raises as `hvax.data.load_source` and `hvax.data.split` do, and `ValueError` where a part is
     empty or the numbers do not suit the likelihood.
     """
+    seed = count(split_seed, named("split_seed"), least=0)
     mixed = None if likelihood is None else likelihood == "mixed"
     reading = Reading(data, data_dir, array, labels, columns, header, missing, kinds, table, mixed)
-    source, indices, notes = read_split(reading, fractions=fractions, seed=split_seed)
+    source, indices, notes = read_split(reading, fractions=fractions, seed=seed)
     if source.table is not None and (likelihood == "mixed" or is_mixed(source.table)):
         chosen: AbstractLikelihood = mixed_likelihood(source.table)
         transforms: Transforms = transforms_of(source.table, transform)
@@ -149,7 +151,10 @@ def load_parts(
     )
     for part, examples in (("validation", validation), ("test", test)):
         if len(examples) == 0:
-            raise ValueError(f"{source.name} has no {part} examples; give it a fraction > 0.")
+            raise ValueError(
+                f"fractions must leave {part} examples, got none of {source.name}. Give that part "
+                "a fraction > 0."
+            )
     how = _binarize(binarize, source, chosen)
     if how != "none" and source.holes:
         raise ValueError(
@@ -185,7 +190,7 @@ def load_parts(
         scale=scale,
         feature_names=source.feature_names,
         independent=independent,
-        fractions=tuple(fractions),
+        fractions=tuple(map(float, fractions)),
         table=source.table,
         standardized=standardize,
         notes=notes,
@@ -243,7 +248,8 @@ def fresh_bits(batch: Batch, *, key: PRNGKeyArray) -> Batch:
 
 def _binarize(how: Binarize | None, source: Source, likelihood: AbstractLikelihood) -> Binarize:
     gray = source.scale != 1 and isinstance(likelihood, Bernoulli)
-    chosen = how or ("dynamic" if gray else "none")
+    chosen: Binarize = ("dynamic" if gray else "none") if how is None else how
+    check_one_of(chosen, "`binarize`", get_args(Binarize))
     if chosen != "none" and not isinstance(likelihood, Bernoulli):
         option = words(f"binarize={chosen!r}", f"--binarize {chosen}")
         raise ValueError(f"{option} is for the bernoulli likelihood.")
