@@ -26,6 +26,17 @@ def words(python: str, program: str) -> str:
     return program if _PROGRAM.get() else python
 
 
+def count_of(number: int, noun: str) -> str:
+    """A number with its noun: "1 epoch", "2 epochs"."""
+    return f"{number} {noun}" + ("" if number == 1 else "s")
+
+
+def a(name: str) -> str:
+    """A name with its article: "a VAE", "an HVAE", "an int"."""
+    vowel = name[:1] in ("AEFHILMNORSX" if name[:2].isupper() else "AEIOUaeio")
+    return f"{'an' if vowel else 'a'} {name}"
+
+
 def named(argument: str) -> str:
     """The name of an argument: `step_size` in Python, `--step-size` in the program."""
     return words(argument, f"--{argument.replace('_', '-')}")
