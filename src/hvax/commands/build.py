@@ -1,6 +1,7 @@
 """From the options of `hvax train` to what they stand for: data, networks, flow, optimizer."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -10,6 +11,7 @@ import optax
 from jaxtyping import PRNGKeyArray
 
 from hvax.config import FlowOptions, Train
+from hvax.data.schema import Table
 from hvax.hamiltonian.flow import HamiltonianFlow
 from hvax.hamiltonian.presets import (
     PRESETS,
@@ -70,6 +72,7 @@ def own_parts(config: Train) -> Parts:
         columns=data.columns,
         header=data.header,
         missing=data.missing,
+        kinds=named_kinds(data.kinds),
         fractions=data.fractions,
         split_seed=data.split_seed,
         likelihood=model.likelihood,
@@ -81,12 +84,31 @@ def own_parts(config: Train) -> Parts:
     )
 
 
+def named_kinds(kinds: Sequence[str] | None) -> dict[str, str] | None:
+    """--kinds as a dict. Raises `ValueError` for what is not COLUMN=KIND."""
+    if kinds is None:
+        return None
+    found = {}
+    for text in kinds:
+        name, equals, kind = text.rpartition("=")
+        if not equals or not name:
+            raise ValueError(f"--kinds must be COLUMN=KIND, such as age=real, got {text!r}.")
+        found[name] = kind
+    return found
+
+
 def whole_source(
-    config: Train, likelihood: AbstractLikelihood, scale: float, *, chosen: bool = False
+    config: Train,
+    likelihood: AbstractLikelihood,
+    scale: float,
+    *,
+    table: Table | None = None,
+    chosen: bool = False,
 ) -> Whole:
     """All examples of a source, prepared as a run's test data are.
 
-    Its columns are those of the run, unless they were `chosen` for this file.
+    Its columns are those of the run, unless they were `chosen` for this file; `table` is the run's
+    schema, if it has one.
     """
     data = config.data
     reading = Reading(
@@ -97,6 +119,8 @@ def whole_source(
         columns=data.columns,
         header=data.header,
         missing=data.missing,
+        table=table,
+        mixed=table is not None,
     )
     return load_whole(reading, likelihood, scale, binarize=data.binarize, own_columns=not chosen)
 
@@ -105,7 +129,10 @@ def decided(config: Train, parts: Parts) -> Train:
     """The options with every default that depends on the data filled in, so that later commands and
     a resumed run do not choose again."""
     data = config.data
-    if data.columns is None and parts.feature_names is not None:
+    if parts.table is not None:
+        kinds = tuple(f"{column.name}={column.kind}" for column in parts.table.columns)
+        data = replace(data, kinds=kinds, columns=None, labels=None)
+    elif data.columns is None and parts.feature_names is not None:
         names = parts.feature_names
         data = replace(data, columns=names if len(set(names)) == len(names) else None)
     if parts.header is not None:

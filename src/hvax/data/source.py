@@ -12,6 +12,7 @@ from hvax.data.arrays import SUFFIXES, read_array, read_npz
 from hvax.data.check import check_array, check_examples, holds_bits
 from hvax.data.header import Header
 from hvax.data.idx import read_idx
+from hvax.data.schema import Table
 from hvax.data.table import Missing
 
 SOURCES = ("digits", "mnist", "fashion-mnist", "binarized-mnist")
@@ -40,6 +41,7 @@ class Source:
     rows: NDArray[np.int64] | None = None  # the file's rows in x, from 0; None is all
     header: bool | None = None  # whether the first line of a .csv file names the columns
     holes: bool = False  # whether NaN in x stands for a missing value
+    table: Table | None = None  # the schema of a table whose columns are of several kinds
 
     def __post_init__(self) -> None:
         check_array(self.x, "x")

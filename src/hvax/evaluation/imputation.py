@@ -25,6 +25,7 @@ from hvax.evaluation.draws import each_draw
 from hvax.exceptions import FailedDraws, warn
 from hvax.models.hvae import without_flow
 from hvax.models.latent_model import AbstractLatentModel, Draw, batch_of_posteriors
+from hvax.models.mixed import mean_of_mixture
 from hvax.models.origin import to_data
 from hvax.progress import progress_bar
 
@@ -239,10 +240,7 @@ def _impute(
         place_key, x_key = jax.random.split(of_point)
         log_w = jnp.where(jnp.isfinite(log_w), log_w, -jnp.inf)
         weight = jnp.exp(log_w - jax.nn.logsumexp(log_w))
-        each_mean = jax.vmap(likelihood.mean)(output)
-        # 0 times an infinite mean of a draw without weight is NaN: such draws are left out.
-        shaped = weight.reshape(-1, *(1,) * (each_mean.ndim - 1))
-        mean = jnp.sum(jnp.where(shaped > 0, shaped * each_mean, 0.0), axis=0)
+        mean = mean_of_mixture(likelihood, output, weight)
         chosen = resampled(weight, num_draws, key=place_key)
         picked = jax.tree.map(lambda a: a[chosen], output)
         drawn = jax.vmap(lambda output, key: likelihood.sample(output, key=key))(

@@ -17,6 +17,7 @@ from hvax.models.likelihood import (
     NegativeBinomial,
     Poisson,
 )
+from hvax.models.mixed import MixedLikelihood
 from hvax.models.standardize import StandardizedLikelihood
 from hvax.training.marginals import are_counts, spaced_rows
 
@@ -27,6 +28,7 @@ LikelihoodName = Literal[
     "categorical",
     "poisson",
     "negative-binomial",
+    "mixed",
 ]
 
 _LARGEST_COUNT = 1_000_000  # whole numbers beyond are taken for measurements, not for counts
@@ -37,6 +39,7 @@ _KINDS: dict[str, type[AbstractLikelihood]] = {
     "categorical": Categorical,
     "poisson": Poisson,
     "negative-binomial": NegativeBinomial,
+    "mixed": MixedLikelihood,
 }
 
 
@@ -59,6 +62,10 @@ def likelihood_named(
     if name not in _KINDS:
         raise ValueError(
             f"`likelihood` must be one of {', '.join(get_args(LikelihoodName))}, got {name!r}."
+        )
+    if name == "mixed":
+        raise ValueError(
+            f"`likelihood` mixed is for a table (.csv, .parquet, DataFrame), got {source.name}."
         )
     if name == "categorical":
         if not np.issubdtype(source.x.dtype, np.integer):

@@ -5,6 +5,7 @@ a trained model has to beat. Everything is estimated on the observed values (not
 of at most 20,000 evenly spaced rows, in float64.
 """
 
+import math
 from typing import Any, NamedTuple
 
 import jax
@@ -26,9 +27,10 @@ from hvax.models.likelihood import (
     NegativeBinomial,
     Poisson,
 )
+from hvax.models.mixed import CategoryColumns, Group, MixedLikelihood
 from hvax.models.standardize import StandardizedLikelihood
 from hvax.parameters import Fixed
-from hvax.training.units import IGNORE_OVERFLOW, TransformChoice, Units, real_units
+from hvax.training.units import IGNORE_OVERFLOW, Transforms, Units, real_units
 
 _ROWS = 20_000
 _COUNT_ROWS, _COUNT_MARGIN = 500, 0.01  # rows for `are_counts`, and nats per feature of tolerance
@@ -49,6 +51,8 @@ class Marginals(NamedTuple):
         """One line for the user about the units that were chosen."""
         if isinstance(self.likelihood, Poisson | NegativeBinomial):
             return "log(1 + x) into the encoder, decoder from the data's marginals"
+        if isinstance(self.likelihood, MixedLikelihood):
+            return "numbers standardized, classes one-hot, decoder from the data's marginals"
         if self.units is None:
             return "decoder from the data's marginals"
         size, transform = self.units.shift.size, self.units.transform
@@ -103,7 +107,7 @@ def marginals(
     likelihood: AbstractLikelihood,
     x: NDArray[Any],
     *,
-    transform: TransformChoice = "auto",
+    transform: Transforms = "auto",
     least: NDArray[np.float64] | None = None,
 ) -> Marginals | None:
     """Fit the model of independent features to rows `x` (batch axis first).
@@ -113,12 +117,15 @@ def marginals(
     **Arguments:**
 
     - `transform`: for a `LearnedGaussian`: "auto" chooses a transform for each feature of a vector
-      by its marginal likelihood, and none for images and series.
+      by its marginal likelihood, and none for images and series. One for all features of a vector,
+      or one for each.
     - `least`: the minimum of each feature over all data that will be scored, if more than `x` are
       known: a logarithm requires positive values everywhere.
 
     Raises `ValueError` for transform "log" of features that are not positive.
     """
+    if isinstance(likelihood, MixedLikelihood):
+        return _mixed(likelihood, x, transform, least)
     if isinstance(likelihood, LearnedGaussian):
         units = real_units(x, transform, least)
         shape = x.shape[1:]
@@ -141,9 +148,23 @@ def marginals(
         ones = np.nansum(x, axis=0)
         logits = np.log(ones + 0.5) - np.log(np.sum(~np.isnan(x), axis=0) - ones + 0.5)
         return Marginals(likelihood, _floats(logits), jnp.ones(logits.shape))
+    if isinstance(likelihood, CategoryColumns):
+        return _category_columns(likelihood, np.asarray(x, np.float64))
     if isinstance(likelihood, Categorical):
         return _classes(likelihood, x)
     return None
+
+
+def as_prepared(
+    likelihood: AbstractLikelihood, x: NDArray[Any], **options: Any
+) -> Marginals | None:
+    """`marginals` of a likelihood; a standardized one keeps its units (mean 0, sigma 1)."""
+    if not isinstance(likelihood, StandardizedLikelihood):
+        return marginals(likelihood, x, **options)
+    if not isinstance(likelihood.inner, LearnedGaussian):
+        return None
+    zeros = jnp.zeros(likelihood.shift.value.shape)
+    return Marginals(likelihood, DiagonalGaussian(zeros, zeros), DiagonalGaussian(zeros, zeros))
 
 
 def are_counts(x: NDArray[np.integer[Any]]) -> bool:
@@ -190,6 +211,44 @@ def _counts(likelihood: AbstractLikelihood, x: NDArray[np.float64]) -> Marginals
         return Marginals(likelihood, log_mean, gain)
     log_r = _floats(-np.log(np.clip(excess, 1e-4, 1e2)))
     return Marginals(likelihood, CountRate(log_mean, log_r), CountRate(gain, jnp.ones(gain.shape)))
+
+
+def _mixed(
+    likelihood: MixedLikelihood,
+    x: NDArray[Any],
+    transform: Transforms,
+    least: NDArray[np.float64] | None,
+) -> Marginals | None:
+    """The marginals of each group; None if one is of a likelihood of the user's own."""
+    each = np.broadcast_to(np.array(transform), likelihood.num_columns)
+    found = []
+    for group in likelihood.groups:
+        of_group = as_prepared(
+            group.likelihood,
+            group.of(x),
+            transform=[str(choice) for choice in group.of(each)],
+            least=group.of(least),
+        )
+        if of_group is None:
+            return None
+        found.append(of_group)
+    parts = zip(found, likelihood.groups, strict=True)
+    return Marginals(
+        MixedLikelihood([Group(one.likelihood, group.columns) for one, group in parts]),
+        tuple(one.output for one in found),
+        tuple(one.gain for one in found),
+    )
+
+
+def _category_columns(likelihood: CategoryColumns, x: NDArray[np.float64]) -> Marginals:
+    """Log frequencies of each column's classes."""
+    logits = np.zeros((len(likelihood.num_classes), max(likelihood.num_classes)))
+    for j, number in enumerate(likelihood.num_classes):
+        seen = x[~np.isnan(x[:, j]), j].astype(int)
+        counted = np.bincount(seen, minlength=number)
+        logits[j, :number] = np.log(counted + 0.5) - math.log(len(seen) + 0.5 * number)
+    output = _floats(logits)
+    return Marginals(likelihood, output, jnp.ones(output.shape))
 
 
 def _classes(likelihood: Categorical, x: NDArray[Any]) -> Marginals:

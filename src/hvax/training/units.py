@@ -5,6 +5,7 @@ recorded in steps, or varies hardly, bounds how narrow its density may become.
 """
 
 import math
+from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -15,6 +16,8 @@ from hvax.training.few_rows import least_sigma
 from hvax.wording import named
 
 TransformChoice = Literal["auto", "none", "log", "asinh"]
+Transforms = TransformChoice | Sequence[TransformChoice]
+"""One for all features, or one for each."""
 
 _FLOOR, _CONSTANT_FLOOR = 1e-3, 0.1  # least sigma, in standard deviations of the feature
 _PIXEL_FLOOR = 0.05  # least scale of a pixel, in units of the rms scale of all pixels
@@ -38,7 +41,7 @@ class Units(NamedTuple):
 @IGNORE_OVERFLOW
 def real_units(
     x: NDArray[Any],
-    transform: TransformChoice = "auto",
+    transform: Transforms = "auto",
     least: NDArray[np.float64] | None = None,
 ) -> Units:
     """Shift, scale, floor and transform of each feature of real rows x; see `marginals`."""
@@ -50,9 +53,10 @@ def real_units(
     lowest = np.array([column.min() for column in columns])
     if least is not None:
         lowest = np.minimum(lowest, least.reshape(-1))
+    choices = [transform] * len(columns) if isinstance(transform, str) else transform
     chosen = [
-        _feature(column, bool(low > 0), transform if table else "none")
-        for column, low in zip(columns, lowest, strict=True)
+        _feature(column, bool(low > 0), choice if table else "none")
+        for column, low, choice in zip(columns, lowest, choices, strict=True)
     ]
     kinds = tuple(feature.kind for feature in chosen)
     shape = x.shape[1:]
