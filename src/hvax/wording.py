@@ -26,12 +26,12 @@ def words(python: str, program: str) -> str:
     return program if _PROGRAM.get() else python
 
 
-def count_of(number: int, noun: str) -> str:
-    """A number with its noun: "1 epoch", "2 epochs"."""
-    return f"{number} {noun}" + ("" if number == 1 else "s")
+def counted(number: int, what: str) -> str:
+    """A number of things: "1 epoch", "2,000 epochs"."""
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
 
 
-def a(name: str) -> str:
+def with_article(name: str) -> str:
     """A name with its article: "a VAE", "an HVAE", "an int"."""
     vowel = name[:1] in ("AEFHILMNORSX" if name[:2].isupper() else "AEIOUaeio")
     return f"{'an' if vowel else 'a'} {name}"

@@ -13,7 +13,7 @@ from hvax.pipeline.trained import Trained
 from hvax.storage.run_folder import BASELINE
 from hvax.storage.structure import digest
 from hvax.training.phase import Fit
-from hvax.wording import count_of, words
+from hvax.wording import counted, words
 
 _FEW = 20  # test points, of which a standard error is none
 _PARTS = ("train", "validation", "test")
@@ -47,7 +47,7 @@ def how_it_ended(label: str, fitted: Fit, settings: Settings) -> str:
         why = f"stopped early (no better validation ELBO for {settings.patience} epochs)"
     else:
         why = ended.get(fitted.ended, fitted.ended)
-    epochs = count_of(fitted.vae_epochs or len(fitted.history), "epoch")
+    epochs = counted(fitted.vae_epochs or len(fitted.history), "epoch")
     if fitted.vae_epochs:
         epochs += f" of the VAE and {len(fitted.history) - fitted.vae_epochs} with the flow"
     return (

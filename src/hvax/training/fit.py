@@ -26,7 +26,7 @@ from hvax.training.prepare import is_trained, prepared_if_needed
 from hvax.training.schedule import first_epoch_with_flow, schedule
 from hvax.training.state import LossFunction, check_optimizer
 from hvax.training.two_phases import vae_then_flow
-from hvax.wording import count_of
+from hvax.wording import counted
 
 
 def fit(
@@ -162,7 +162,7 @@ def fit(
         notes.append(f"at most {options.epochs} epochs, batches of {options.batch_size}")
     if first > 1:
         notes.append(
-            f"at most {count_of(first - 1, 'epoch')} of the plain VAE, then at most "
+            f"at most {counted(first - 1, 'epoch')} of the plain VAE, then at most "
             f"{options.epochs - first + 1} with the flow"
         )
     _tell(notes, progress=progress)

@@ -13,7 +13,7 @@ from hvax.storage.structure import save
 from hvax.training.flow_start import switched_off
 from hvax.training.options import TrainingOptions
 from hvax.training.phase import Fit, train_phase
-from hvax.wording import count_of, named
+from hvax.wording import counted, named
 
 _ON_REQUEST = ("interrupted", "terminated", "callback")
 # Nats that the validation bound with a flow may be below that of its VAE; if no epoch with the flow
@@ -77,7 +77,7 @@ def vae_then_flow(
     if held_out is None or after.ended in _ON_REQUEST:
         return joined
     gain = after.best_bound - before.best_bound
-    epochs = count_of(len(after.history), "epoch")
+    epochs = counted(len(after.history), "epoch")
     if learned and not gain >= -_MARGIN:
         why = (
             f"the flow left the validation bound at {after.best_bound:.4g}, below the "
