@@ -26,6 +26,7 @@ from hvax.pipeline.references import reference_rows
 from hvax.pipeline.settings import Settings, settings_for
 from hvax.pipeline.table import describe, how_it_ended
 from hvax.pipeline.trained import Scored, Trained
+from hvax.report.model_view import name_of
 from hvax.storage.run_files import copy_training
 from hvax.storage.run_folder import BASELINE, BEFORE_FLOW, check_unused, read_plan
 from hvax.training.fit import fit
@@ -139,7 +140,7 @@ def train(
         models,
         parts,
         settings,
-        flow_label=flow if isinstance(flow, str) else "hvae",
+        flow_label=flow if isinstance(flow, str) else name_of(models[next(reversed(models))]),
         run_dir=folder,
         resume=resume,
         tell=tqdm.write if progress else _silent,
