@@ -37,7 +37,6 @@ LONG = {
     "experiments/flows.py",
     "experiments/gaussian.py",
     "experiments/mnist.py",
-    "src/hvax/training/marginals.py",
     "tests/commands/test_inputs.py",
     "tests/commands/test_resume.py",
     "tests/data/test_arrays.py",

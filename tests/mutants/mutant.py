@@ -33,7 +33,8 @@ class Mutant:
 class Trial:
     mutant: Mutant
     verdict: Verdict
-    says: str  # the tests that failed, or why the trial is worth nothing
+    says: str  # why, in words
+    test: str = ""  # the first that failed
 
 
 def check(mutant: Mutant) -> None:
@@ -43,7 +44,7 @@ def check(mutant: Mutant) -> None:
         raise ValueError(f"{mutant.file} has {count} times, not once: {mutant.before!r}")
 
 
-def try_(mutant: Mutant, timeout: float = 900) -> Trial:
+def try_(mutant: Mutant, timeout: float = 3600) -> Trial:
     """Runs the tests on a copy of the tree with the fault in it; the tree itself is not touched."""
     check(mutant)
     with TemporaryDirectory(prefix="hvax-mutant-") as folder:
@@ -84,5 +85,6 @@ def _verdict(mutant: Mutant, tree: Path, timeout: float) -> Trial:
     if done.returncode == 0:
         return Trial(mutant, "survived", "")
     if done.returncode == 1 and failed and not failed[0].startswith("ERROR"):
-        return Trial(mutant, "killed", failed[0].removeprefix("FAILED ")[:150])
+        says = failed[0].removeprefix("FAILED ")
+        return Trial(mutant, "killed", says[:150], says.partition(" - ")[0])
     return Trial(mutant, "broken", (failed or done.stdout.splitlines()[-3:] or [done.stderr])[0])

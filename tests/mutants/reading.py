@@ -92,13 +92,13 @@ READING = [
         "training/position.py",
         "    _check_step(step, position, identity)\n",
         "",
-        _FOLDER,
+        f"{_FOLDER}::test_a_crafted_position_costs_the_steps_since_the_one_before",
     ),
     Mutant(
         "training/position.py",
         '    _check_history(position["history"], position["epoch"])\n',
         "",
-        _FOLDER,
+        f"{_FOLDER}::test_a_crafted_position_costs_the_steps_since_the_one_before",
     ),
     # The same rows
     Mutant(

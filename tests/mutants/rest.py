@@ -80,9 +80,9 @@ EVALUATION = [
         "evaluation/test_ais.py::test_a_draw_that_overflows_has_no_weight",
     ),
     Mutant(
-        "evaluation/annealing.py",
-        "    change = jnp.where(weight == 0, 0.0, weight * ratio)",
-        "    change = weight * ratio",
+        "evaluation/ais.py",
+        "    log_w = np.where(np.isfinite(log_w), log_w, -np.inf)\n",
+        "",
         "evaluation/test_ais.py::test_a_draw_that_overflows_has_no_weight "
         "evaluation/test_ais.py::test_a_point_of_which_every_chain_fails_is_said_to_be_lost",
     ),

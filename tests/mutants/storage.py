@@ -65,84 +65,104 @@ STORAGE = [
         "_LOADS, _LOAD_PAUSE = 1, 0.0",
         _FILES,
     ),
-    Mutant("storage/run_files.py", "    check_no_links(path)\n    folders", "    folders", _CLAIM),
+    Mutant(
+        "storage/run_files.py",
+        "    check_no_links(path)\n    folders",
+        "    folders",
+        f"{_CLAIM}::test_nothing_is_removed_from_a_run_with_a_link",
+    ),
     Mutant(
         "storage/run_files.py",
         "        if file.name == named or has_hash_in_name(file, WEIGHTS):\n"
         "            file.unlink()",
         "        file.unlink()",
-        _CLAIM,
+        f"{_CLAIM}::test_a_run_is_taken_away_and_nothing_else",
     ),
     Mutant(
         "storage/run_files.py",
         "        if file.name == named or has_hash_in_name(file, WEIGHTS):",
         "        if file.name == named:",
-        _CLAIM,
+        f"{_CLAIM}::test_a_damaged_run_is_replaced",
     ),
     Mutant(
         "storage/run_files.py",
         "        (folder / name).unlink(missing_ok=True)\n    for part",
         "        (folder / name).unlink(missing_ok=True)\n"
         "    shutil.rmtree(folder / MODEL, ignore_errors=True)\n    for part",
-        _CLAIM,
+        f"{_CLAIM}::test_a_run_is_taken_away_and_nothing_else",
     ),
-    Mutant("storage/run_files.py", "    remove_stale_temporaries(part)\n", "    pass\n", _CLAIM),
+    Mutant(
+        "storage/run_files.py",
+        "    remove_stale_temporaries(part)\n",
+        "    pass\n",
+        f"{_CLAIM}::test_a_run_is_taken_away_and_nothing_else",
+    ),
     Mutant(
         "storage/run_files.py",
         "            if (folder / CHECKPOINTS).is_dir()\n        }",
         "            if False\n        }",
-        _CLAIM,
+        f"{_CLAIM}::test_a_run_that_a_library_trains_in_is_not_replaced",
     ),
     Mutant(
         "storage/run_files.py",
         "    with _locks_of([folder]) as locks:\n"
         "        _remove_training(folder, locks.get(folder))\n",
         "    shutil.rmtree(folder)\n",
-        _CLAIM,
+        f"{_CLAIM}::test_a_baseline_begins_beside_files_of_others",
     ),
     Mutant(
         "commands/directory.py",
         "            if not is_empty(path):\n                _check_replaceable",
         "            if False:\n                _check_replaceable",
-        _CLAIM,
+        f"{_CLAIM}::test_a_run_that_ended_in_between_is_not_replaced",
     ),
-    Mutant("commands/directory.py", "        _check_checkpoints(path)\n", "        pass\n", _CLAIM),
-    Mutant("storage/run_folder.py", "    check_folders(path)\n    parent", "    parent", _FOLDER),
+    Mutant(
+        "commands/directory.py",
+        "        _check_checkpoints(path)\n",
+        "        pass\n",
+        f"{_CLAIM}::test_a_run_without_its_checkpoints_is_not_begun_anew",
+    ),
+    Mutant(
+        "storage/run_folder.py",
+        "    check_folders(path)\n    parent",
+        "    parent",
+        f"{_FOLDER}::test_files_of_others_are_refused_as_they_are",
+    ),
     Mutant(
         "storage/run_folder.py",
         "    if file.is_symlink() or file.is_dir():\n        return True",
         "    if file.is_dir():\n        return True",
-        _FOLDER,
+        f"{_FOLDER}::test_a_log_that_is_not_ours_is_in_the_way",
     ),
     Mutant(
         "storage/run_folder.py",
         "    except ValueError:\n        return True",
         "    except ValueError:\n        pass",
-        _FOLDER,
+        f"{_FOLDER}::test_a_log_that_is_not_ours_is_in_the_way",
     ),
     Mutant(
         "storage/run_folder.py",
         "    return not (path / CHECKPOINTS / LOCK_FILE).is_file()",
         "    return False",
-        _FOLDER,
+        f"{_FOLDER}::test_a_run_that_lost_its_checkpoints_does_not_start_over",
     ),
     Mutant(
         "storage/run_folder.py",
         "    if path.name == BEFORE_FLOW and parent.checkpoints:",
         "    if False:",
-        _FOLDER,
+        f"{_FOLDER}::test_lost_epochs_before_a_flow_are_not_trained_again",
     ),
     Mutant(
         "storage/run_folder.py",
         "        if RunFolder(path).checkpoints or (there is not None and before.checkpoints):",
         "        if RunFolder(path).checkpoints:",
-        _FOLDER,
+        f"{_FOLDER}::test_a_plan_is_kept_by_a_run_that_has_begun",
     ),
     Mutant(
         "storage/run_folder.py",
         "type(epoch) is not int or epoch < 2 or len(plan) > 1",
         "type(epoch) is not int or epoch < 2",
-        _FOLDER,
+        f"{_FOLDER}::test_a_plan_of_another_form_is_told_by_its_file",
     ),
     # A folder begun anew beneath a run
     Mutant(
@@ -161,7 +181,7 @@ STORAGE = [
         "storage/lock_file.py",
         "    return os.path.samestat(found, os.fstat(descriptor))",
         "    return True",
-        f"{_LOCK} {_FOLDER}",
+        f"{_LOCK} {_FOLDER}::test_a_run_whose_folder_was_begun_anew_ends",
     ),
     Mutant(
         "storage/lock.py",
@@ -241,6 +261,6 @@ STORAGE = [
         "all(\n        file.name == LOCK_FILE or is_temporary(file.name) "
         "for file in path.iterdir()\n    )",
         "not any(path.iterdir())",
-        _CLAIM,
+        f"{_CLAIM}::test_what_a_kill_leaves_at_the_first_flush_is_begun",
     ),
 ]

@@ -91,7 +91,7 @@ def _write(
 
 def _again(config: Evaluate) -> str:
     """What stands behind `hvax evaluate` to score the same points, as a shell takes it."""
-    default = Evaluate(config.run)
+    default = Evaluate(run=config.run)
     words = [str(config.run)] + ([] if config.source is None else [config.source])
     for options, plain, names in (
         (config, default, ("points", "seed")),

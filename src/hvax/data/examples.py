@@ -115,11 +115,16 @@ class Examples:
         return rows if rows.dtype.isnative else rows.astype(rows.dtype.newbyteorder("="))
 
 
+def chosen_rows(n: int, most: int) -> NDArray[np.int64]:
+    """`most` of n indices, evenly spaced."""
+    return np.linspace(0, n - 1, most).round().astype(np.int64)
+
+
 def subsample(examples: Examples, max_examples: int) -> Examples:
     """At most so many examples, evenly spaced, because files are often sorted."""
     if len(examples) <= max_examples:
         return examples
-    chosen = np.linspace(0, len(examples) - 1, max_examples).round().astype(np.int64)
+    chosen = chosen_rows(len(examples), max_examples)
     index = chosen if examples.index is None else examples.index[chosen]
     return replace(examples, index=index)
 

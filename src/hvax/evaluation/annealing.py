@@ -164,11 +164,10 @@ def _per_row(values: PyTree, rows: int) -> Any:
 
 def _weighted(chains: Chains, weight: Array) -> Chains:
     """The chains with log w increased by `weight` times log p(x, z) - log p_0(z)."""
-    # If the decoder overflows, log w becomes and stays non-finite: the chain has failed. But a
-    # weight of 0 must leave it alone, and 0 * inf is NaN.
+    # If the decoder overflows, log w becomes and stays non-finite: the chain has failed. A weight
+    # of 0 then gives NaN instead of -inf, which counts as the same: such a chain never moves.
     ratio = chains.ends.start.potential - chains.ends.target.potential
-    change = jnp.where(weight == 0, 0.0, weight * ratio)
-    return chains._replace(log_weight=chains.log_weight + change)
+    return chains._replace(log_weight=chains.log_weight + weight * ratio)
 
 
 def _mean_of_alive(accepted: Array, chains: Chains, points: int) -> tuple[Array, Array]:

@@ -25,6 +25,7 @@ from hvax.evaluation.draws import each_draw
 from hvax.exceptions import FailedDraws, warn
 from hvax.models.hvae import without_flow
 from hvax.models.latent_model import AbstractLatentModel, Draw, batch_of_posteriors
+from hvax.models.mixed import mean_of_mixture
 from hvax.models.origin import to_data
 from hvax.progress import progress_bar
 
@@ -44,6 +45,8 @@ class Imputed:
       (num_draws, m).
     - `ess`: the effective sample size of each point's weights, out of `num_samples` draws of z; NaN
       where nothing is missing. Where it is small, take more `num_samples`.
+
+    Nothing is checked: it raises no errors of its own, but for `interval`.
     """
 
     x: NDArray[Any]
@@ -124,7 +127,8 @@ def impute(
 
     **Arguments:**
 
-    - `data`: as in `encode`: an array with NaN, a DataFrame, or a `Batch` with a mask.
+    - `data`: as in `encode`: an array (n, *x_shape) with NaN, a DataFrame, or a `Batch` with a
+      mask.
     - `num_draws`: draws of each missing value, for intervals.
     - `num_samples`: draws of z from which those are resampled; 4 * num_draws by default.
     - `key`: `jax.random.key(0)` by default. Point i uses fold_in(key, i).
@@ -236,10 +240,7 @@ def _impute(
         place_key, x_key = jax.random.split(of_point)
         log_w = jnp.where(jnp.isfinite(log_w), log_w, -jnp.inf)
         weight = jnp.exp(log_w - jax.nn.logsumexp(log_w))
-        each_mean = jax.vmap(likelihood.mean)(output)
-        # 0 times an infinite mean of a draw without weight is NaN: such draws are left out.
-        shaped = weight.reshape(-1, *(1,) * (each_mean.ndim - 1))
-        mean = jnp.sum(jnp.where(shaped > 0, shaped * each_mean, 0.0), axis=0)
+        mean = mean_of_mixture(likelihood, output, weight)
         chosen = resampled(weight, num_draws, key=place_key)
         picked = jax.tree.map(lambda a: a[chosen], output)
         drawn = jax.vmap(lambda output, key: likelihood.sample(output, key=key))(

@@ -100,8 +100,12 @@ def ais_cases(
     made = np.asarray(drawn)
     if made.shape[1:] != data.shape[1:]:  # one-hot classes, where the data hold integers
         made = made.argmax(axis=-1)
-    # Of one dtype, so that one compiled program serves real and simulated data.
-    real, simulated = Examples(data.astype(made.dtype)), Examples(made)
+    # Of one dtype, so that one compiled program serves real and simulated data. Integers have no
+    # NaN for missing values.
+    missing = data.dtype.kind == "f" and bool(np.isnan(data).any())
+    dtype = data.dtype if missing else made.dtype
+    real = Examples(data.astype(dtype), holes=missing)
+    simulated = Examples(made.astype(dtype))
     kinds: list[tuple[bool, Examples, Array | None]] = [
         (False, real, None),
         (True, simulated, latents),

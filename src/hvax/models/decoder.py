@@ -9,7 +9,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
 from hvax.checks import check_callable, check_kind, unsupported_layers
-from hvax.models.likelihood import AbstractLikelihood, Data, Mask, ShapeMismatch, check_shape
+from hvax.models.data_point import Data, Mask, ShapeMismatch, check_shape
+from hvax.models.likelihood import AbstractLikelihood
 
 
 class Decoder(eqx.Module):

@@ -12,9 +12,9 @@ from hvax.checks import check_callable, check_kind
 from hvax.hamiltonian.abstract_flow import AbstractFlow
 from hvax.hamiltonian.flow import HamiltonianFlow
 from hvax.hamiltonian.gradient import Potential
+from hvax.models.data_point import Data, Mask
 from hvax.models.decoder import Decoder
 from hvax.models.latent_model import AbstractLatentModel, Draw
-from hvax.models.likelihood import Data, Mask
 from hvax.models.posterior import Posterior
 from hvax.models.prior import AbstractPrior
 from hvax.models.vae import VAE

@@ -14,7 +14,7 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Shaped
 
-from hvax.models.likelihood import Data, Mask
+from hvax.models.data_point import Data, Mask
 
 
 def call_network(network: Callable[..., Any], x: Array, condition: Any, mask: Mask = None) -> Any:

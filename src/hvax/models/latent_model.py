@@ -14,9 +14,9 @@ from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 from hvax.batch import Batch
 from hvax.checks import check_key, real_array
 from hvax.hamiltonian.gradient import Potential
+from hvax.models.data_point import Data, Mask, ShapeMismatch
 from hvax.models.decoder import Decoder
 from hvax.models.inputs import takes
-from hvax.models.likelihood import Data, Mask, ShapeMismatch
 from hvax.models.posterior import Posterior
 from hvax.models.prior import AbstractPrior
 

@@ -9,31 +9,29 @@ log p(x_observed | z). What x holds elsewhere changes no bit of the value or of 
 """
 
 from abc import abstractmethod
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
-from jaxtyping import Array, Bool, Float, Num, PRNGKeyArray, PyTree, Shaped
+from jaxtyping import Array, Float, Num, PRNGKeyArray, PyTree
 
 from hvax.checks import count
 from hvax.models.counts import negative_binomial_log_prob, poisson_log_prob
+from hvax.models.data_point import (
+    Data,
+    Mask,
+    check_range,
+    check_shape,
+    filled,
+    sum_observed,
+)
 from hvax.models.gaussian import DiagonalGaussian
 from hvax.models.numerics import at_least_single, softplus
 from hvax.parameters import AbstractParameter, as_parameter
 from hvax.wording import words
-
-Data = Shaped[Array, "..."]
-"""One data point: floats, integers or booleans."""
-
-Mask = Bool[Array, "..."] | None
-"""Of x's shape, True where x is observed; None means everywhere."""
-
-
-class ShapeMismatch(ValueError):
-    """The shape of a data point differs from that of the decoder's output."""
 
 
 class AbstractLikelihood(eqx.Module):
@@ -87,7 +85,7 @@ class Bernoulli(AbstractLikelihood):
             python = f"give the networks likelihood=hvax.{other[0]}()"
             option = "negative-binomial" if whole else "gaussian"
             advice = f"For {other[1]}, {words(python, f'use --likelihood {option}')}."
-        _check_range(x, "a Bernoulli", "in [0, 1]", valid, advice)
+        check_range(x, "a Bernoulli", "in [0, 1]", valid, advice)
 
 
 class FixedGaussian(AbstractLikelihood):
@@ -144,7 +142,7 @@ class LearnedGaussian(AbstractLikelihood):
         return output.sample(key=key)
 
     def check(self, x: np.ndarray, mask: np.ndarray | None = None) -> None:
-        _check_range(x, "a Gaussian", "finite", np.isfinite(x), mask=mask)
+        check_range(x, "a Gaussian", "finite", np.isfinite(x), mask=mask)
 
 
 class Categorical(AbstractLikelihood):
@@ -219,10 +217,10 @@ class Categorical(AbstractLikelihood):
                     "mask must hide a one-hot feature as a whole, got one with only some of its "
                     f"{self.num_classes} classes hidden. Give all of them the same value."
                 )
-            _check_range(x, "a Categorical", "one-hot along its last axis", one, advice, mask)
+            check_range(x, "a Categorical", "one-hot along its last axis", one, advice, mask)
         elif whole and not self.one_hot:
             wanted = f"classes 0 to {self.num_classes - 1}"
-            _check_range(x, "a Categorical", wanted, inside, mask=mask)
+            check_range(x, "a Categorical", wanted, inside, mask=mask)
         else:
             classes = "" if self.one_hot else ", or integer classes"
             raise ValueError(
@@ -247,7 +245,7 @@ class Poisson(AbstractLikelihood):
 
     def check(self, x: np.ndarray, mask: np.ndarray | None = None) -> None:
         valid = np.isfinite(x) & (x >= 0) & (x == np.floor(x))
-        _check_range(x, "a Poisson", "whole counts >= 0", valid, mask=mask)
+        check_range(x, "a Poisson", "whole counts >= 0", valid, mask=mask)
 
 
 class CountRate(NamedTuple):
@@ -282,50 +280,3 @@ class NegativeBinomial(AbstractLikelihood):
 
     def check(self, x: np.ndarray, mask: np.ndarray | None = None) -> None:
         Poisson().check(x, mask)
-
-
-def filled(x: Data, mask: Mask, dtype: Any = None) -> Data:
-    """x (as `dtype`, if given) with 0, which is in every family's support, where it is hidden."""
-    x = x if dtype is None else x.astype(dtype)
-    return x if mask is None else jnp.where(mask, x, jnp.zeros((), x.dtype))
-
-
-def sum_observed(log_p: Float[Array, "..."], mask: Mask) -> Float[Array, ""]:
-    """The sum of log-densities, of features with a mask over the observed ones."""
-    # Of finite numbers alone: x was filled in before, so that no NaN reaches a gradient.
-    return jnp.sum(log_p if mask is None else jnp.where(mask, log_p, 0.0))
-
-
-def check_shape(x: Array, expected: tuple[int, ...], *, name: str = "x") -> None:
-    """Raise `ShapeMismatch` unless x has the expected shape; for a batch it says to use vmap."""
-    if x.shape == expected:
-        return
-    message = f"{name} must have shape {expected}, got {x.shape}."
-    if x.shape[1:] == expected:
-        message += " " + batch_advice()
-    raise ShapeMismatch(message)
-
-
-def batch_advice() -> str:
-    """Advice on calling a function of one example with a batch."""
-    return (
-        "This function takes one example; for a batch write\n"
-        "    keys = jax.random.split(key, len(x))\n"
-        "    jax.vmap(lambda x, key: f(x, key=key))(x, keys)"
-    )
-
-
-def _check_range(
-    x: np.ndarray,
-    family: str,
-    wanted: str,
-    valid: np.ndarray,
-    advice: str = "",
-    mask: np.ndarray | None = None,
-) -> None:
-    if mask is not None:
-        valid = valid | ~mask
-    if not np.all(valid):
-        where = tuple(int(i) for i in np.argwhere(~valid)[0])
-        message = f"data of {family} must be {wanted}, got {x[where]} at index {where}. {advice}"
-        raise ValueError(message.rstrip())

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray, Shaped
 
 from hvax.checks import check_key, count, shape
+from hvax.models.data_point import check_shape
 from hvax.models.decoder import Decoder
 from hvax.models.heads import DispersedCounts, JointGaussian
 from hvax.models.inputs import MaskedInput
@@ -19,7 +20,6 @@ from hvax.models.likelihood import (
     Categorical,
     LearnedGaussian,
     NegativeBinomial,
-    check_shape,
 )
 from hvax.models.numerics import softplus
 

@@ -15,7 +15,7 @@ from jaxtyping import Array, Float, PyTree
 
 from hvax.checks import real_number
 from hvax.hamiltonian.gradient import Potential
-from hvax.models.likelihood import Data, Mask
+from hvax.models.data_point import Data, Mask
 from hvax.models.vae import VAE
 
 # Names in jax.nn. Each of these functions is jitted, so it appears in a jaxpr as a call by this

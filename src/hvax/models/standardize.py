@@ -16,17 +16,11 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Num, PRNGKeyArray, PyTree
 
+from hvax.models.data_point import Data, Mask, check_shape, filled, sum_observed
 from hvax.models.decoder import Decoder
 from hvax.models.gaussian import DiagonalGaussian
 from hvax.models.inputs import call_network
-from hvax.models.likelihood import (
-    AbstractLikelihood,
-    Data,
-    Mask,
-    check_shape,
-    filled,
-    sum_observed,
-)
+from hvax.models.likelihood import AbstractLikelihood
 from hvax.models.transform import Transform
 from hvax.parameters import Fixed
 from hvax.wording import named

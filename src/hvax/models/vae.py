@@ -10,11 +10,11 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, PRNGKeyArray
 
 from hvax.checks import check_callable, check_kind, real_array, unsupported_layers
+from hvax.models.data_point import Data, Mask, ShapeMismatch, batch_advice, filled
 from hvax.models.decoder import Decoder
 from hvax.models.inputs import call_network
 from hvax.models.latent_model import AbstractLatentModel, Draw
 from hvax.models.latent_size import find_latent_size
-from hvax.models.likelihood import Data, Mask, ShapeMismatch, batch_advice, filled
 from hvax.models.posterior import Posterior
 from hvax.models.prior import AbstractPrior, StandardNormal
 from hvax.parameters import Fixed

@@ -100,7 +100,7 @@ def train(
     key = jax.random.key(count(seed, "seed", least=0))
     folder = None if run_dir is None else Path(run_dir)
     if resume and folder is None:
-        raise ValueError("`resume` needs the `run_dir` to go on from.")
+        raise ValueError("`resume` needs the `run_dir` to resume from.")
     if folder is not None and not resume:
         check_unused(folder)
     parts = data if isinstance(data, Parts) else load_parts(data)
@@ -170,7 +170,7 @@ def _gradients(models: Mapping[str, AbstractLatentModel]) -> int:
 
 
 def _begun(folder: Path | None, given: int | None) -> int | None:
-    """The epoch of the flow in the training that is gone on with."""
+    """`flow_from_epoch` as given, or that of the training which is resumed."""
     return given if given is not None or folder is None else read_plan(folder)
 
 

@@ -37,6 +37,7 @@ _LIKELIHOODS = {
     "LearnedGaussian": "Gaussian",
     "NegativeBinomial": "negative binomial",
     "Categorical": "categorical",
+    "MixedLikelihood": "mixed",
 }
 
 

@@ -9,7 +9,7 @@ import optax
 from tqdm import tqdm
 
 from hvax.batch import Batch
-from hvax.checked_data import checked_training_data, warn_of_unresolved
+from hvax.checked_data import checked_training_data, describe_missing, warn_of_unresolved
 from hvax.checks import check_kind
 from hvax.compile_cache import keep_compiled_programs
 from hvax.data.examples import with_origin
@@ -53,63 +53,62 @@ def fit(
     max_skipped: int = 10,
     handle_signals: bool = False,
 ) -> Fit:
-    """Trains a model on arrays, and keeps the one with the best validation bound: the ELBO, or that
-    of `num_samples` draws.
+    """Train a model, and return the one with the best validation bound: the ELBO, or with
+    `num_samples` > 1 the importance-weighted bound.
 
-    The batch and the noise of step t are functions of (seed, t) alone; the last partial batch of
-    an epoch is dropped. Ctrl-C raises `KeyboardInterrupt` after the steps in hand and, with a
-    `run_dir`, after their checkpoint: `resume=True` goes on from there. A second one raises at
-    once. An update whose loss or gradient is not finite is left out, with a `SkippedUpdate`
-    warning, and learned step sizes of the flow are halved.
+    The batch and the noise of step t are functions of (seed, t) alone. An epoch's last, partial
+    batch is dropped. Ctrl-C raises `KeyboardInterrupt` after the current steps and, with a
+    `run_dir`, after their checkpoint: `resume=True` continues from there. A second Ctrl-C raises at
+    once. An update whose loss or gradient is not finite is skipped, with a `SkippedUpdate` warning,
+    and the flow's learned step sizes are halved.
 
     **Arguments:**
 
     - `data`, `validation`: arrays with the batch axis first, pairs (x, target) of them, or a
-      `Batch` of arrays or `Examples`. Data too large for the device stay on the host
-      (memory-mapped, say).
+      `Batch` of arrays or `Examples`. NaN (in DataFrames also None and NA) is a missing value: the
+      bound is then one on log p of the observed values. Encoders that take a mask do better with
+      them: `hvax.mlp(..., missing_values=True)`. Data too large for the device stay on the host
+      (they may be memory-mapped).
     - `optimizer`: any of optax's; by default
       `scale_flow_updates(clip_by_running_norm(optax.adam(1e-3)))`.
-    - `epochs`, `batch_size`: by default what suits the number of examples: about 20,000 updates.
-    - `num_samples`: draws for each example, of the default loss and in validation: with more than
-      one the importance weighted bound is trained and watched. Its gradient may be
-      `loss_kwargs={"estimator": "dreg"}`.
+    - `epochs`, `batch_size`: by default chosen by the number of examples: about 20,000 updates.
+    - `num_samples`: draws per example, in the default loss and in validation. With more than one
+      the importance-weighted bound is trained and validated; `loss_kwargs={"estimator": "dreg"}`
+      chooses its doubly reparameterized gradient.
     - `loss_function`: (model, batch, *, key, **loss_kwargs) -> loss, of a `Batch`; by default
-      `hvax.loss`. A compiled step is kept for the next `fit` with the same function, as by
-      `jax.jit`: what the function reads elsewhere is read once.
-    - `loss_kwargs`: a dict, or a function of the (traced) step that gives one, for warm-ups:
+      `hvax.loss`. As with `jax.jit`, the compiled step is kept for the next `fit` with the same
+      function, and what the function reads from outside is read once.
+    - `loss_kwargs`: a dict, or a function of the (traced) step that returns one, for warm-ups:
       `lambda step: {"kl_weight": jnp.minimum(1.0, step / 1000)}`.
-    - `transform`: `transform(batch, key=key) -> batch` on the device, afresh at every step, on
-      training data alone, of a `Batch`: `batch._replace(x=...)`.
-    - `patience`: stop after this many epochs without a better validation bound: by default those
-      of about 1,000 updates, at least 10, where there are validation data; 0 never stops.
-    - `prepare`: whether networks that have not been trained, and whose units are far from those of
-      the data, are first put into these units, as `hvax.prepare` does. Never with a
-      `loss_function` of your own, which may know the model's parts, or with a `transform`.
-    - `flow_from_epoch`: in which epoch the flow of an HVAE is turned on; before it the plain VAE
-      inside is trained. By default for about the last quarter of the time; from the first epoch on
-      (1) where the VAE is trained already (its bound is above that of independent features) and
-      with a `loss_function` or `loss_kwargs` of your own. Its learned step sizes then start where
-      trajectories are stable. Where the flow fails, or leaves the validation bound below that of
-      the plain VAE, it is switched off, with a `FlowFailed` warning.
+    - `transform`: `transform(batch, key=key) -> batch` on the device, with a new key at every step,
+      of training data only; for instance `batch._replace(x=...)`.
+    - `patience`: stop after this many epochs without a better validation bound; 0 never stops. By
+      default the epochs of about 1,000 updates, at least 10, if there are validation data.
+    - `prepare`: put untrained networks into the units of the data first, if these are far from mean
+      0 and scale 1; see `hvax.prepare`. Never done with a `loss_function` of your own, which may
+      depend on the model's parts, nor with a `transform`.
+    - `flow_from_epoch`: the epoch, from 1, that turns the flow of an HVAE on; before it the plain
+      VAE inside is trained. By default the flow gets about the last quarter of the time; it is on
+      from epoch 1 if the VAE is trained already (its bound is above that of independent features),
+      and with a `loss_function` or `loss_kwargs` of your own. Learned step sizes start where
+      trajectories are stable. A flow that fails, or that leaves the validation bound below that of
+      the plain VAE, is switched off, with a `FlowFailed` warning.
     - `callback`: called with an `Event` after each epoch; returning True ends the run.
     - `run_dir`: a folder for checkpoints, the best model and the metrics of each epoch.
-    - `resume`: go on from the latest checkpoint in `run_dir`, where there is one: with the same
-      arguments the run ends in the same bits as one that was never interrupted. More `epochs` and
-      another `patience` than before are allowed. A callback may see the epoch that was under way
-      twice.
-    - `save_seconds`, `save_steps`: how often to save; and at the end.
-    - `max_skipped`: so many updates left out in a row end the run.
-    - `handle_signals`: whether Ctrl-C, SIGTERM and SIGHUP end the run as a callback does: `fit`
-      returns what it has, and `ended` says "interrupted" or "terminated". For programs; by
-      default SIGTERM and SIGHUP do what they do elsewhere, and a handler of SIGINT other than
-      Python's own is left in place.
+    - `resume`: continue from the latest checkpoint in `run_dir`, if there is one. With the same
+      arguments the run ends with the same bits as an uninterrupted one. `epochs` may be larger and
+      `patience` may differ. A callback may be called twice for the epoch that was interrupted.
+    - `save_seconds`, `save_steps`: seconds or steps between checkpoints. The end is saved too.
+    - `max_skipped`: stop after this many consecutive skipped updates.
+    - `handle_signals`: Ctrl-C, SIGTERM and SIGHUP end the run as a callback does: `fit` returns
+      what it has, and `ended` is "interrupted" or "terminated". For programs. By default SIGTERM
+      and SIGHUP keep their handlers, and so does SIGINT if its handler is not Python's own.
 
     Raises `ValueError` for data that do not suit the model's likelihood, a batch larger than the
-    data, numbers out of range, a `run_dir` that holds a run already or is another process's, and
-    for resuming what was started with other data, seed or batch size; `TypeError` for what is no
-    array of real numbers; `OSError` where a checkpoint cannot be written; `FloatingPointError`
-    after `max_skipped` updates left out in a row without a flow that could be switched off, with
-    the checkpoints as they stand.
+    data, numbers out of range, a `run_dir` that holds a run or is used by another process, and for
+    resuming with other data, another seed or batch size; `TypeError` for what is no array of real
+    numbers; `OSError` if a checkpoint cannot be written; `FloatingPointError` after `max_skipped`
+    consecutive skipped updates, unless a flow could be switched off: the checkpoints remain.
     """
     keep_compiled_programs()
     check_kind(model, "model", AbstractLatentModel)
@@ -144,8 +143,8 @@ def fit(
     if folder is not None:
         check_saveable(model, folder / MODEL)
     elif resume:
-        raise ValueError("resume needs the run_dir to go on from.")
-    notes: list[str] = []
+        raise ValueError("resume needs the run_dir to resume from.")
+    notes = [text] if (text := describe_missing(examples)) is not None else []
     if prepare and loss_function is None and transform is None:
         key = jax.random.fold_in(jax.random.key(seed), 4)
         model, found = prepared_if_needed(model, examples, held_out, key=key)

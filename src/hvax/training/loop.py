@@ -37,11 +37,15 @@ _DIVERGENT = 0.01  # fraction of an epoch's trajectories from which divergence i
 # Factors for learned step sizes: after a skipped update, after an epoch with more than that
 # fraction of diverged trajectories, and after an epoch with any diverged trajectory on validation
 # data.
-_AFTER_SKIP, _AFTER_DIVERGENCE, _AFTER_ONE = 0.5, 0.7, 0.8
+_AFTER_SKIP, _AFTER_DIVERGENCE, _AFTER_ANY = 0.5, 0.7, 0.8
 
 
 class Loop:
-    """A training run, from `position` to its end."""
+    """A training run, from `position` to its end.
+
+    `best` is the best model so far; `examples` the number of training examples, whose rows `feed`
+    supplies. With `score_start` the given model competes with those of all epochs for the best.
+    """
 
     def __init__(
         self,
@@ -52,7 +56,7 @@ class Loop:
         options: TrainingOptions,
         steps: CompiledSteps,
         examples: int,
-        source: AbstractFeed,
+        feed: AbstractFeed,
         validate: Validation | None,
         writer: RunWriter,
         interrupt: Interrupt,
@@ -61,7 +65,7 @@ class Loop:
     ):
         self.state, self.best, self.position = state, best, position
         self._options, self._steps, self._validate = options, steps, validate
-        self._examples, self._source = examples, source
+        self._examples, self._feed = examples, feed
         self._writer, self._interrupt, self._bar = writer, interrupt, bar
         self._score_start = score_start
         self._steps_per_call = 1  # adapted to _CHUNK_SECONDS after each call
@@ -88,9 +92,8 @@ class Loop:
             position.ended = position.ended or "finished"
             self.save()
         except Exception as error:
-            # An error of the data or of a callback does not lose the steps that are done. If it
-            # came from inside the compiled call, the state's buffers are gone: nothing can be
-            # saved.
+            # An error of the data or of a callback must not lose the steps that are done. After an
+            # error inside the compiled call nothing can be saved: it has consumed the state.
             if not _is_donated(self.state):
                 try:
                     self.save()
@@ -99,14 +102,14 @@ class Loop:
             raise
 
     def _epoch(self) -> bool:
-        """Train to the end of the current epoch: True; or up to an interrupt: False."""
+        """Train to the end of the current epoch and return True; False after an interrupt."""
         position, options = self.position, self._options
         batches = epoch_batches(
             self._examples, options.batch_size, seed=options.seed, epoch=position.epoch
         )
         if position.done == len(batches):
             return True  # the run was interrupted between the epoch's last step and its end
-        chunk, end = self._source.chunk(batches, position.done, self._end_of_call(len(batches)))
+        chunk, end = self._feed.chunk(batches, position.done, self._end_of_call(len(batches)))
         with compiling(self._bar, not self._steps.is_ready(chunk, self.state)):
             progress = self._steps.start(chunk, self.state, position.sums)
         while True:
@@ -134,7 +137,7 @@ class Loop:
                 return False
             self._save_if_due()
             if position.done == end:
-                chunk, end = self._source.chunk(
+                chunk, end = self._feed.chunk(
                     batches, position.done, self._end_of_call(len(batches))
                 )
             else:  # the rest of the same rows, which are on the device already
@@ -147,6 +150,7 @@ class Loop:
         return min(last, self.position.done + steps)
 
     def _show(self, steps: int) -> None:
+        """Advance the progress bar by `steps`, with the epoch's means so far."""
         means = self._means()
         shown = {"ELBO": f"{means.get('elbo', -means.get('loss', np.nan)):.2f}"}
         if means.get("divergent"):
@@ -157,6 +161,7 @@ class Loop:
         self._bar.update(steps)
 
     def _means(self) -> dict[str, float]:
+        """Means over the epoch's steps of what they reported."""
         position = self.position
         used = position.done - position.skipped  # the sums leave skipped steps out
         return {name: value / used if used else np.nan for name, value in position.sums.items()}
@@ -192,6 +197,7 @@ class Loop:
         self.state = eqx.tree_at(lambda s: s.model, self.state, smaller)
 
     def _end_of_epoch(self) -> None:
+        """Validate, keep the best model, log, call the callback, and decide whether to go on."""
         position, options = self.position, self._options
         metrics = {"epoch": position.epoch, "step": int(self.state.step), **self._means()}
         if position.skipped:
@@ -213,7 +219,7 @@ class Loop:
                 "diverged. " + skipped_updates.divergence_advice(self.state.model),
             )
         elif metrics.get("validation_divergent", 0.0) > 0:
-            self._shrink(_AFTER_ONE)
+            self._shrink(_AFTER_ANY)
         position.history.append(metrics)
         position.epoch += 1
         position.done, position.sums, position.skipped = 0, {}, 0

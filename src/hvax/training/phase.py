@@ -1,4 +1,4 @@
-"""One training of one model on arrays, from its start or its last checkpoint to its end."""
+"""One training of one model, from its start or its last checkpoint to its end."""
 
 import contextlib
 from collections.abc import Iterator
@@ -12,7 +12,7 @@ from jaxtyping import Array, PRNGKeyArray, PyTree
 
 from hvax.batch import Batch
 from hvax.data.batches import epoch_batches
-from hvax.data.digest import digest_of_rows, digest_of_some_rows
+from hvax.data.digest import digest_of_rows
 from hvax.devices import rows_of
 from hvax.exceptions import KinkedDecoder, warn
 from hvax.hamiltonian.gradient import FiniteDifference
@@ -35,19 +35,20 @@ from hvax.training.validation import Validation
 
 
 class Fit(NamedTuple):
-    """What a training run leaves."""
+    """The result of `fit`."""
 
-    model: PyTree  # the best by validation ELBO; without validation data the last
+    model: PyTree  # the best by validation bound; without validation data the last
     state: TrainState  # the last
     history: list[dict[str, float | int]]  # one entry per epoch
     best_epoch: int
-    ended: str  # finished, early stop, interrupted (Ctrl-C), terminated (SIGTERM), callback, or
-    # flow failed, or flow of no use: the flow is then switched off, and the model the plain VAE's
-    skipped: int  # updates left out because the loss or a gradient was not finite
+    ended: str
+    """finished, early stop, callback, interrupted (Ctrl-C) or terminated (SIGTERM, SIGHUP); or flow
+    failed or flow of no use: then the flow was switched off, and the model is the plain VAE."""
+    skipped: int  # updates that were skipped because the loss or a gradient was not finite
     seconds_compiling: float
     seconds_training: float
-    best_bound: float = -np.inf  # on validation data
-    notes: tuple[str, ...] = ()  # what `fit` has decided by itself
+    best_bound: float = -np.inf  # the best bound on validation data, nats
+    notes: tuple[str, ...] = ()  # the choices that `fit` made itself, in words
 
 
 def train_phase(
@@ -96,7 +97,7 @@ def train_phase(
         if folder is not None:
             found = folder.checkpoints.read({"state": state, "best": best}, position_of)
             if found is not None:
-                _check_identity(found.record["identity"], identity, data)
+                _check_identity(found.record["identity"], identity)
                 state, best = found.trees["state"], found.trees["best"]
                 position = position_of(found.step, found.record)
             folder.go_back_to(int(state.step), position.history)
@@ -114,7 +115,7 @@ def train_phase(
                 options=options,
                 steps=steps,
                 examples=len(data.x),
-                source=feed(data, options.batch_size),
+                feed=feed(data, options.batch_size),
                 validate=validate,
                 writer=RunWriter(folder, identity, options, step=int(state.step)),
                 interrupt=interrupt,
@@ -157,11 +158,12 @@ def _stabilized(
 
 
 def _warn_of_kinks(state: TrainState, data: Batch, steps: CompiledSteps) -> None:
+    """Warn (`KinkedDecoder`) if the force on the flow jumps, as with a relu decoder."""
     model = state.model
     if not isinstance(model, HVAE) or not has_flow(model) or model.potential_for_flow is not None:
         return
     gradient = getattr(model.flow, "gradient", None)
-    if isinstance(gradient, FiniteDifference):  # differences of U, which has no jumps, have none
+    if isinstance(gradient, FiniteDifference):  # U itself has no jumps, nor have its differences
         return
     rows = rows_of(data, slice(0, 1))
     first = Chunk(rows, jnp.zeros((1, 1), jnp.int32), start=state.step, stop=state.step)
@@ -172,7 +174,7 @@ def _warn_of_kinks(state: TrainState, data: Batch, steps: CompiledSteps) -> None
         z, _ = model.posterior(x, **given).sample_and_log_prob(key=state.key)
         return target, z, given
 
-    # Shapes alone: a transform does not run before its time.
+    # Only shapes are traced: nothing is computed, and a user's transform is not run.
     target, z, given = jax.eval_shape(one)
     if kinks := kinks_of(lambda x, z, given: model.potential(x, **given)(z), target, z, given):
         warn(
@@ -185,8 +187,10 @@ def _warn_of_kinks(state: TrainState, data: Batch, steps: CompiledSteps) -> None
 
 @contextlib.contextmanager
 def _run_folder(path: Path | None, *, resume: bool) -> Iterator[RunFolder | None]:
-    """The run's folder, made where missing and held against other processes; refused as it is
-    where it holds what the run would replace."""
+    """The run's folder, created if missing and locked; None without a path.
+
+    Raises `ValueError` if it holds what the run would replace, or if another process uses it.
+    """
     if path is None:
         yield None
         return
@@ -194,11 +198,8 @@ def _run_folder(path: Path | None, *, resume: bool) -> Iterator[RunFolder | None
     check_begin(folder.path, resume=resume)
     folder.checkpoints.folder.mkdir(parents=True, exist_ok=True)
     with exclusive_lock(folder.checkpoints.folder, protects=folder.path):
-        check_begin(folder.path, resume=resume)  # another process may have come to its end
+        check_begin(folder.path, resume=resume)  # another run may have ended meanwhile
         yield folder
-
-
-_OF_VALIDATION = "digest of the validation data"
 
 
 def _identity(
@@ -207,6 +208,7 @@ def _identity(
     options: TrainingOptions,
 ) -> dict[str, Any]:
     """What a resumed run must have in common with the one that it continues."""
+    validated = None if held_out is None else digest_of_rows(held_out.parts())
     return {
         "seed": options.seed,
         "batch_size": options.batch_size,
@@ -215,17 +217,14 @@ def _identity(
         "scale": [part.scale for part in data.parts()],
         "digest of the data": digest_of_rows(data.parts()),
         # The best model so far is the best on these.
-        _OF_VALIDATION: None if held_out is None else digest_of_rows(held_out.parts()),
+        "digest of the validation data": validated,
     }
 
 
-def _check_identity(there: dict[str, Any], here: dict[str, Any], data: Batch) -> None:
-    if _OF_VALIDATION not in there:  # one of the first runs
-        here = {name: value for name, value in here.items() if name != _OF_VALIDATION}
-        here["digest of the data"] = digest_of_some_rows(data.parts())
-        there = {"num_samples": 1} | there
+def _check_identity(there: dict[str, Any], here: dict[str, Any]) -> None:
+    """Raise `ValueError` if a run cannot be resumed by this call, whose identity is `here`."""
     for name, value in here.items():
         if there.get(name) != value:
             raise ValueError(
-                f"the run to go on with has another {name}: {there.get(name)} there, {value} here."
+                f"the run to resume has another {name}: {there.get(name)} there, {value} here."
             )

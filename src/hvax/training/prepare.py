@@ -20,7 +20,6 @@ from hvax.data.examples import with_origin
 from hvax.devices import model_rows_of
 from hvax.models.decoder import Decoder
 from hvax.models.draw_batch import draw_batch
-from hvax.models.gaussian import DiagonalGaussian
 from hvax.models.hvae import HVAE
 from hvax.models.latent_model import AbstractLatentModel
 from hvax.models.likelihood import (
@@ -41,14 +40,8 @@ from hvax.models.vae import VAE
 from hvax.objectives import finite_or_zero_weight
 from hvax.parameters import Fixed
 from hvax.precision import origin_of_rows
-from hvax.training.marginals import (
-    Marginals,
-    TransformChoice,
-    marginals,
-    real_units,
-    smallest,
-    spaced_rows,
-)
+from hvax.training.marginals import Marginals, as_prepared, marginals, smallest, spaced_rows
+from hvax.training.units import TransformChoice, real_units
 
 Model = TypeVar("Model", VAE, HVAE)
 
@@ -181,16 +174,6 @@ def is_trained(vae: VAE, parts: Batch) -> bool:
         return False
     elbo = _elbo(vae, _trial_batch(parts), jax.random.key(0))
     return elbo > float(np.mean(found.log_prob(spaced_rows(parts, _TRIAL_ROWS))))
-
-
-def as_prepared(likelihood: AbstractLikelihood, x: NDArray[Any]) -> Marginals | None:
-    """`marginals` of a likelihood; a standardized one keeps its units (mean 0, sigma 1)."""
-    if not isinstance(likelihood, StandardizedLikelihood):
-        return marginals(likelihood, x)
-    if not isinstance(likelihood.inner, LearnedGaussian):
-        return None
-    zeros = jnp.zeros(likelihood.shift.value.shape)
-    return Marginals(likelihood, DiagonalGaussian(zeros, zeros), DiagonalGaussian(zeros, zeros))
 
 
 def _prepared_encoder(

@@ -17,6 +17,8 @@ from hvax.models import (
     hvae,
     inputs,
     likelihood,
+    mixed,
+    mixed_networks,
     network,
     numerics,
     prior,
@@ -28,8 +30,8 @@ from hvax.models import (
 
 _OWN = (
     parameters, bridge, flow, gradient, integrator, momentum, step_size, tempering,
-    convolution, decoder, gaussian, heads, hvae, inputs, likelihood, network, prior, smoothed,
-    standardize, transform, vae,
+    convolution, decoder, gaussian, heads, hvae, inputs, likelihood, mixed, mixed_networks, network,
+    prior, smoothed, standardize, transform, vae,
 )  # fmt: skip
 # Modules of hvax and layers of Equinox. With the functions below they are all that loads without
 # a `like`.
