@@ -170,7 +170,7 @@ class Reconstruct(TakesTime, WorksOnRun, ReadsData):
 
 @options
 class Impute(TakesTime, WorksOnRun, ReadsData):
-    """Fill in the missing values of a file, given the values that are there."""
+    """Fill in the missing values of a file."""
 
     run: RunPath
     source: OtherData = None
