@@ -2,10 +2,12 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# Which versions pip installs: the tested ones, unless `make test-newest` asks for others.
+VERSIONS := -c requirements.lock
 
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: demo test test-all lint torture bench torch paper-gaussian first-try wheel clean
+.PHONY: demo test test-newest test-all lint torture bench torch paper-gaussian first-try wheel clean
 
 demo: $(VENV)/installed
 	$(BIN)/hvax train digits
@@ -17,6 +19,13 @@ PYTEST := $(BIN)/pytest -n auto --dist loadfile --no-loadscope-reorder
 test: $(VENV)/installed-test lint
 	JAX_ENABLE_X64=0 $(PYTEST)
 	JAX_ENABLE_X64=1 $(PYTEST)
+
+# `make test` with the newest versions that pip finds, in an environment of its own; for example
+# `make test-newest PYTHON=python3.13`, since the newest JAX asks for a newer Python.
+NEWEST := .venv-newest
+test-newest:
+	rm -f $(NEWEST)/installed*
+	$(MAKE) test VENV=$(NEWEST) VERSIONS='--upgrade --upgrade-strategy eager'
 
 # Everything there is: the slow tests, every test in both precisions, and `make torture`.
 test-all: $(VENV)/installed-test lint torture
@@ -38,11 +47,11 @@ $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/installed: $(VENV)/bin/python pyproject.toml requirements.lock
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c requirements.lock -e .
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(VERSIONS) -e .
 	touch $@
 
 $(VENV)/installed-test: $(VENV)/bin/python pyproject.toml requirements.lock
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c requirements.lock -e '.[test]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(VERSIONS) -e '.[test]'
 	touch $@ $(VENV)/installed
 
 # hvax beside PyTorch, in ratios; without .venv-torch (`make torch`) hvax alone.
@@ -69,4 +78,4 @@ wheel: $(VENV)/installed-test
 	cd build && wheel/bin/hvax train digits --epochs 2 --num-samples 10 --run-dir wheel/run
 
 clean:
-	rm -rf $(VENV) .venv-torch dist build
+	rm -rf $(VENV) $(NEWEST) .venv-torch dist build

@@ -153,6 +153,16 @@ def test_links_lead_to_files(page):
         assert "://" in target or (page.parent / target).exists(), target
 
 
+def test_the_files_that_the_architecture_names_exist():
+    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    files = [file.as_posix() for file in ROOT.rglob("*.py")]
+    named = [span for span in SPAN.findall(text) if span.endswith(".py")]
+    assert len(named) > 40
+    new = {"hamiltonian/learned_momentum.py", "hamiltonian/riemannian.py"}  # of the sketches
+    for name in set(named) - new:
+        assert any(file.endswith(f"/{name}") for file in files), name
+
+
 def test_the_programs_commands_and_flags_exist():
     lines = [
         line

@@ -49,7 +49,7 @@ A_USERS_PROGRAM = {
     "callback": End(0, r"callback", again=(0, False)),
     "error in a callback": End(1, r"RuntimeError: the user's plot failed"),
     "exit in a callback": End(7, r""),
-    "Ctrl-C": End(-signal.SIGINT, r"KeyboardInterrupt: training ended after the steps in hand"),
+    "Ctrl-C": End(-signal.SIGINT, r"KeyboardInterrupt: training ended after the current steps"),
     "SIGTERM": End(-signal.SIGTERM, r""),
     "unreadable data": End(1, r"OSError: the connection to the data was lost"),
     "data cut short": End(1, r"OSError: .* was replaced or cut short while it was in use"),

@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import fields, is_dataclass
+from typing import get_args, get_type_hints
 
 import pytest
 
@@ -18,12 +19,14 @@ def shown(command: str, capsys) -> list[str]:
 
 def explained(kind: type) -> list[tuple[str, str | None]]:
     """Every option of a command, or of a group of options in it, with its help."""
-    found = []
+    found, hints = [], get_type_hints(kind, include_extras=True)
     for field in fields(kind):
         if is_dataclass(field.default_factory):
             found += explained(field.default_factory)
-        else:
-            found.append((f"{kind.__name__}.{field.name}", field.metadata.get("help")))
+            continue
+        of_type = [getattr(note, "help", None) for note in get_args(hints[field.name])]
+        text = field.metadata.get("help") or next(filter(None, of_type), None)
+        found.append((f"{kind.__name__}.{field.name}", text))
     return found
 
 
@@ -54,4 +57,4 @@ def test_a_paragraph_of_a_help_is_one_line():
 
     texts = [field.metadata.get("help") for field in fields(Two)]
     assert texts == ["One sentence on two lines.\nExample: two --first 2", None]
-    assert Two() == Two(1, 2)
+    assert Two() == Two(first=1, second=2)

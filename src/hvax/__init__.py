@@ -8,9 +8,11 @@ potentials), `hvax.training`, `hvax.evaluation`, `hvax.data` (files and splits) 
 
 from hvax.batch import Batch
 from hvax.data.examples import Examples
+from hvax.data.schema import Table
 from hvax.evaluation.ais import annealed_importance_sampling
 from hvax.evaluation.compare import compare
 from hvax.evaluation.evaluate import evaluate
+from hvax.evaluation.imputation import Imputed, impute
 from hvax.evaluation.interpolate import interpolate
 from hvax.evaluation.latent import decode, encode, reconstruct, sample
 from hvax.evaluation.result import Evaluation, difference
@@ -68,6 +70,7 @@ __all__ = [
     "FixedGaussian",
     "FlowResult",
     "HamiltonianFlow",
+    "Imputed",
     "JointGaussian",
     "Learned",
     "LearnedGaussian",
@@ -75,6 +78,7 @@ __all__ = [
     "Poisson",
     "SplitGaussian",
     "StandardNormal",
+    "Table",
     "annealed_importance_sampling",
     "compare",
     "conv",
@@ -86,6 +90,7 @@ __all__ = [
     "fit",
     "hamiltonian_elbo",
     "importance_weighted_bound",
+    "impute",
     "interpolate",
     "load",
     "load_parts",

@@ -29,7 +29,7 @@ def unresolved(x: NDArray[Any]) -> NDArray[np.bool_]:
         return none
     if len(x) < _MIN_ROWS:
         return none
-    x = x.astype(np.float64)
+    x = _without_holes(x)
     with np.errstate(over="ignore", invalid="ignore"):
         largest = np.abs(x).max(axis=0)
         spread = (x - x[0]).std(axis=0)  # shifted first: the variance of large numbers cancels
@@ -47,9 +47,19 @@ def origin_of_rows(x: NDArray[Any]) -> NDArray[np.float64] | None:
     which = unresolved(x)
     if not which.any():
         return None
-    x = x.astype(np.float64)
+    x = _without_holes(x)
     high, low = split_float64(np.where(which, x[0] + (x - x[0]).mean(axis=0), 0.0))
     return high.astype(np.float64) + low
+
+
+def _without_holes(x: NDArray[Any]) -> NDArray[np.float64]:
+    """x in float64 with a value of the same feature in the place of each NaN, a missing value."""
+    x = x.astype(np.float64)
+    holes = np.isnan(x)
+    if not holes.any():
+        return x
+    first = np.argmin(holes, axis=0)[None]  # of the rows that have the feature
+    return np.where(holes, np.nan_to_num(np.take_along_axis(x, first, axis=0)), x)
 
 
 def split_float64(x: NDArray[np.float64]) -> NDArray[np.float32]:

@@ -141,7 +141,7 @@ def test_what_a_kill_leaves_at_the_first_flush_is_begun(here, capsys):
 @pytest.mark.parametrize("folder", ["run", "run/baseline"])
 def test_a_run_without_its_checkpoints_is_not_begun_anew(folder, here, capsys):
     shutil.rmtree(f"{folder}/checkpoints")
-    message = rf"{folder} has no checkpoint to go on from: .*checkpoints/ is missing .*--overwrite"
+    message = rf"{folder} has no checkpoint to resume from: .*checkpoints/ is missing .*--overwrite"
     refused("train digits --run-dir run --resume", message, capsys, here)
 
 

@@ -132,7 +132,7 @@ def test_ais_of_some_points_sees_classes_as_the_run_does(ran, monkeypatch):
         keys.add(str(jax.random.key_data(key)))
         return AIS(np.zeros(2), None, 0.5)
 
-    monkeypatch.setattr("hvax.commands.evaluate.annealed_importance_sampling", ais)
+    monkeypatch.setattr("hvax.evaluation.sandwich.annealed_importance_sampling", ais)
     ran(f"evaluate other {FEW} {AIS_FEW}")
     real, _, made, _ = (rows for rows, _, _ in seen)
     test = split(load_source("classes.npy")).test
@@ -150,7 +150,7 @@ def test_ctrl_c_in_ais_keeps_what_was_done_before_it(ran, monkeypatch, capsys):
     def interrupted(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("hvax.commands.evaluate.annealed_importance_sampling", interrupted)
+    monkeypatch.setattr("hvax.evaluation.sandwich.annealed_importance_sampling", interrupted)
     again = f"evaluate run {FEW} {AIS_FEW} --seed 1 --per-point new.npy"
     assert main(again.split()) == 130
     assert capsys.readouterr().err == "hvax: interrupted\n"
@@ -216,7 +216,7 @@ def test_ais_without_simulated_data_where_the_model_draws_none(ran, monkeypatch,
     def simulate(model, num_points, latent_size, *, key):
         return np.full((num_points, 8, 8), np.nan, np.float32), np.zeros((num_points, latent_size))
 
-    monkeypatch.setattr("hvax.commands.evaluate.simulate", simulate)
+    monkeypatch.setattr("hvax.evaluation.sandwich.simulate", simulate)
     out = ran(f"evaluate run {FEW} {AIS_FEW}")
     assert "no AIS on simulated data, since what the model draws are no data" in out
     assert len(read_json("run/evaluation.json")["ais"]) == 2

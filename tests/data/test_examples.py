@@ -62,11 +62,6 @@ def test_examples_pass_and_arrays_and_lists_are_wrapped():
 @pytest.mark.parametrize(
     ("data", "error", "message"),
     [
-        (
-            np.array([[1.0, np.nan]]),
-            ValueError,
-            r"data must be finite, got nan at.*\(0, 1\)",
-        ),
         (np.array([[np.inf]]), ValueError, "data must be finite, got inf"),
         (np.zeros((0, 3)), ValueError, "at least one example"),
         (np.zeros((3, 0)), ValueError, "no empty axis"),
@@ -91,8 +86,19 @@ def test_a_pair_is_x_and_its_target():
 
 def test_a_batch_has_a_condition_and_a_mask():
     given = Batch(STORED, condition=np.arange(6), mask=STORED > 3)
-    data = as_data(given, "data", check=accept)
+    data = as_data(given, "data", check=lambda x, mask: accept(x))
     assert len(data.condition) == len(data.mask) == 6 and data.target is None
+    with pytest.raises(ValueError, match=r"mask of data must be booleans of the shape of x.*uint8"):
+        as_data(given._replace(mask=STORED), "data", check=accept)
+    with pytest.raises(ValueError, match=r"booleans.*bool of shape \(\) for examples"):
+        as_data(given._replace(mask=np.ones(6, bool)), "data", check=accept)
+    with pytest.raises(ValueError, match=r"must have missing values in x alone, got NaN in its co"):
+        as_data(given._replace(condition=np.full(6, np.nan)), "data", check=accept)
+    x = np.where(STORED[2, 0] == STORED, np.nan, STORED)
+    with pytest.raises(ValueError, match=r"wherever its mask is True, got NaN at index \(2, 0"):
+        as_data(Batch(x, mask=STORED >= 0), "data", check=accept)
+    with pytest.raises(ValueError, match=r"no missing values in x if it has a target"):
+        as_data((x, STORED), "data", check=accept)
     with pytest.raises(ValueError, match="as many condition as x, got 5 and 6"):
         as_data(given._replace(condition=np.arange(5)), "data", check=accept)
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from exact_posterior import exact
+from hvax.batch import Batch
 from hvax.evaluation.posterior_draws import posterior_draws, resampled
 from hvax.evaluation.trajectories import paths
 from hvax.models.decoder import Decoder
@@ -29,6 +30,10 @@ def badly_encoded(d: int) -> tuple[VAE, np.ndarray]:
     return VAE(AffineEncoder(shifted, jnp.log(0.5 * sigma)), vae.decoder), x
 
 
+def on_device(x):
+    return Batch(jnp.asarray(x, float))
+
+
 @pytest.mark.parametrize("d", [3, 10])
 def test_they_have_the_posterior_mean_and_covariance(d):
     """To 4.5 standard errors of 1,024 draws, as many as there are chains over eight copies of a
@@ -36,9 +41,9 @@ def test_they_have_the_posterior_mean_and_covariance(d):
     and at a temperature of 1.5."""
     vae, x = badly_encoded(d)
     copies = np.tile(x, (8, 1))
-    drawn = paths(vae, copies, 256, key=jax.random.key(0))
+    drawn = paths(vae, on_device(copies), 256, key=jax.random.key(0))
     found = posterior_draws(
-        vae, copies, drawn.z[:, :, 0], drawn.log_weight[:, :, 0], key=jax.random.key(1)
+        vae, on_device(copies), drawn.z[:, :, 0], drawn.log_weight[:, :, 0], key=jax.random.key(1)
     )
     _, mean, covariance = exact(vae, x)
     assert found.z.shape[0] == 8 and found.z.shape[2] == d
@@ -55,9 +60,9 @@ def test_they_have_the_posterior_mean_and_covariance(d):
 def test_every_point_has_its_own_chains():
     vae, x = badly_encoded(3)
     both = np.stack([x, -x])
-    drawn = paths(vae, both, 64, key=jax.random.key(0))
+    drawn = paths(vae, on_device(both), 64, key=jax.random.key(0))
     found = posterior_draws(
-        vae, both, drawn.z[:, :, 0], drawn.log_weight[:, :, 0], key=jax.random.key(1)
+        vae, on_device(both), drawn.z[:, :, 0], drawn.log_weight[:, :, 0], key=jax.random.key(1)
     )
     for i in (0, 1):
         _, mean, covariance = exact(vae, both[i])

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from exact_posterior import exact
+from hvax.batch import Batch
 from hvax.evaluation.posterior_grid import most_correlated_axes, plane
 from hvax.models.decoder import Decoder
 from hvax.models.likelihood import FixedGaussian
@@ -19,7 +20,7 @@ NOTHING = np.zeros((0, 2))
 
 
 def drawn(vae, cover=NOTHING):
-    return plane(vae, jnp.asarray(X, float), cover=cover)
+    return plane(vae, Batch(jnp.asarray(X, float)), cover=cover)
 
 
 @pytest.mark.parametrize("scale", [1.0, 0.003])
@@ -61,7 +62,7 @@ def test_the_most_tied_axes():
     W = np.array([[1.0, 0, 0, 0], [0, 1.0, 0.2, 0.9], [0, 0, 1.0, 0]])
     encoder = AffineEncoder(Affine(jnp.zeros((4, 3)), jnp.zeros(4)), jnp.zeros(4))
     vae = VAE(encoder, Decoder(Affine(jnp.asarray(W, float), jnp.zeros(3)), FixedGaussian(0.5)))
-    assert most_correlated_axes(vae, jnp.asarray(X, float)) == (1, 3)
+    assert most_correlated_axes(vae, Batch(jnp.asarray(X, float))) == (1, 3)
 
 
 def test_a_decoder_that_overflows_far_out_is_drawn_all_the_same():

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from exact_posterior import exact
+from hvax.batch import Batch
 from hvax.evaluation.trajectories import hamiltonian_stages, paths
 from hvax.hamiltonian.flow import HamiltonianFlow
 from hvax.hamiltonian.gradient import FiniteDifference
@@ -61,7 +62,7 @@ def test_the_drawn_path_ends_where_the_flow_ends(model):
     xi = jnp.ones((model.flow.num_steps, 2)) if model.flow.momentum.refreshes else None
     posterior = VAE.posterior(X)
     end = model.flow.transport(follow(VAE, X), **START, xi=xi, start=posterior)
-    stages = hamiltonian_stages(model, X, posterior, **START, xi=xi)
+    stages = hamiltonian_stages(model, Batch(X), posterior, **START, xi=xi)
     tolerance = 50 * jnp.finfo(X.dtype).eps
     assert stages.z.shape == (model.flow.num_steps + 1, 2)
     assert stages.log_ratio.shape == (model.flow.num_steps + 1,) and stages.log_ratio[0] == 0
@@ -90,7 +91,9 @@ def test_log_weights_along_the_path(name):
     """At stage K the model's own draw and log w, at stage 0 the encoder's alone: the same keys."""
     model, x = MODELS[name], np.stack([X, -X, 2 * X])
     key = jax.random.key(1)
-    found = paths(model, x, 100, key=key)  # 300 rows: more than one compiled call
+    found = paths(
+        model, Batch(jnp.asarray(x)), 100, key=key
+    )  # 300 rows: more than one compiled call
     assert found.z.shape == (3, 100, model.flow.num_steps + 1, 2)
     assert found.energy_errors.shape == (3, 100, model.flow.num_steps)
     for i, j in ((0, 0), (1, 57), (2, 99)):
@@ -126,7 +129,7 @@ def test_every_stage_is_a_bound(annealed, gaussian, x64):
     flow = HamiltonianFlow(3, 0.3, QuadraticTempering(0.5))
     flow = family("everything", 3) if annealed else flow
     model = HVAE(type(vae)(encoder, vae.decoder), flow)
-    found = paths(model, x[None], 20_000, key=jax.random.key(0))
+    found = paths(model, Batch(jnp.asarray(x[None])), 20_000, key=jax.random.key(0))
     ratio = np.exp(found.log_weight[0] - log_p)
     error = ratio.std(axis=0) / np.sqrt(len(ratio))
     assert np.all(error < 0.01)
@@ -134,7 +137,7 @@ def test_every_stage_is_a_bound(annealed, gaussian, x64):
 
 
 def test_a_plain_vae_goes_nowhere():
-    found = paths(VAE, np.asarray(X)[None], 4, key=jax.random.key(0))
+    found = paths(VAE, Batch(X[None]), 4, key=jax.random.key(0))
     assert found.z.shape == (1, 4, 1, 2)
     assert found.energy_errors.shape == (1, 4, 0)
     assert found.log_weight.shape == (1, 4, 1)

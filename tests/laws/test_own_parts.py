@@ -72,6 +72,22 @@ class Own(hvax.AbstractLatentModel):
         )
 
 
+class Unmasked(hvax.AbstractLikelihood):
+    """A likelihood that knows of no mask."""
+
+    def log_prob(self, output, x):
+        return jnp.sum(-0.5 * (x - output) ** 2)
+
+    def mean(self, output):
+        return output
+
+    def sample(self, output, *, key):
+        return output + jax.random.normal(key, output.shape)
+
+    def check(self, x):
+        pass
+
+
 class Downhill(hvax.AbstractFlow):
     """z - step * grad U(z), with its log-determinant."""
 
@@ -249,8 +265,9 @@ def test_a_condition_goes_with_data_far_from_one(flow):
     assert made.shape == x.shape and 1e6 < made.mean() < 3e6
 
 
+@pytest.mark.parametrize("part", ["model", "likelihood"])
 @pytest.mark.parametrize("call", ["elbo", "fit", "evaluate", "encode"])
-def test_a_mask_is_refused_where_no_part_takes_one(call, tmp_path):
+def test_a_mask_is_refused_where_no_part_takes_one(call, part, tmp_path):
     """In words, and not as an argument that nobody has given."""
     batch = Batch(X.astype(np.float32), mask=X > 0)
     calls = {
@@ -261,6 +278,13 @@ def test_a_mask_is_refused_where_no_part_takes_one(call, tmp_path):
         "evaluate": lambda m: hvax.evaluate(m, batch, key=jax.random.key(0), progress=False),
         "encode": lambda m: hvax.encode(m, batch, progress=False),
     }
-    with pytest.raises(ValueError, match="the batch must have no mask for a VAE"):
-        calls[call](linear_gaussian())
+    vae = linear_gaussian()
+    if part == "model":
+        model = own()
+        said = "the batch must have no mask for a Own"
+    else:
+        model = hvax.VAE(vae.encoder, hvax.Decoder(vae.decoder.network, Unmasked()))
+        said = "no missing values for a Unmasked, whose log_prob and check take no mask"
+    with pytest.raises(ValueError, match=said):
+        calls[call](model)
     assert not (tmp_path / "run").exists()

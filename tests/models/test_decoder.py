@@ -5,8 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from hvax.models.data_point import ShapeMismatch
 from hvax.models.decoder import Decoder
-from hvax.models.likelihood import AbstractLikelihood, FixedGaussian, ShapeMismatch
+from hvax.models.likelihood import AbstractLikelihood, FixedGaussian
 
 
 class Laplace(AbstractLikelihood):

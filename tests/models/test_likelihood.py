@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from hvax.models.data_point import ShapeMismatch
 from hvax.models.gaussian import DiagonalGaussian
 from hvax.models.heads import SigmaHead
 from hvax.models.likelihood import (
@@ -22,7 +23,6 @@ from hvax.models.likelihood import (
     LearnedGaussian,
     NegativeBinomial,
     Poisson,
-    ShapeMismatch,
 )
 from hvax.models.network import mlp
 from hvax.models.standardize import StandardizedLikelihood

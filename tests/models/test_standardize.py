@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 from scipy import integrate, stats
 
+from hvax.models.data_point import ShapeMismatch
 from hvax.models.decoder import Decoder
 from hvax.models.gaussian import DiagonalGaussian
-from hvax.models.likelihood import FixedGaussian, LearnedGaussian, ShapeMismatch
+from hvax.models.likelihood import FixedGaussian, LearnedGaussian
 from hvax.models.network import mlp
 from hvax.models.standardize import StandardizedInput, StandardizedLikelihood, standardized
 from hvax.models.vae import VAE

@@ -60,13 +60,13 @@ HAMILTONIAN = [
         "hamiltonian/test_flow.py::test_log_ratio_is_that_of_the_momenta",
     ),
     Mutant(
-        "hamiltonian/flow.py",
+        "hamiltonian/transport.py",
         "jnp.sqrt(beta[:-1] / beta[1:])",
         "jnp.sqrt(beta[1:] / beta[:-1])",
         "hamiltonian/test_flow.py::test_the_flow_is_leapfrog_steps_and_scalings",
     ),
     Mutant(
-        "hamiltonian/flow.py",
+        "hamiltonian/momentum.py",
         "        gamma_key, xi_key = jax.random.split(key)",
         "        gamma_key = xi_key = key",
         "hamiltonian/test_family.py::test_at_one_it_is_the_hamiltonian_vae_s_flow "

@@ -146,7 +146,7 @@ def test_a_run_that_lost_its_checkpoints_does_not_start_over(how, tmp_path):
         lock.touch()
     before = contents(tmp_path)
     message = (
-        r"no checkpoint to go on from: .* holds model, and checkpoints/ is missing or empty\. "
+        r"no checkpoint to resume from: .* holds model, and checkpoints/ is missing or empty\. "
     )
     with pytest.raises(
         ValueError, match=message + r"Put it back, or start anew in another run_dir"

@@ -11,6 +11,7 @@ import optax
 import pytest
 
 from hvax.batch import Batch
+from hvax.checked_data import checked_training_data
 from hvax.data.examples import Examples
 from hvax.models.decoder import Decoder
 from hvax.models.heads import SigmaHead
@@ -18,7 +19,7 @@ from hvax.models.likelihood import Bernoulli, LearnedGaussian, Poisson
 from hvax.models.network import mlp
 from hvax.models.vae import VAE
 from hvax.training import feed, loop, programs
-from hvax.training.fit import check_data, fit
+from hvax.training.fit import fit
 from hvax.training.programs import clear_programs
 from hvax.training.validation import Validation
 from models_for_tests import linear_gaussian, moving
@@ -489,11 +490,11 @@ def test_data_outside_the_support_are_refused(likelihood, x, message):
     good = np.ones((9, 3))
     for data, validation in ((x, None), (good, x), ((good, x), None), ((good, good), (good, x))):
         with pytest.raises(ValueError, match=message):
-            check_data(model, data, validation)
-    parts, held_out = check_data(model, (x, good), (good, good))
+            checked_training_data(model, data, validation)
+    parts, held_out = checked_training_data(model, (x, good), (good, good))
     assert len(parts.parts()) == len(held_out.parts()) == 2
     with pytest.raises(ValueError, match=r"shape of data, {'x': \(3,\), 'target': \(3,\)}, got"):
-        check_data(model, (x, good), good)
+        checked_training_data(model, (x, good), good)
 
 
 def test_a_loss_function_returns_one_number():

@@ -9,8 +9,9 @@ from scipy import stats
 import hvax
 from hvax.models.standardize import ScaledOutput, StandardizedInput, StandardizedLikelihood
 from hvax.models.transform import Transform
-from hvax.training.marginals import marginals, real_units
+from hvax.training.marginals import marginals
 from hvax.training.prepare import is_trained, prepared_if_needed
+from hvax.training.units import real_units
 
 RNG = np.random.default_rng(0)
 N = 300

@@ -633,7 +633,7 @@ def test_float64_is_not_float32(tmp_path):
 
 def test_a_folder_that_holds_a_run_is_not_written_over(other_run):
     before = contents(other_run)
-    with pytest.raises(ValueError, match=r"holds a run already. resume=True goes on with it"):
+    with pytest.raises(ValueError, match=r"holds a run already. Continue it with resume=True"):
         train(other_run, data=INTS, resume=False)
     assert contents(other_run) == before
 

@@ -1,15 +1,17 @@
-"""The options of a run -> the calls of the library that they stand for."""
+"""From the options of `hvax train` to what they stand for: data, networks, flow, optimizer."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import optax
 from jaxtyping import PRNGKeyArray
 
 from hvax.config import FlowOptions, Train
+from hvax.data.schema import Table
 from hvax.hamiltonian.flow import HamiltonianFlow
 from hvax.hamiltonian.presets import (
     PRESETS,
@@ -28,10 +30,35 @@ from hvax.pipeline.networks import Sizes, build_vae, networks_of, sizes_for
 from hvax.pipeline.parts import Parts, Whole, load_parts, load_whole
 from hvax.pipeline.reading import Reading
 from hvax.pipeline.settings import Settings, settings_for
+from hvax.pipeline.table import describe
 from hvax.pipeline.train import models_for
 from hvax.storage.run_folder import MODEL
 from hvax.storage.structure import load
 from hvax.training.optimizers import clip_by_running_norm, scale_flow_updates
+
+
+class PlannedRun(NamedTuple):
+    """A run that could start: nothing is written yet."""
+
+    config: Train  # with every default that depends on the data filled in
+    parts: Parts
+    models: dict[str, AbstractLatentModel]  # what is trained, by name and in this order
+    settings: Settings
+    description: str  # of the data, the networks and the settings, in lines
+
+
+def planned_run(config: Train, *, key: PRNGKeyArray) -> PlannedRun:
+    """Read the data of a run, build its models and check both against the options.
+
+    Raises `ValueError`, `TypeError` and `OSError` for bad input.
+    """
+    parts = own_parts(config)
+    config = decided(config, parts)
+    vae = run_vae(config, parts, key=key)
+    models, settings = run_models(config, vae), run_settings(config, parts)
+    settings.check(vae, parts)
+    text = describe(parts, config.model.network, run_sizes(config, parts), settings)
+    return PlannedRun(config, parts, models, settings, text)
 
 
 def own_parts(config: Train) -> Parts:
@@ -44,6 +71,8 @@ def own_parts(config: Train) -> Parts:
         labels=data.labels,
         columns=data.columns,
         header=data.header,
+        missing=data.missing,
+        kinds=named_kinds(data.kinds),
         fractions=data.fractions,
         split_seed=data.split_seed,
         likelihood=model.likelihood,
@@ -55,11 +84,32 @@ def own_parts(config: Train) -> Parts:
     )
 
 
+def named_kinds(kinds: Sequence[str] | None) -> dict[str, str] | None:
+    """--kinds as a dict. Raises `ValueError` for what is not COLUMN=KIND."""
+    if kinds is None:
+        return None
+    found = {}
+    for text in kinds:
+        name, equals, kind = text.rpartition("=")
+        if not equals or not name:
+            raise ValueError(f"--kinds must be COLUMN=KIND, such as age=real, got {text!r}.")
+        found[name] = kind
+    return found
+
+
 def whole_source(
-    config: Train, likelihood: AbstractLikelihood, scale: float, *, chosen: bool = False
+    config: Train,
+    likelihood: AbstractLikelihood,
+    scale: float,
+    *,
+    table: Table | None = None,
+    chosen: bool = False,
 ) -> Whole:
-    """All examples of a source, prepared as a run's test part is; its columns are those of the run,
-    unless they were `chosen` for this file."""
+    """All examples of a source, prepared as a run's test data are.
+
+    Its columns are those of the run, unless they were `chosen` for this file; `table` is the run's
+    schema, if it has one.
+    """
     data = config.data
     reading = Reading(
         config.source,
@@ -68,15 +118,21 @@ def whole_source(
         labels=data.labels,
         columns=data.columns,
         header=data.header,
+        missing=data.missing,
+        table=table,
+        mixed=table is not None,
     )
     return load_whole(reading, likelihood, scale, binarize=data.binarize, own_columns=not chosen)
 
 
 def decided(config: Train, parts: Parts) -> Train:
-    """The options with what depends on the data filled in, so that later commands and a resumed run
-    do not choose anew."""
+    """The options with every default that depends on the data filled in, so that later commands and
+    a resumed run do not choose again."""
     data = config.data
-    if data.columns is None and parts.feature_names is not None:
+    if parts.table is not None:
+        kinds = tuple(f"{column.name}={column.kind}" for column in parts.table.columns)
+        data = replace(data, kinds=kinds, columns=None, labels=None)
+    elif data.columns is None and parts.feature_names is not None:
         names = parts.feature_names
         data = replace(data, columns=names if len(set(names)) == len(names) else None)
     if parts.header is not None:
@@ -100,12 +156,12 @@ def decided(config: Train, parts: Parts) -> Train:
 
 
 def run_sizes(config: Train, parts: Parts) -> Sizes:
-    """The sizes of the networks, with what is not given by the data."""
+    """The sizes of the networks; what is not given is chosen by the data."""
     return sizes_for(parts, hidden=config.model.hidden, latent_size=config.model.latent_size)
 
 
 def run_settings(config: Train, parts: Parts) -> Settings:
-    """How the run is trained and scored, with what is not given by the data."""
+    """How the run is trained and scored; what is not given is chosen by the data."""
     options, flow = config.train, config.flow
     has_flow = config.model.model == "hvae"
     return settings_for(
@@ -167,7 +223,7 @@ def build_flow(options: FlowOptions, *, latent_size: int) -> HamiltonianFlow:
 
 
 def _step_size(options: FlowOptions, latent_size: int) -> AbstractParameter:
-    """The options' step sizes; without a first one the flow's own."""
+    """The options' step sizes; by default those of the preset."""
     first = options.step_size
     if first is None:
         first = PRESETS[options.flow].first_step_size(options.num_steps, options.leapfrog_steps)

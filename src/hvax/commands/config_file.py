@@ -13,6 +13,7 @@ import jax
 from hvax import __version__
 from hvax.commands.places import relative_paths, resolve_paths
 from hvax.config import Train
+from hvax.data.schema import Table
 from hvax.data.source import SOURCES
 from hvax.pipeline.parts import Parts
 from hvax.storage.forms import write_record
@@ -31,6 +32,7 @@ class ConfigFile(NamedTuple):
     x_shape: tuple[int, ...]
     scale: float  # of the numbers as their source stores them
     digest: str  # of the numbers of the source
+    table: Table | None  # the schema, if the source is a table with columns of several kinds
 
 
 def write_config(file: Path, config: Train, parts: Parts) -> None:
@@ -53,6 +55,7 @@ def write_config(file: Path, config: Train, parts: Parts) -> None:
             "likelihood": type(parts.likelihood).__name__,
             "units": parts.independent.describe() if config.data.standardize else None,
             "feature_names": parts.feature_names,
+            "table": None if parts.table is None else parts.table.to_dict(),
             "notes": parts.notes,
         },
     }
@@ -71,6 +74,7 @@ def read_config(file: Path) -> ConfigFile:
             _decode(tuple[int, ...], data.get("x_shape"), "x_shape"),
             _decode(float, data.get("scale"), "scale"),
             _decode(str, data.get("digest"), "digest"),
+            None if data.get("table") is None else Table.from_dict(data["table"]),
         )
     except (TypeError, ValueError) as error:
         raise ValueError(f"{file} is damaged: {error}.") from error

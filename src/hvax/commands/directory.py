@@ -15,6 +15,7 @@ from jaxtyping import PyTree
 
 from hvax.commands.config_file import as_options, read_config, with_absolute_paths, write_config
 from hvax.config import Train
+from hvax.data.schema import Table
 from hvax.data.source import SOURCES
 from hvax.pipeline.parts import Parts
 from hvax.storage.forms import read_record
@@ -23,7 +24,7 @@ from hvax.storage.logs import METRICS, read_log
 from hvax.storage.run_files import check_no_links, is_empty, remove_run, training_folders
 from hvax.storage.run_folder import BASELINE, BEFORE_FLOW, CONFIG, MODEL, check_begin
 from hvax.storage.structure import STRUCTURE, load
-from hvax.training.fit import concatenate_histories
+from hvax.training.two_phases import concatenate_histories
 
 # The options that may differ between a resumed run and the run that it continues.
 _MAY_DIFFER = {
@@ -42,6 +43,7 @@ class Run(NamedTuple):
     x_shape: tuple[int, ...]
     scale: float  # of the numbers as its source stores them
     digest: str  # of the numbers of its source
+    table: Table | None  # the schema of a table with columns of several kinds
     model: PyTree
 
 
@@ -163,7 +165,7 @@ def open_run(path: Path) -> Run:
         raise FileNotFoundError(
             f"{path} is no run directory: it has no {CONFIG}. `hvax train` makes one."
         )
-    config, x_shape, scale, digest = read_config(file)
+    config, x_shape, scale, digest, table = read_config(file)
     options = as_options(config)
     if baseline:
         config = replace(config, model=replace(config.model, model="vae"))
@@ -178,7 +180,7 @@ def open_run(path: Path) -> Run:
             f"{path / MODEL} holds a {type(model).__name__}, where {CONFIG} says "
             f"{config.model.model}; the files are of two runs."
         )
-    return Run(path, config, options, x_shape, scale, digest, model)
+    return Run(path, config, options, x_shape, scale, digest, table, model)
 
 
 def read_history(path: Path) -> list[dict[str, Any]]:

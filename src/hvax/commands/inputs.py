@@ -57,6 +57,13 @@ def run_data(run: Run, source: str | None, file: InsideFile, own: OwnData) -> Se
 def _other(run: Run, source: str, file: InsideFile, own: OwnData) -> Whole:
     """All of another source, read by the first of the names that suit it."""
     config = dataclasses.replace(_moved(run, own), source=source)
+    if run.table is not None:
+        if (what := _given(file)) is not None or file.labels is not None:
+            raise ValueError(
+                f"{what or '--labels'} is not for {run.path}, whose columns are read by their "
+                "names and kinds. Give the file the run's columns."
+            )
+        return whole_source(config, run.model.decoder.likelihood, run.scale, table=run.table)
     if file.columns is not None:
         config = _with_data(config, columns=file.columns)
     likelihood = run.model.decoder.likelihood

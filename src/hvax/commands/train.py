@@ -1,23 +1,15 @@
-"""`hvax train`: trains a model, and the plain VAE beside it; prints and draws what came of it."""
+"""`hvax train`: train a model and the plain VAE beside it, print the scores, write the report."""
 
 import shlex
 from pathlib import Path
 
 import jax
 
-from hvax.commands.build import (
-    decided,
-    own_parts,
-    run_models,
-    run_settings,
-    run_sizes,
-    run_vae,
-)
+from hvax.commands.build import planned_run
 from hvax.commands.directory import open_run, run_directory
 from hvax.commands.inputs import seed_key
 from hvax.commands.report import report_on
 from hvax.config import Train
-from hvax.pipeline.table import describe
 from hvax.pipeline.train import train_models
 from hvax.pipeline.trained import Trained
 from hvax.storage.forms import write_record
@@ -26,19 +18,15 @@ from hvax.training.interrupt import ENDED_BY_A_SIGNAL
 
 
 def train(config: Train) -> int:
-    """The program's `train`; gives its exit code.
+    """Run the command; returns its exit code.
 
     Raises `ValueError`, `TypeError` and `OSError` for bad input, before anything is written.
     """
     key = seed_key(config.train.seed)
     jax.config.update("jax_enable_x64", config.train.x64)
-    parts = own_parts(config)
-    config = decided(config, parts)
-    vae = run_vae(config, parts, key=key)
-    models, settings = run_models(config, vae), run_settings(config, parts)
-    settings.check(vae, parts)
+    config, parts, models, settings, description = planned_run(config, key=key)
     with run_directory(config, parts) as run_dir:
-        print(describe(parts, config.model.network, run_sizes(config, parts), settings))
+        print(description)
         trained = train_models(
             models,
             parts,
@@ -51,12 +39,12 @@ def train(config: Train) -> int:
             handle_signals=True,
         )
         if trained.unfinished is not None:
-            return _say_how_to_go_on(config, trained.unfinished.ended, run_dir)
+            return _print_how_to_resume(config, trained.unfinished.ended, run_dir)
         return _finish(config, trained, run_dir)
 
 
 def _finish(config: Train, trained: Trained, run_dir: Path) -> int:
-    """Write and print what came of a run; its exit code."""
+    """Write and print the results of a run; returns the exit code."""
     write_record(run_dir / RESULTS, trained.record())
     print(f"\n{trained}\n\nrun directory: {run_dir}")
     if config.report:
@@ -67,8 +55,8 @@ def _finish(config: Train, trained: Trained, run_dir: Path) -> int:
     return 0
 
 
-def _say_how_to_go_on(config: Train, ended: str, run_dir: Path) -> int:
-    """Say how to go on with a run that a signal ended; its exit code."""
+def _print_how_to_resume(config: Train, ended: str, run_dir: Path) -> int:
+    """Print how to resume a run that a signal ended; returns the exit code."""
     print(
         f"\n{ended}; everything is saved. Go on with\n"
         f"    hvax train {shlex.quote(config.source)} --run-dir {shlex.quote(str(run_dir))}"

@@ -4,7 +4,7 @@ import ast
 import inspect
 import textwrap
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, TypeVar, dataclass_transform
@@ -27,19 +27,24 @@ OptionalName = Annotated[str | None, optional("NAME")]
 OptionalColumns = Annotated[tuple[str, ...] | None, optional("COLUMN [COLUMN ...]")]
 
 
-@dataclass_transform(frozen_default=True)
+@dataclass_transform(frozen_default=True, kw_only_default=True)
 def options(cls: type[T]) -> type[T]:
-    """Make a frozen dataclass whose string below each field is the field's help.
+    """Make a frozen, keyword-only dataclass whose string below each field is the field's help.
 
-    tyro itself keeps the line breaks of such a string, which then fall in the middle of its own
-    lines. Here each paragraph becomes one line, which tyro breaks at the terminal's width.
+    Options of a base class, which several commands share, come after the class's own in the help.
     """
-    made = dataclass(frozen=True)(cls)
+    # tyro itself keeps the line breaks of such a string, which then fall in the middle of its own
+    # lines. Here each paragraph becomes one line, which tyro breaks at the terminal's width.
+    made = dataclass(frozen=True, kw_only=True)(cls)
     texts = dict(_texts(cls))
-    for field in fields(made):  # type: ignore[arg-type]
-        if field.name in texts:  # a group of options has the text of its class
-            text = {"help": texts[field.name]}
-            field.metadata = {**field.metadata, **text}  # type: ignore[assignment]
+    table: dict[str, Any] = vars(made)["__dataclass_fields__"]  # its order is that of the help
+    for name in [
+        *cls.__annotations__,
+        *(name for name in table if name not in cls.__annotations__),
+    ]:
+        table[name] = table.pop(name)
+    for name, text in texts.items():  # a group of options has the text of its class instead
+        table[name].metadata = {**table[name].metadata, "help": text}
     return made
 
 

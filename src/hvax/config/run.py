@@ -15,9 +15,6 @@ from hvax.config.help import (
     options,
 )
 
-RunPath = Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="RUN")]
-OtherData = Annotated[tyro.conf.Positional[str | None], optional("[DATA]")]
-
 
 @options
 class InsideFile:
@@ -46,22 +43,54 @@ class OwnData:
 
 DataReading = Annotated[InsideFile, tyro.conf.arg(name="data-file")]
 MovedData = Annotated[OwnData, tyro.conf.arg(name="moved-data")]
+RunPath = Annotated[
+    tyro.conf.Positional[Path],
+    tyro.conf.arg(
+        metavar="RUN", help="Run directory. RUN/baseline is the plain VAE trained with it."
+    ),
+]
+OtherData = Annotated[tyro.conf.Positional[str | None], optional("[DATA]")]
+Samples = Annotated[int, tyro.conf.arg(help="Importance samples per data point.")]
+Points = Annotated[int, tyro.conf.arg(help="Maximum number of data points, evenly spaced.")]
+Seed = Annotated[int, tyro.conf.arg(help="Random seed for the draws.")]
 
 
 @options
-class Evaluate:
+class WorksOnRun:
+    """The options of every command that works on a trained run."""
+
+    overwrite: bool = False
+    """Replace an existing file."""
+    own_data: MovedData = field(default_factory=OwnData)
+    strict: bool = False
+    """Exit with code 1 after any warning (docs/warnings.md)."""
+
+
+@options
+class TakesTime:
+    """The option of every command that may take long."""
+
+    progress: bool = True
+    """Show progress bars."""
+
+
+@options
+class ReadsData:
+    """The options of every command that may read other data than the run's own."""
+
+    file: DataReading = field(default_factory=InsideFile)
+
+
+@options
+class Evaluate(TakesTime, WorksOnRun, ReadsData):
     """Estimate a run's ELBO and likelihood, with errors and diagnostics."""
 
     run: RunPath
-    """Run directory. RUN/baseline is the plain VAE trained with it."""
     source: OtherData = None
     """Data to evaluate on. By default the run's test data."""
-    num_samples: int = 1000
-    """Importance samples per data point."""
-    points: int = 1000
-    """Maximum number of data points, evenly spaced."""
-    seed: int = 0
-    """Random seed for the draws."""
+    num_samples: Samples = 1000
+    points: Points = 1000
+    seed: Seed = 0
     per_point: OptionalPath = None
     """File to write the results of each data point to, one row per point. .npy: the columns
     ELBO, log p, var(w/p), ESS, k-hat, lost draws, 1 where draws without the flow were scored,
@@ -80,18 +109,12 @@ class Evaluate:
     """Chains per data point for AIS."""
     ais_leapfrog: int = 10
     """Leapfrog steps per HMC transition of AIS."""
-    file: DataReading = field(default_factory=InsideFile)
     overwrite: bool = False
     """Replace an existing --per-point file."""
-    own_data: MovedData = field(default_factory=OwnData)
-    strict: bool = False
-    """Exit with code 1 after any warning (docs/warnings.md)."""
-    progress: bool = True
-    """Show progress bars."""
 
 
 @options
-class Compare:
+class Compare(TakesTime, WorksOnRun, ReadsData):
     """Evaluate runs on the same data and print paired differences."""
 
     runs: Annotated[
@@ -104,10 +127,8 @@ class Compare:
     """Also evaluate the plain VAE trained with each run, RUN/baseline."""
     data: Annotated[str | None, optional("DATA")] = None
     """Data to evaluate on. By default the runs' test data."""
-    num_samples: int = 1000
-    """Importance samples per data point."""
-    points: int = 1000
-    """Maximum number of data points, evenly spaced."""
+    num_samples: Samples = 1000
+    points: Points = 1000
     seed: int = 0
     """Random seed for the draws, which all runs share."""
     out: OptionalPath = None
@@ -115,22 +136,15 @@ class Compare:
     per_point: OptionalPath = None
     """.csv file to write, with one row per run and data point: ELBO, log p, effective sample
     size and k-hat."""
-    file: DataReading = field(default_factory=InsideFile)
     overwrite: bool = False
     """Replace existing files."""
-    own_data: MovedData = field(default_factory=OwnData)
-    strict: bool = False
-    """Exit with code 1 after any warning (docs/warnings.md)."""
-    progress: bool = True
-    """Show progress bars."""
 
 
 @options
-class Encode:
+class Encode(TakesTime, WorksOnRun, ReadsData):
     """Write embeddings: the encoder's mean and sigma, and z after the flow."""
 
     run: RunPath
-    """Run directory. RUN/baseline is the plain VAE trained with it."""
     source: OtherData = None
     """Data to encode. By default the run's test data."""
     out: Path = Path("embeddings.npz")
@@ -138,47 +152,27 @@ class Encode:
     file, from 0) and, where there are any, labels."""
     weights: OptionalInt = None
     """Draw this many z per example, and write their log importance weights too."""
-    seed: int = 0
-    """Random seed for the draws."""
-    file: DataReading = field(default_factory=InsideFile)
-    overwrite: bool = False
-    """Replace an existing file."""
-    own_data: MovedData = field(default_factory=OwnData)
-    strict: bool = False
-    """Exit with code 1 after any warning (docs/warnings.md)."""
-    progress: bool = True
-    """Show progress bars."""
+    seed: Seed = 0
 
 
 @options
-class Reconstruct:
+class Reconstruct(TakesTime, WorksOnRun, ReadsData):
     """Write reconstructions E[x | z] of data."""
 
     run: RunPath
-    """Run directory. RUN/baseline is the plain VAE trained with it."""
     source: OtherData = None
     """Data to reconstruct. By default the run's test data."""
     out: Path = Path("reconstructions.npy")
     """File to write. .npy: the reconstructions. .npz: also the row of each in its file, from 0.
     .png: the first 32 images beside their inputs."""
-    seed: int = 0
-    """Random seed for the draws."""
-    file: DataReading = field(default_factory=InsideFile)
-    overwrite: bool = False
-    """Replace an existing file."""
-    own_data: MovedData = field(default_factory=OwnData)
-    strict: bool = False
-    """Exit with code 1 after any warning (docs/warnings.md)."""
-    progress: bool = True
-    """Show progress bars."""
+    seed: Seed = 0
 
 
 @options
-class Sample:
+class Sample(TakesTime, WorksOnRun):
     """Draw new data from a model."""
 
     run: RunPath
-    """Run directory. RUN/baseline is the plain VAE trained with it."""
     n: Annotated[int, tyro.conf.arg(aliases=["-n"])] = 64
     """Number of samples."""
     out: Path = Path("samples.npy")
@@ -192,23 +186,14 @@ class Sample:
     """Interpolate between these two test examples instead, in -n points."""
     path: Literal["spherical", "linear"] = "spherical"
     """Path of the interpolation in latent space."""
-    seed: int = 0
-    """Random seed for the draws."""
-    overwrite: bool = False
-    """Replace an existing file."""
-    own_data: MovedData = field(default_factory=OwnData)
-    strict: bool = False
-    """Exit with code 1 after any warning (docs/warnings.md)."""
-    progress: bool = True
-    """Show progress bars."""
+    seed: Seed = 0
 
 
 @options
-class WriteReport:
+class WriteReport(WorksOnRun):
     """Write report.html: learning curves, figures and tables of a run in one file."""
 
     run: RunPath
-    """Run directory. RUN/baseline is the plain VAE trained with it."""
     out: OptionalPath = None
     """.html file to write. By default report.html in the run directory."""
     labels: OptionalName = None
@@ -216,6 +201,3 @@ class WriteReport:
     its .csv file."""
     overwrite: bool = False
     """Replace an existing report."""
-    own_data: MovedData = field(default_factory=OwnData)
-    strict: bool = False
-    """Exit with code 1 after any warning (docs/warnings.md)."""

@@ -31,11 +31,17 @@ class DataOptions:
     """Name of the array of labels in a .npz file, or the label column of a .csv file. Labels
     color the plots of the report; the model never sees them."""
     columns: OptionalColumns = None
-    """Columns of a .csv file to model, by name or by index from 0. By default all numeric
-    columns except constants and row numbers."""
+    """Columns of a .csv file to model, by name or by index from 0. By default all columns
+    except constants, row numbers, dates and text of nearly as many values as rows."""
+    kinds: Annotated[tuple[str, ...] | None, optional("COLUMN=KIND [COLUMN=KIND ...]")] = None
+    """What columns of a table hold, where it is not to be inferred: real, positive, binary,
+    category, count, ignored or label. For example: --kinds grade=category age=count."""
     header: Literal["auto", "yes", "no"] = "auto"
     """Whether the first line of a .csv file holds column names. auto: yes if it has text, or
     numbers that look like an axis (such as wavelengths)."""
+    missing: Literal["keep", "drop"] = "keep"
+    """Missing values (NaN; empty cells, NA, ? in a .csv file). keep: model the observed values
+    of every row. drop: leave out the rows of a .csv file that lack any."""
     binarize: Annotated[
         Literal["none", "static", "dynamic"] | None, optional("{none,static,dynamic}")
     ] = None
@@ -74,8 +80,10 @@ class ModelOptions:
     is less."""
     likelihood: Annotated[LikelihoodName | None, optional("NAME")] = None
     """Distribution p(x | z): bernoulli, gaussian (learned sigma), fixed-gaussian, categorical,
-    poisson or negative-binomial. By default bernoulli for images and for data of 0 and 1,
-    gaussian for other numbers, or negative-binomial for integers if it fits better."""
+    poisson, negative-binomial, or mixed (one for each column of a table, by its kind). By
+    default bernoulli for images and for data of 0 and 1, mixed for tables whose columns are of
+    several kinds, gaussian for other numbers, or negative-binomial for integers if it fits
+    better."""
     sigma: float = 1.0
     """Standard deviation of --likelihood fixed-gaussian, as a multiple of each feature's
     standard deviation; with --no-standardize in the units of the data."""

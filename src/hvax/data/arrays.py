@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from hvax.data.claims import claim_of, regular_file
 from hvax.data.header import Header
-from hvax.data.table import Table, read_csv
+from hvax.data.table import FileContent, Missing, read_csv
 
 SUFFIXES = (".npy", ".npz", ".csv")
 _WANTED = f"a file that ends in {', '.join(SUFFIXES)}"
@@ -29,11 +29,12 @@ def read_array(
     labels: str | None = None,
     columns: Sequence[str] | None = None,
     header: Header = "auto",
-) -> Table:
+    missing: Missing = "keep",
+) -> FileContent:
     """Examples (n, ...) and labels (n,) or None of a .npy, .npz or .csv file.
 
-    `array`, `labels`, `columns` and `header` select parts of the file: see `read_npz` and
-    `read_csv`.
+    `array`, `labels`, `columns`, `header` and `missing` say what is read of the file: see
+    `read_npz` and `read_csv`.
 
     Raises `OSError` if the file cannot be opened, and `ValueError` for anything wrong inside it,
     for another suffix, and for an option that does not apply to the format.
@@ -51,7 +52,8 @@ def read_array(
             f"{path}: `array` must be None unless the file is .npz, got {array!r}. Leave it out."
         )
     if suffix == ".csv":
-        return read_csv(regular_file(path, _WANTED), labels=labels, columns=columns, header=header)
+        table = regular_file(path, _WANTED)
+        return read_csv(table, labels=labels, columns=columns, header=header, missing=missing)
     if columns is not None:
         raise ValueError(
             f"{path}: `columns` must be None unless the file is .csv, got {', '.join(columns)}."
@@ -62,13 +64,13 @@ def read_array(
             f"{path}: `header` must be auto unless the file is .csv, got {header!r}. Leave it out."
         )
     if suffix == ".npz":
-        return Table(*read_npz(path, array=array, labels=labels))
+        return FileContent(*read_npz(path, array=array, labels=labels))
     if labels is not None:
         raise ValueError(
             f"{path}: `labels` must be None with a .npy file, which holds one array, got"
             f" {labels!r}. Save both arrays with numpy.savez and give the .npz file."
         )
-    return Table(read_npy(path), None)
+    return FileContent(read_npy(path), None)
 
 
 def read_npy(path: str | Path) -> NDArray[Any]:

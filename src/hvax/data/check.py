@@ -8,20 +8,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hvax.data.claims import require_whole
-from hvax.data.convert import missing
 
 _CHUNK = 1 << 24  # bytes read at a time: memory-mapped arrays may be larger than memory
 
 
 def check_array(x: object, name: str) -> NDArray[Any]:
-    """`x` if it is a NumPy array of real numbers; else `TypeError`. Does not read values."""
+    """`x` if it is a NumPy array of real numbers; else `TypeError`. Does not read values.
+
+    Raises `ValueError` for a masked array: `hvax.data.to_array` makes NaN of hidden values.
+    """
     if not isinstance(x, np.ndarray):
         raise TypeError(
             f"{name} must be a NumPy array of examples, got {type(x).__name__}."
             " Convert it with numpy.asarray."
         )
     if np.ma.is_masked(x):
-        raise missing(name, f"a masked array with {np.ma.count_masked(x)} of them")
+        raise ValueError(
+            f"{name} must be a plain array, got a masked one with {np.ma.count_masked(x)} hidden "
+            "values. Give NaN in their place: x.astype(float).filled(numpy.nan)."
+        )
     if x.dtype.kind not in "biuf" or x.dtype.itemsize > 8:
         raise TypeError(
             f"{name} must hold booleans, integers or floats of at most 64 bits, got"
@@ -57,14 +62,15 @@ def _other_kind(x: NDArray[Any]) -> str:
     return f"{x.dtype}. Convert it with astype, for example to float32"
 
 
-def check_examples(x: object, name: str = "x") -> None:
-    """Raise unless `x` is an array of examples: (n, *x_shape) of finite real numbers, n >= 1.
+def check_examples(x: object, name: str = "x") -> bool:
+    """Raise unless `x` is an array of examples: (n, *x_shape) of real numbers, n >= 1.
 
-    Booleans, integers and floats of at most 64 bits are accepted. Values are read piece by piece,
-    so a memory-mapped array may be larger than memory.
+    Returns whether any of them is NaN, which stands for a missing value. Booleans, integers and
+    floats of at most 64 bits are accepted. Values are read piece by piece, so a memory-mapped array
+    may be larger than memory.
 
     Raises `TypeError` for another type or dtype, and `ValueError` for a scalar, an empty axis, and
-    for NaN or infinity, with the index of the first one.
+    for infinity, with the index of the first one.
     """
     x = check_array(x, name)
     if x.ndim == 0 or x.size == 0:
@@ -72,17 +78,23 @@ def check_examples(x: object, name: str = "x") -> None:
             f"{name} must be (n, ...) with at least one example and no empty axis,"
             f" got shape {x.shape}. Give the examples along the first axis."
         )
+    missing = False
     if x.dtype.kind != "f":
-        return
+        return missing
     for start, piece in _pieces(x):
         wrong = ~np.isfinite(piece)
-        if wrong.any():
-            row, *rest = (int(i) for i in np.argwhere(wrong)[0])
+        if not wrong.any():
+            continue
+        infinite = np.isinf(piece)
+        if infinite.any():
+            row, *rest = (int(i) for i in np.argwhere(infinite)[0])
             index = (start + row, *rest)
             raise ValueError(
                 f"{name} must be finite, got {x[index]} at index {index}."
-                " Remove such examples or replace the values."
+                " Remove such examples, replace the values, or give NaN where they are missing."
             )
+        missing = True
+    return missing
 
 
 def holds_bits(x: NDArray[Any]) -> bool:

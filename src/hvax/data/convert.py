@@ -17,11 +17,12 @@ _KINDS = "biuf"  # booleans, integers, floats
 def to_array(data: Any, name: str) -> tuple[NDArray[Any], tuple[str, ...] | None]:
     """`data` as a NumPy array, and the column names if it is a data frame.
 
-    Raises `TypeError`, with advice, for what cannot be converted or holds no numbers, and
-    `ValueError` for missing values and for examples of different shapes.
+    Missing values (NaN, None, pandas' NA, what a masked array hides) are NaN. Raises `TypeError`,
+    with advice, for what cannot be converted or holds no numbers, and `ValueError` for examples of
+    different shapes.
     """
     if isinstance(data, np.ndarray):
-        return data, None
+        return _unmasked(data), None
     _refuse_containers(data, name)
     columns = _columns(data)
     if columns is not None:
@@ -30,19 +31,19 @@ def to_array(data: Any, name: str) -> tuple[NDArray[Any], tuple[str, ...] | None
             raise ValueError(f"{name} must have columns of numbers, got none.")
         return np.stack(arrays, axis=1), tuple(key for key, _ in columns)
     if isinstance(data, list | tuple) and any(np.ma.is_masked(row) for row in data):
-        raise missing(name, "masked arrays among its rows")
+        return np.stack([_unmasked(np.ma.asarray(row)) for row in data]), None
     try:
         return np.asarray(data), None
     except Exception as error:  # such as a library's own error for a tensor on a GPU
         raise _unconverted(data, name, error) from error
 
 
-def missing(name: str, what: str) -> ValueError:
-    """The error for data with missing values."""
-    return ValueError(
-        f"{name} must have no missing values, got {what}. Leave such examples out, or fill the gaps"
-        " in."
-    )
+def _unmasked(x: NDArray[Any]) -> NDArray[Any]:
+    """An array with NaN where a masked array hides its values; any other array unchanged."""
+    if not np.ma.is_masked(x):
+        return np.asarray(x) if isinstance(x, np.ma.MaskedArray) else x
+    floats = x.dtype if x.dtype.kind == "f" else np.dtype(np.float64)
+    return np.ma.filled(x.astype(floats), np.nan)
 
 
 def _refuse_containers(data: Any, name: str) -> None:
@@ -95,16 +96,17 @@ def _columns(data: Any) -> list[tuple[str, NDArray[Any]]] | None:
 
 
 def _numbers(column: NDArray[Any], name: str) -> NDArray[Any]:
-    """A column of finite numbers, converted if they are stored as Python objects."""
+    """A column of numbers, NaN where one is missing, converted from Python objects if need be."""
     if column.dtype == object:
+        holes = np.array([is_missing_value(value) for value in column])
         for row, value in enumerate(column):
-            if not _is_number(value):
-                if _is_missing(value):
-                    raise missing(name, f"{value} in row {row}")
+            if not holes[row] and not _is_number(value):
                 raise TypeError(
                     f"{name} must hold numbers, got {value!r} in row {row}. Leave the column"
                     " out, or give its classes numbers."
                 )
+        if holes.any():
+            return np.where(holes, np.nan, column).astype(np.float64)
         whole = all(isinstance(value, numbers.Integral) for value in column)
         return column.astype(np.int64 if whole else np.float64)
     if column.dtype.kind in "Mm":
@@ -117,17 +119,20 @@ def _numbers(column: NDArray[Any], name: str) -> NDArray[Any]:
             f"{name} must hold numbers, got {column.dtype}. Leave the column out, or give"
             " its classes numbers."
         )
-    if column.dtype.kind == "f" and not np.all(np.isfinite(column)):
-        row = int(np.flatnonzero(~np.isfinite(column))[0])
-        raise missing(name, f"{column[row]} in row {row}")
+    if column.dtype.kind == "f" and np.any(np.isinf(column)):
+        row = int(np.flatnonzero(np.isinf(column))[0])
+        raise ValueError(
+            f"{name} must be finite, got {column[row]} in row {row}. Replace it, or give NaN where "
+            "it is missing."
+        )
     return column
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, numbers.Real | np.bool_ | Decimal) and not _is_missing(value)
+    return isinstance(value, numbers.Real | np.bool_ | Decimal) and not is_missing_value(value)
 
 
-def _is_missing(value: Any) -> bool:
+def is_missing_value(value: Any) -> bool:
     """Whether an object is a missing value: None, NaN, or pandas' NA or NaT."""
     if value is None or type(value).__name__ in ("NAType", "NaTType"):
         return True

@@ -40,15 +40,6 @@ def digest_of_rows(parts: Sequence[Examples]) -> str:
     return whole.hexdigest()
 
 
-def digest_of_some_rows(parts: Sequence[Examples]) -> str:
-    """The digest of the oldest runs: of at most 1,000 evenly spaced rows of each part."""
-    digest = hashlib.sha256()
-    for part in parts:
-        some = np.unique(np.linspace(0, len(part) - 1, 1000).astype(int))
-        digest.update(np.ascontiguousarray(part.rows(some)).tobytes())
-    return digest.hexdigest()[:16]
-
-
 def _begun(x: NDArray[Any], kind: str) -> Any:
     return hashlib.blake2b(f"{kind} {x.shape[1:]} ".encode(), digest_size=16)
 

@@ -30,6 +30,9 @@ class Examples:
     - `scale`: a finite number > 0, such as 255 for gray levels.
     - `origin`: of x_shape: a model's origin, subtracted in float64 (see `VAE.origin`).
     - `names`: the names of the features, for messages.
+    - `holes`: whether NaN stands for a missing value. Rows as a model takes them have 0 there, and
+      `observed` is the mask that goes with them.
+    - `is_mask`: whether rows are read as booleans, True where the stored number is not NaN.
 
     Raises `TypeError` for what is no NumPy array of real numbers, and `ValueError` for a scale out
     of range.
@@ -40,6 +43,8 @@ class Examples:
     scale: float = 1.0
     origin: NDArray[np.float64] | None = None
     names: tuple[str, ...] | None = None
+    holes: bool = False
+    is_mask: bool = False
 
     def __post_init__(self) -> None:
         check_array(self.stored, "stored")
@@ -66,8 +71,20 @@ class Examples:
 
         The compiled training loop divides on the device: uint8 rows are a quarter of the transfer.
         """
+        return self._filled(self._rows(which))
+
+    def _rows(self, which: NDArray[np.integer[Any]] | slice) -> NDArray[Any]:
+        """`rows`, but NaN where a value is missing."""
         rows = self._stored(which)
         return rows if self.origin is None else rows - self.origin * self.scale
+
+    def _filled(self, rows: NDArray[Any]) -> NDArray[Any]:
+        # After the origin was subtracted: a missing value is 0 to the model.
+        return np.where(np.isnan(rows), np.zeros((), rows.dtype), rows) if self.holes else rows
+
+    def observed(self) -> "Examples":
+        """The mask of the same rows: True where a value is not missing."""
+        return replace(self, scale=1.0, origin=None, holes=False, is_mask=True)
 
     def seen(self, which: NDArray[np.integer[Any]] | slice) -> NDArray[Any]:
         """Rows `which` as a model takes them: divided by `scale`, less the origin."""
@@ -75,17 +92,17 @@ class Examples:
         return rows if self.scale == 1 else (rows / self.scale).astype(np.float32)
 
     def __getitem__(self, which: NDArray[np.integer[Any]] | slice) -> NDArray[Any]:
-        """Rows `which` divided by `scale`, with the origin not subtracted."""
+        """Rows `which` divided by `scale`, the origin not subtracted; missing values are NaN."""
         rows = self._stored(which)
         return rows if self.scale == 1 else (rows / self.scale).astype(np.float32)
 
     def spaced(self, most: int) -> NDArray[Any]:
         """At most `most` evenly spaced rows as a model takes them, but in the stored precision.
 
-        Evenly spaced, not the first ones, because files are often sorted.
+        Evenly spaced, not the first ones, because files are often sorted. Missing values are NaN.
         """
         n = len(self)
-        rows = self.rows(np.unique(np.linspace(0, n - 1, min(most, n)).astype(np.int64)))
+        rows = self._rows(np.unique(np.linspace(0, n - 1, min(most, n)).astype(np.int64)))
         return rows if self.scale == 1 else rows / self.scale
 
     def _stored(self, which: NDArray[np.integer[Any]] | slice) -> NDArray[Any]:
@@ -93,14 +110,21 @@ class Examples:
             which = self.index[which]
         require_whole(self.stored)
         rows = np.asarray(self.stored[which])
+        if self.is_mask:
+            return ~np.isnan(rows)
         return rows if rows.dtype.isnative else rows.astype(rows.dtype.newbyteorder("="))
+
+
+def chosen_rows(n: int, most: int) -> NDArray[np.int64]:
+    """`most` of n indices, evenly spaced."""
+    return np.linspace(0, n - 1, most).round().astype(np.int64)
 
 
 def subsample(examples: Examples, max_examples: int) -> Examples:
     """At most so many examples, evenly spaced, because files are often sorted."""
     if len(examples) <= max_examples:
         return examples
-    chosen = np.linspace(0, len(examples) - 1, max_examples).round().astype(np.int64)
+    chosen = chosen_rows(len(examples), max_examples)
     index = chosen if examples.index is None else examples.index[chosen]
     return replace(examples, index=index)
 
@@ -115,21 +139,23 @@ def as_examples(data: Any, name: str = "data") -> Examples:
             raise ValueError(f"{name} must have at least one example, got none.")
         return data
     array, names = to_array(data, name)
-    check_examples(array, name)
-    return Examples(array, names=names)
+    holes = check_examples(array, name)
+    return Examples(array, names=names, holes=holes)
 
 
 def as_data(
     data: Any,
     name: str,
     *,
-    check: Callable[[NDArray[Any]], None],
+    check: Callable[..., None],
     origin: NDArray[np.float64] | None = None,
 ) -> Batch:
     """A data set as a `Batch` of `Examples`, checked.
 
-    `data` is an array, a pair (x, target), or a `Batch` of arrays or `Examples`. `check` is called
-    with the rows to be scored, scaled and less `origin`, a few thousand at a time.
+    `data` is an array, a pair (x, target), or a `Batch` of arrays or `Examples`. NaN in x is a
+    missing value, of which the result's mask tells; so is what a `Batch`'s own mask hides. `check`
+    is called with the rows to be scored, scaled and less `origin`, and their mask if there is one,
+    a few thousand at a time.
 
     Raises what `as_examples` and `check` raise, and `ValueError` if the parts do not match.
     """
@@ -144,12 +170,14 @@ def as_data(
         raise TypeError(f"{name} must be an array, a pair (x, target) or a Batch, got no x.")
     parts: Batch = data.map(lambda part: as_examples(part, name))
     _check_parts(parts, name)
-    parts = with_origin(parts, origin)
+    parts = with_origin(with_mask(parts, name), origin)
     if not jax.config.read("jax_enable_x64"):
         parts.map(lambda part: _check_narrow(part, name))
     for start in range(0, len(parts.scored), _CHECKED_ROWS):
+        some = slice(start, start + _CHECKED_ROWS)
+        mask = () if parts.mask is None else (parts.mask.rows(some),)
         try:
-            check(parts.scored.seen(slice(start, start + _CHECKED_ROWS)))
+            check(parts.scored.seen(some), *mask)
         except ValueError as error:
             if start == 0:
                 raise
@@ -171,6 +199,67 @@ def _check_parts(parts: Batch, name: str) -> None:
             f"{name} must be (x, target) if it is a pair, with a target that is scored, got one "
             f"{target.stored.dtype} per example, which looks like labels. Give x alone."
         )
+
+
+def with_mask(parts: Batch, name: str = "data") -> Batch:
+    """The same data set with the mask of its missing values, if x has any.
+
+    Raises `ValueError` for NaN elsewhere than in x (or where its mask says observed), and for a
+    mask of another shape or dtype than booleans of x's shape.
+    """
+    for field in ("target", "condition"):
+        part = getattr(parts, field)
+        if part is not None and part.holes:
+            raise ValueError(
+                f"{name} must have missing values in x alone, got NaN in its {field}. Give the "
+                "Batch a mask (booleans, True where an entry is observed) and any number there."
+            )
+    mask = parts.mask
+    if mask is None:
+        if not parts.x.holes:
+            return parts
+        if parts.target is not None:
+            raise ValueError(
+                f"{name} must have no missing values in x if it has a target, got NaN. Give one "
+                "array, whose observed entries are both encoded and scored."
+            )
+        return parts._replace(mask=parts.x.observed())
+    if mask.is_mask:
+        return parts
+    shapes = {parts.x.x_shape, parts.scored.x_shape, mask.x_shape}
+    if len(shapes) > 1 or mask.stored.dtype != np.bool_:
+        raise ValueError(
+            f"the mask of {name} must be booleans of the shape of x (and target), True where an "
+            f"entry is observed, got {mask.stored.dtype} of shape {mask.x_shape} for examples of "
+            f"shape {parts.scored.x_shape}."
+        )
+    if parts.x.holes:
+        for start in range(0, len(mask), _CHECKED_ROWS):
+            some = slice(start, start + _CHECKED_ROWS)
+            lost = mask.rows(some) & ~parts.x.observed().rows(some)
+            if lost.any():
+                row, *rest = (int(i) for i in np.argwhere(lost)[0])
+                raise ValueError(
+                    f"x of {name} must have a number wherever its mask is True, got NaN at index "
+                    f"{(start + row, *rest)}."
+                )
+    return parts
+
+
+def scored_rows(data: Batch | Examples, most: int) -> NDArray[Any]:
+    """At most `most` evenly spaced rows of what is scored, as a model takes it; NaN where hidden.
+
+    In the stored precision; integers with hidden values become float64.
+    """
+    if isinstance(data, Examples):
+        return data.spaced(most)
+    rows = data.scored.spaced(most)
+    if data.mask is None or data.mask.is_mask:
+        return rows
+    mask = data.mask.spaced(most)
+    if mask.all():
+        return rows
+    return np.where(mask, rows, np.array(np.nan, np.promote_types(rows.dtype, np.float32)))
 
 
 def with_origin(parts: Batch, origin: NDArray[np.float64] | None) -> Batch:

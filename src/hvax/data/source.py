@@ -3,16 +3,17 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hvax.checks import check_one_of, check_path
 from hvax.data.arrays import SUFFIXES, read_array, read_npz
 from hvax.data.check import check_array, check_examples, holds_bits
 from hvax.data.header import Header
 from hvax.data.idx import read_idx
+from hvax.data.schema import Table
+from hvax.data.table import Missing
 
 SOURCES = ("digits", "mnist", "fashion-mnist", "binarized-mnist")
 
@@ -39,6 +40,8 @@ class Source:
     notes: tuple[str, ...] = ()  # for the user: what was left out of the file
     rows: NDArray[np.int64] | None = None  # the file's rows in x, from 0; None is all
     header: bool | None = None  # whether the first line of a .csv file names the columns
+    holes: bool = False  # whether NaN in x stands for a missing value
+    table: Table | None = None  # the schema of a table whose columns are of several kinds
 
     def __post_init__(self) -> None:
         check_array(self.x, "x")
@@ -60,6 +63,7 @@ def load_source(
     labels: str | None = None,
     columns: Sequence[str] | None = None,
     header: Header = "auto",
+    missing: Missing = "keep",
 ) -> Source:
     """Load the source of a name (one of `SOURCES`), or else the file at a path.
 
@@ -70,18 +74,17 @@ def load_source(
       binarized_mnist.npz (train, valid and test, as packed bits) in `data_dir`/binarized_mnist or
       `data_dir` itself;
     - a path to .npy, .npz or .csv: see `read_array`, which explains `array`, `labels`,
-      `columns` and `header`; uint8 are gray levels of 0..255, unless all are 0 or 1.
+      `columns`, `header` and `missing`; uint8 are gray levels of 0..255, unless all are 0 or 1.
 
     Raises `FileNotFoundError` (naming files and folders), `ValueError` for an unknown name, a
-    damaged file, another `header`, or `array`, `labels` and `columns` with a name, `TypeError` for
-    what is no path, and what `read_array` and `check_examples` raise.
+    damaged file, or `array`, `labels` and `columns` with a name, and what `read_array` and
+    `check_examples` raise.
     """
-    check_path(source, "the source")
-    check_path(data_dir, "data_dir")
-    check_one_of(header, "`header`", get_args(Header))
     name = str(source)
     if name not in SOURCES:
-        return _from_file(name, array=array, labels=labels, columns=columns, header=header)
+        return _from_file(
+            name, array=array, labels=labels, columns=columns, header=header, missing=missing
+        )
     if array is not None or labels is not None or columns is not None:
         raise ValueError(
             f"`array`, `labels` and `columns` must be None with the source {name!r}, got {array!r},"
@@ -103,6 +106,7 @@ def _from_file(
     labels: str | None,
     columns: Sequence[str] | None,
     header: Header,
+    missing: Missing,
 ) -> Source:
     path = Path(name)
     if path.suffix.lower() not in SUFFIXES and not path.exists():
@@ -110,9 +114,16 @@ def _from_file(
             f"the source must be one of {', '.join(SOURCES)}, or the path of a file that ends in"
             f" {', '.join(SUFFIXES)}, got {name!r}. Check its spelling."
         )
-    table = read_array(path, array=array, labels=labels, columns=columns, header=header)
+    table = read_array(
+        path, array=array, labels=labels, columns=columns, header=header, missing=missing
+    )
     x = table.x
-    check_examples(x, name)
+    holes = check_examples(x, name)
+    if holes and missing == "drop" and path.suffix.lower() != ".csv":
+        raise ValueError(
+            f"{name} has missing values (NaN), and rows can only be dropped of a .csv file. Use "
+            "--missing keep (`missing`), or leave them out of the file."
+        )
     return Source(
         name,
         x,
@@ -122,6 +133,7 @@ def _from_file(
         notes=table.notes,
         rows=table.rows,
         header=table.header,
+        holes=holes,
     )
 
 

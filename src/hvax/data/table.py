@@ -8,7 +8,7 @@ import textwrap
 from array import array
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,14 +17,16 @@ from hvax.data.cells import Numbers, is_missing, mark_of, text_lines
 from hvax.data.header import Header, Line, split_header
 
 ROWS_WITH_HOLES = "rows with missing cells"
-"""Part of the note about rows that were left out."""
+"""Part of the note about such rows."""
+
+Missing = Literal["keep", "drop"]
 
 _FIRST = 20  # lines by which the separator is recognized
 _EXACT = 2**53  # float64 holds every whole number below this
 _TEXT = 0.5  # a column is text if more than this fraction of its cells is no number
 
 
-class Table(NamedTuple):
+class FileContent(NamedTuple):
     """The content of a file: examples (n, ...), labels (n,) or None, and details of a .csv file."""
 
     x: NDArray[Any]
@@ -41,13 +43,15 @@ def read_csv(
     labels: str | None = None,
     columns: Sequence[str] | None = None,
     header: Header = "auto",
-) -> Table:
+    missing: Missing = "keep",
+) -> FileContent:
     """Read a .csv file in UTF-8, with or without a header: examples (n, columns), labels (n,).
 
     - `labels`: the label column: an index (from 0; -1 is the last), or a name in the header.
     - `columns`: names (or indices, from 0) of the columns to read, in that order; by default all
-      that hold numbers. Text columns are left out, and so are rows with a missing cell (empty, NA,
-      NaN, null, ?) in a column that is read; `Table.notes` says so.
+      that hold numbers. Text columns are left out; `FileContent.notes` says so.
+    - `missing`: what becomes of missing cells (empty, NA, NaN, null, ?) in a column that is read:
+      "keep" reads them as NaN, "drop" leaves out their rows. Rows with nothing else are left out.
     - `header`: whether the first line names the columns. "auto" takes it as a header if it has one
       of the given names, if no cell of it is a number where other lines have one, or if its numbers
       look like an axis: 0, 1, 2, ..., or ordered unlike the lines below, which a note tells.
@@ -57,7 +61,7 @@ def read_csv(
 
     Raises `OSError` if the file cannot be opened, and `ValueError`, naming line and column, if it
     is empty or ragged, if a cell in a column of numbers is text or a label is empty, if a given
-    column does not exist or is text, and if more than half of the rows have missing cells.
+    column does not exist or is text, and if "drop" would leave out more than half of the rows.
     """
     path = Path(path)
     with path.open(encoding="utf-8-sig", newline="") as file:
@@ -67,7 +71,7 @@ def read_csv(
             file.seek(0)
             reader = csv.reader(text_lines(file), strict=True, delimiter=mark)
             lines = ((f"{path}, line {(place := reader.line_num)}", row) for row in reader if row)
-            return _read_lines(path, lines, labels, columns, header, Numbers(mark))
+            return _read_lines(path, lines, labels, columns, header, missing, Numbers(mark))
         except (csv.Error, UnicodeDecodeError) as error:
             raise ValueError(
                 f"{path} must be comma-separated text in UTF-8, got something else after line"
@@ -108,8 +112,9 @@ def _read_lines(
     labels: str | None,
     columns: Sequence[str] | None,
     header: Header,
+    missing: Missing,
     read: Numbers,
-) -> Table:
+) -> FileContent:
     where, first = next(lines, (str(path), []))
     if not first:
         raise ValueError(
@@ -156,12 +161,12 @@ def _read_lines(
         )
     # array("d") holds 8 bytes per number, where a list of floats would take 32.
     x = np.stack([np.frombuffer(found[i].numbers, np.float64) for i in taken], axis=1)
-    keep, lost = _whole_rows(path, names, taken, x)
+    keep, lost = _rows_kept(path, names, taken, x, missing)
     x = as_integers(x[keep])
     chosen = None if label_column is None else _as_labels([classes[i] for i in keep])
-    rows = keep if lost else None
+    rows = keep if len(keep) < len(classes or found[taken[0]].numbers) else None
     notes = begin.notes + notes + lost
-    return Table(x, chosen, tuple(names[i] for i in taken), notes, rows, begin.is_header)
+    return FileContent(x, chosen, tuple(names[i] for i in taken), notes, rows, begin.is_header)
 
 
 def _unique(cells: list[str]) -> list[str]:
@@ -232,22 +237,29 @@ def _named(path: Path, names: list[str], rest: list[int], name: str) -> int:
     return matches[0]
 
 
-def _whole_rows(
-    path: Path, names: list[str], taken: list[int], x: NDArray[np.float64]
+def _rows_kept(
+    path: Path, names: list[str], taken: list[int], x: NDArray[np.float64], how: Missing
 ) -> tuple[NDArray[np.int64], tuple[str, ...]]:
-    """The rows without missing cells, and a note of the others."""
+    """The rows to keep, and a note of those with missing cells."""
     missing = np.isnan(x)
-    keep = np.flatnonzero(~missing.any(axis=1))
-    lost = len(x) - len(keep)
-    if lost == 0:
-        return keep, ()
+    with_holes = missing.any(axis=1)
+    if not with_holes.any():
+        return np.arange(len(x)), ()
     worst = sorted(range(len(taken)), key=lambda i: -missing[:, i].sum())
     holes = [f"{names[taken[i]]} ({missing[:, i].sum()})" for i in worst if missing[:, i].any()]
+    if how == "keep":
+        empty = missing.all(axis=1)
+        said = f"{with_holes.sum()} of {len(x)} {ROWS_WITH_HOLES}, which are modeled as missing"
+        if empty.any():
+            said += f" ({empty.sum()} rows without any number are left out)"
+        return np.flatnonzero(~empty), (f"{said}: {_listed(holes)}",)
+    keep = np.flatnonzero(~with_holes)
+    lost = len(x) - len(keep)
     if lost > len(x) / 2:
         raise ValueError(
             f"{path} must have rows of numbers, got {lost} of {len(x)} rows with missing cells,"
-            f" most in {_listed(holes)}. Fill them in, or name with --columns (`columns`) the"
-            " columns to keep, without these."
+            f" most in {_listed(holes)}. Keep them (--missing keep, `missing`), or name with"
+            " --columns (`columns`) the columns to read, without these."
         )
     return keep, (f"left out {lost} of {len(x)} {ROWS_WITH_HOLES}: {_listed(holes)}",)
 
@@ -259,6 +271,8 @@ def _listed(names: list[str]) -> str:
 
 def as_integers(x: NDArray[np.float64]) -> NDArray[Any]:
     """x as int64 if all its numbers are integers that float64 holds exactly, else unchanged."""
+    if np.isnan(x).any():
+        return x
     whole = np.all(x == np.rint(x)) and (x.size == 0 or np.abs(x).max() < _EXACT)
     return x.astype(np.int64) if whole else x
 

@@ -23,11 +23,11 @@ import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 from numpy.typing import NDArray
 
+from hvax.batch import Batch
 from hvax.checked_data import checked_data_with_warnings
 from hvax.checks import check_key, check_kind, count
 from hvax.data.batches import PaddedBatch, padded_batches
-from hvax.data.examples import Examples
-from hvax.devices import place
+from hvax.devices import model_rows_of
 from hvax.evaluation.annealing import Start, Sweep
 from hvax.evaluation.finished import Bounds, Finished, fingerprint
 from hvax.exceptions import FailedDraws, warn
@@ -79,7 +79,8 @@ def annealed_importance_sampling(
 
     **Arguments:**
 
-    - `data`: an array of examples (n, ...).
+    - `data`: an array of examples (n, ...), a pair (x, target) or a `Batch`. Missing values (NaN)
+      are left out of p(x): the bounds are on log p of the observed entries.
     - `start`: p_0, the prior or the encoder's posterior q(z | x).
     - `num_temperatures`, `num_chains`: T, and the number of chains per point.
     - `num_leapfrog`: leapfrog steps per transition. Step sizes, one per point and temperature, are
@@ -93,8 +94,8 @@ def annealed_importance_sampling(
     remain valid. If all chains of a point fail, its lower bound is -inf, with a warning
     (`FailedDraws`).
 
-    Raises `ValueError` for numbers < 1, an unknown start, a different number of `posterior_draws`
-    than of points, and data with a target.
+    Raises `ValueError` for numbers < 1, an unknown start, and a different number of
+    `posterior_draws` than of points.
     """
     for name, number in (
         ("num_temperatures", num_temperatures),
@@ -108,12 +109,7 @@ def annealed_importance_sampling(
     check_kind(model, "model", AbstractLatentModel)
     vae = without_flow(model)
     parts = checked_data_with_warnings(model, data)
-    if len(parts.parts()) > 1:
-        raise ValueError(
-            "data must be one array, got a target, condition or mask as well. Give x alone."
-        )
-    examples = parts.x
-    n = len(examples)
+    n = len(parts.x)
     latents = None if posterior_draws is None else np.asarray(posterior_draws)
     if latents is not None and len(latents) != n:
         raise ValueError(f"posterior_draws must be one for each of {n} points, got {len(latents)}.")
@@ -124,13 +120,13 @@ def annealed_importance_sampling(
     if checkpoint is not None:
         settings = {"start": start, "temperatures": num_temperatures, "chains": num_chains,
                     "leapfrog": num_leapfrog, "batch": _POINTS}  # fmt: skip
-        finished = Finished(Path(checkpoint), fingerprint(vae, examples, latents, key, **settings))
+        finished = Finished(Path(checkpoint), fingerprint(vae, parts, latents, key, **settings))
     passes = transitions(num_temperatures, both=latents is not None)
     batches = list(padded_batches(n, min(_POINTS, n)))
     with progress_bar(
         progress=progress, total=len(batches) * passes, unit="temperature", desc="AIS"
     ) as bar:
-        found = list(_each(plan, examples, batches, finished, passes, bar))
+        found = list(_each(plan, parts, batches, finished, passes, bar))
     lower, upper, acceptance, lost = zip(*found, strict=True)
     result = AIS(
         lower=np.concatenate(lower),
@@ -155,7 +151,7 @@ def transitions(num_temperatures: int, *, both: bool) -> int:
 
 def _each(
     plan: _Plan,
-    examples: Examples,
+    data: Batch,
     batches: list[PaddedBatch],
     finished: Finished,
     passes: int,
@@ -169,12 +165,12 @@ def _each(
             bar.update(passes)
             yield known
             continue
-        bounds = _batch(plan, place(examples.seen(indices)), indices, bar).only(mask)
+        bounds = _batch(plan, model_rows_of(data, indices), indices, bar).only(mask)
         finished.add(begin, bounds)
         yield bounds
 
 
-def _batch(plan: _Plan, x: Array, indices: NDArray[np.int64], bar: Any) -> Bounds:
+def _batch(plan: _Plan, x: Batch, indices: NDArray[np.int64], bar: Any) -> Bounds:
     """The lower bound, and with posterior draws the upper bound, for some data points."""
     sweep, b = plan.sweep, plan.b
     keys = jax.random.split(jax.random.fold_in(plan.key, int(indices[0])), 6)

@@ -7,13 +7,16 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Key, PRNGKeyArray
+from jaxtyping import Array, Float, Key, PRNGKeyArray, PyTree
 from numpy.typing import NDArray
 
+from hvax.batch import Batch
 from hvax.hamiltonian.bridge import Ends, between, both_ends
 from hvax.hamiltonian.gradient import ReverseMode
 from hvax.hamiltonian.leapfrog import PhaseState, leapfrog_step
-from hvax.models.latent_model import AbstractLatentModel
+from hvax.models.latent_model import AbstractLatentModel, posterior_of, potential_of
+from hvax.models.posterior import Posterior
+from hvax.models.prior import AbstractPrior
 
 Start = Literal["prior", "posterior"]
 
@@ -45,17 +48,17 @@ class Sweep(eqx.Module):
     start: Start = eqx.field(static=True)
     num_leapfrog: int = eqx.field(static=True)
 
-    def started(self, x: Array, num_chains: int, *, key: PRNGKeyArray) -> Chains:
+    def started(self, x: Batch, num_chains: int, *, key: PRNGKeyArray) -> Chains:
         """Chains at independent draws from p_0."""
-        return _started(self, x, jax.random.split(key, len(x) * num_chains))
+        return _started(self, x, jax.random.split(key, len(x.x) * num_chains))
 
-    def repeated(self, x: Array, z: Float[Array, "points d"], num_chains: int) -> Chains:
+    def repeated(self, x: Batch, z: Float[Array, "points d"], num_chains: int) -> Chains:
         """Chains that start at the given z of their point."""
         return _chains_at(self, x, jnp.repeat(z, num_chains, axis=0))
 
     def __call__(
         self,
-        x: Array,
+        x: Batch,
         chains: Chains,
         b: NDArray[np.float64],
         before: NDArray[np.float64],
@@ -70,7 +73,7 @@ class Sweep(eqx.Module):
         `after` times the same after it: forward chains use the first, reverse chains the second.
         `steps` (points, temperatures) are the step sizes; with None they are adapted.
         """
-        log_step = jnp.full(len(x), np.log(_FIRST_STEP), dtype=float)
+        log_step = jnp.full(len(x.x), np.log(_FIRST_STEP), dtype=float)
         acceptance, used = [], []
         for t in range(0, len(b), _BLOCK):
             here = slice(t, t + _BLOCK)
@@ -83,24 +86,27 @@ class Sweep(eqx.Module):
             used.append(np.asarray(report[1], np.float64))
             bar.update(len(plan))
         return Swept(
-            np.asarray(chains.log_weight, np.float64).reshape(len(x), -1),
+            np.asarray(chains.log_weight, np.float64).reshape(len(x.x), -1),
             np.concatenate(acceptance),
             np.concatenate(used).T,
         )
 
-    def densities(self, x: Array) -> Callable[[Array], Ends]:
-        """z -> both end densities at z for one x, with gradients."""
-        potential, exact = self.vae.potential(x), ReverseMode().value_and_grad
-        start = self.vae.prior if self.start == "prior" else self.vae.posterior(x)
+    def densities(self, row: Batch) -> Callable[[Array], Ends]:
+        """z -> both end densities at z for one data point, with gradients."""
+        potential = potential_of(self.vae, row)
+        exact = ReverseMode().value_and_grad
+        start: AbstractPrior | Posterior = self.vae.prior
+        if self.start == "posterior":
+            start = posterior_of(self.vae, row)
         return both_ends(
             exact(lambda z: (potential(z)[0], None)), exact(lambda z: (-start.log_prob(z), None))
         )
 
 
 @eqx.filter_jit
-def _started(sweep: Sweep, x: Array, keys: Key[Array, " rows"]) -> Chains:
-    def one(x: Array, key: PRNGKeyArray) -> Array:
-        posterior = sweep.vae.posterior(x)
+def _started(sweep: Sweep, x: Batch, keys: Key[Array, " rows"]) -> Chains:
+    def one(row: Batch, key: PRNGKeyArray) -> Array:
+        posterior = posterior_of(sweep.vae, row)
         if sweep.start == "posterior":
             return posterior.sample_and_log_prob(key=key)[0]
         return sweep.vae.prior.sample(posterior.mean.size, key=key)
@@ -109,15 +115,15 @@ def _started(sweep: Sweep, x: Array, keys: Key[Array, " rows"]) -> Chains:
 
 
 @eqx.filter_jit
-def _chains_at(sweep: Sweep, x: Array, z: Float[Array, "rows d"]) -> Chains:
-    ends = jax.vmap(lambda x, z: sweep.densities(x)(z))(_per_row(x, len(z)), z)
+def _chains_at(sweep: Sweep, x: Batch, z: Float[Array, "rows d"]) -> Chains:
+    ends = jax.vmap(lambda row, z: sweep.densities(row)(z))(_per_row(x, len(z)), z)
     return Chains(z, ends, jnp.zeros_like(ends.target.potential))
 
 
 @eqx.filter_jit
 def _block(
     sweep: Sweep,
-    x: Array,
+    x: Batch,
     chains: Chains,
     log_step: Float[Array, " points"],
     plan: Float[Array, "block 3"],  # b, before, after
@@ -128,8 +134,8 @@ def _block(
     rows = len(chains.log_weight)
     keys, x = jax.random.split(key, len(plan)), _per_row(x, rows)
 
-    def move(x: Array, chain: Chains, step: Array, b: Array, key: PRNGKeyArray) -> Any:
-        return _transition(sweep.densities(x), chain, b, step, sweep.num_leapfrog, key=key)
+    def move(row: Batch, chain: Chains, step: Array, b: Array, key: PRNGKeyArray) -> Any:
+        return _transition(sweep.densities(row), chain, b, step, sweep.num_leapfrog, key=key)
 
     move_all = jax.vmap(move, in_axes=(0, 0, 0, None, 0))
 
@@ -149,9 +155,11 @@ def _block(
     return chains, log_step, report
 
 
-def _per_row(a: Array, rows: int) -> Array:
-    """Repeat each point's value for each of its chains."""
-    return jnp.repeat(a, rows // len(a), axis=0, total_repeat_length=rows)
+def _per_row(values: PyTree, rows: int) -> Any:
+    """Repeat each point's values for each of its chains."""
+    return jax.tree.map(
+        lambda a: jnp.repeat(a, rows // len(a), axis=0, total_repeat_length=rows), values
+    )
 
 
 def _weighted(chains: Chains, weight: Array) -> Chains:

@@ -167,6 +167,13 @@ def _kl(
     return np.asarray(drawn, np.float64).mean(axis=1)
 
 
+def _mean_square(error: Array, mask: Array | None) -> Float[Array, ""]:
+    """Over the observed entries; NaN if there are none."""
+    if mask is None:
+        return jnp.mean(error**2)
+    return jnp.sum(jnp.where(mask, error, 0.0) ** 2) / jnp.sum(mask)
+
+
 @eqx.filter_jit
 def _draw(
     model: AbstractLatentModel,
@@ -183,7 +190,7 @@ def _draw(
         # Integer classes cannot be compared with class probabilities: the error is then NaN.
         error = jnp.asarray(jnp.nan)
         if target.shape == mean.shape:
-            error = jnp.mean((target - mean) ** 2)
+            error = _mean_square(target - mean, given.get("mask"))
         log_w, ran_away = guarded_log_weight(model, draw, target, **given)
         energy, divergent = jnp.zeros(()), jnp.zeros((), bool)
         if isinstance(draw.trajectory, PhaseSpace):

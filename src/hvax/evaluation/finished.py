@@ -16,7 +16,7 @@ import numpy as np
 from jaxtyping import PRNGKeyArray
 from numpy.typing import NDArray
 
-from hvax.data.examples import Examples
+from hvax.batch import Batch
 from hvax.exceptions import DamagedCheckpoint, warn
 from hvax.models.latent_model import AbstractLatentModel
 from hvax.storage.files import write_atomically
@@ -99,22 +99,23 @@ class Finished:
 
 def fingerprint(
     vae: AbstractLatentModel,
-    data: Examples,
+    data: Batch,
     latents: NDArray[np.floating] | None,
     key: PRNGKeyArray,
     **settings: Any,
 ) -> dict[str, Any]:
     """Everything that the numbers of AIS depend on, as JSON types."""
     rows = hashlib.sha256()
-    for start in range(0, len(data), _ROWS):
-        rows.update(np.ascontiguousarray(data[start : start + _ROWS]).tobytes())
+    for part in data.parts():
+        for start in range(0, len(part), _ROWS):
+            rows.update(np.ascontiguousarray(part[start : start + _ROWS]).tobytes())
     # The digest covers the arrays; static parts, such as activations, are in the printed structure.
     structure = eqx.tree_pformat(vae).encode()
     return {
         "model": digest(vae),
         "structure": hashlib.sha256(structure).hexdigest(),
         "data": rows.hexdigest(),
-        "shape": [len(data), *data.x_shape],
+        "shape": [len(data.x), *data.x.x_shape],
         "latents": None if latents is None else _sha256(latents),
         "key": np.asarray(jax.random.key_data(key)).tolist(),
         "jax": jax.__version__,

@@ -22,10 +22,10 @@ from hvax.data.examples import Examples
 from hvax.evaluation.batching import BATCH, checked_parts, failed_points, in_batches, key_or_default
 from hvax.evaluation.draws import each_draw
 from hvax.exceptions import FailedDraws, warn
+from hvax.models.data_point import ShapeMismatch
 from hvax.models.hvae import has_flow
 from hvax.models.latent_model import AbstractLatentModel, Draw, batch_of_posteriors, map_examples
 from hvax.models.latent_size import find_latent_size
-from hvax.models.likelihood import ShapeMismatch
 from hvax.models.origin import to_data
 
 

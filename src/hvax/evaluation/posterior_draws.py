@@ -10,13 +10,12 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Key, Num, PRNGKeyArray
-from numpy.typing import NDArray
+from jaxtyping import Array, Float, Key, PRNGKeyArray
 
+from hvax.batch import Batch
 from hvax.hamiltonian.gradient import ReverseMode
 from hvax.hamiltonian.leapfrog import leapfrog_step, phase_state
-from hvax.models.latent_model import AbstractLatentModel
-from hvax.models.origin import to_model
+from hvax.models.latent_model import AbstractLatentModel, posterior_of, potential_of
 
 _CHAINS = 128  # a point
 _ADAPTED, _KEPT = 20, 16  # iterations: while the step size adapts, and those whose states are kept
@@ -33,7 +32,7 @@ class PosteriorDraws(NamedTuple):
 
 def posterior_draws(
     model: AbstractLatentModel,
-    x: Num[NDArray, "n ..."],
+    data: Batch,
     z: Float[np.ndarray, "n proposals d"],
     log_weight: Float[np.ndarray, "n proposals"],
     *,
@@ -42,18 +41,17 @@ def posterior_draws(
     """Draws of p(z | x) by HMC from proposals with their log importance weights, in nats.
 
     128 chains a point, of which the states of the last 16 iterations are kept. A proposal whose
-    weight is not finite has none; each point needs one that is.
+    weight is not finite has none; each point needs one that is. `data` are the points on the
+    device, as the model takes them.
     """
     chain_key, start_key = jax.random.split(key)
     seeds = np.asarray(jax.random.key_data(start_key)).ravel()
     generator = np.random.default_rng(seeds)
     start = np.stack([resampled(z[i], log_weight[i], _CHAINS, generator) for i in range(len(z))])
-    keys = jax.random.split(chain_key, (len(x), _CHAINS))
-    states, acceptance = jax.device_get(
-        _chains(model, jnp.asarray(to_model(model, x)), jnp.asarray(start, float), keys)
-    )
+    keys = jax.random.split(chain_key, (len(z), _CHAINS))
+    states, acceptance = jax.device_get(_chains(model, data, jnp.asarray(start, float), keys))
     return PosteriorDraws(
-        np.asarray(states, np.float64).reshape(len(x), -1, z.shape[-1]), acceptance
+        np.asarray(states, np.float64).reshape(len(z), -1, z.shape[-1]), acceptance
     )
 
 
@@ -73,13 +71,13 @@ def resampled(
 @eqx.filter_jit
 def _chains(
     model: AbstractLatentModel,
-    x: Array,
+    data: Batch,
     start: Float[Array, "n chains d"],
     keys: Key[Array, "n chains"],
 ) -> tuple[Float[Array, "n kept chains d"], Float[Array, " n"]]:
-    def of_point(x: Array, z: Array, keys: Array) -> tuple[Array, Array]:
-        sigma = model.posterior(x).sigma
-        evaluate = ReverseMode().value_and_grad(model.potential(x))
+    def of_point(row: Batch, z: Array, keys: Array) -> tuple[Array, Array]:
+        sigma = posterior_of(model, row).sigma
+        evaluate = ReverseMode().value_and_grad(potential_of(model, row))
 
         def move(z: Array, step: Array, key: PRNGKeyArray) -> tuple[Array, Array]:
             rho_key, accept_key = jax.random.split(key)
@@ -104,4 +102,4 @@ def _chains(
         _, (states, p) = jax.lax.scan(iterate, (z, first), jnp.arange(_ADAPTED + _KEPT))
         return states[_ADAPTED:], p[_ADAPTED:].mean()
 
-    return jax.lax.map(lambda each: of_point(*each), (x, start, keys))
+    return jax.lax.map(lambda each: of_point(*each), (data, start, keys))

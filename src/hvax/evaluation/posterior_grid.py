@@ -14,8 +14,9 @@ import numpy as np
 from jaxtyping import Array, Float
 from numpy.typing import NDArray
 
+from hvax.batch import Batch
 from hvax.models.gaussian import DiagonalGaussian
-from hvax.models.latent_model import AbstractLatentModel
+from hvax.models.latent_model import AbstractLatentModel, posterior_of, potential_of
 
 _CELLS = 120  # along each axis
 _ZOOMS = 3  # how often the box is shrunk around the posterior
@@ -41,34 +42,34 @@ class Plane(NamedTuple):
     kl: float | None  # KL(q(z | x) || p(z | x)), nats; None where q is not a diagonal Gaussian
 
 
-def plane(model: AbstractLatentModel, x: Array, *, cover: Float[np.ndarray, "points 2"]) -> Plane:
-    """The exact posterior of one x, on a grid that covers its mass and the points `cover`."""
-    posterior = model.posterior(x)
+def plane(model: AbstractLatentModel, row: Batch, *, cover: Float[np.ndarray, "points 2"]) -> Plane:
+    """The exact posterior of one example, on a grid that covers its mass and the points `cover`."""
+    posterior = posterior_of(model, row)
     mean, sigma = (np.asarray(a, np.float64) for a in (posterior.mean, posterior.sigma))
     low, high = np.minimum(-4, mean - 6 * sigma), np.maximum(4, mean + 6 * sigma)
     # The box shrinks to where the posterior is, so that the final grid resolves it however narrow.
     for _ in range(_ZOOMS):
-        first, second, log_joint = _grid(model, x, low, high)
+        first, second, log_joint = _grid(model, row, low, high)
         rows, columns = np.nonzero(log_joint > log_joint.max() - _KEPT)
         pad = 2 * (high - low) / (_CELLS - 1)
         low = np.array([first[columns.min()], second[rows.min()]]) - pad
         high = np.array([first[columns.max()], second[rows.max()]]) + pad
-    first, second, log_joint = _grid(model, x, low, high)
+    first, second, log_joint = _grid(model, row, low, high)
     cell = math.log((first[1] - first[0]) * (second[1] - second[0]))
     log_p = float(np.logaddexp.reduce(log_joint, axis=None)) + cell
     gaussian = isinstance(posterior, DiagonalGaussian)
-    kl = log_p - _gaussian_elbo(model, x, mean, sigma) if gaussian else None
+    kl = log_p - _gaussian_elbo(model, row, mean, sigma) if gaussian else None
     near = np.concatenate([mean + 3 * sigma * np.array([[-1], [1]]), cover])
     low, high = np.minimum(low, near.min(axis=0)), np.maximum(high, near.max(axis=0))
-    return Plane(_grid(model, x, low, high), log_p, kl)
+    return Plane(_grid(model, row, low, high), log_p, kl)
 
 
-def most_correlated_axes(model: AbstractLatentModel, x: Array) -> tuple[int, int]:
+def most_correlated_axes(model: AbstractLatentModel, row: Batch) -> tuple[int, int]:
     """The two latent axes that are most correlated in the posterior of x.
 
     They have the largest |H_ij| / sqrt(H_ii H_jj), H the Hessian of U at the encoder's mean.
     """
-    hessian = np.asarray(_hessian(model, x), np.float64)
+    hessian = np.asarray(_hessian(model, row), np.float64)
     scale = np.sqrt(np.maximum(np.abs(np.diag(hessian)), 1e-12))
     correlation = np.nan_to_num(np.abs(np.triu(hessian / np.outer(scale, scale), k=1)))
     first, second = np.unravel_index(np.argmax(correlation), correlation.shape)
@@ -76,17 +77,17 @@ def most_correlated_axes(model: AbstractLatentModel, x: Array) -> tuple[int, int
 
 
 def _grid(
-    model: AbstractLatentModel, x: Array, low: NDArray[np.float64], high: NDArray[np.float64]
+    model: AbstractLatentModel, row: Batch, low: NDArray[np.float64], high: NDArray[np.float64]
 ) -> Density:
     first, second = (np.linspace(low[i], high[i], _CELLS) for i in (0, 1))
     z = np.stack(np.meshgrid(first, second), axis=-1).reshape(-1, 2)
-    log_joint = np.asarray(_log_joint(model, x, jnp.asarray(z, float)))
+    log_joint = np.asarray(_log_joint(model, row, jnp.asarray(z, float)))
     log_joint = log_joint.reshape(_CELLS, _CELLS).astype(np.float64)
     return Density(first, second, np.where(np.isfinite(log_joint), log_joint, _NOWHERE))
 
 
 def _gaussian_elbo(
-    model: AbstractLatentModel, x: Array, mean: NDArray[np.float64], sigma: NDArray[np.float64]
+    model: AbstractLatentModel, row: Batch, mean: NDArray[np.float64], sigma: NDArray[np.float64]
 ) -> float:
     """The ELBO of a diagonal Gaussian q in two dimensions, by Gauss-Hermite quadrature, nats."""
     node, weight = np.polynomial.hermite_e.hermegauss(_NODES)
@@ -94,16 +95,16 @@ def _gaussian_elbo(
     z = jnp.asarray(mean + sigma * standard, float)
     weights = np.outer(weight, weight).reshape(-1) / (2 * np.pi)
     entropy = float(np.log(sigma).sum()) + 1 + math.log(2 * math.pi)
-    return float(weights @ np.asarray(_log_joint(model, x, z), np.float64)) + entropy
+    return float(weights @ np.asarray(_log_joint(model, row, z), np.float64)) + entropy
 
 
 @eqx.filter_jit
 def _log_joint(
-    model: AbstractLatentModel, x: Array, z: Float[Array, "points d"]
+    model: AbstractLatentModel, row: Batch, z: Float[Array, "points d"]
 ) -> Float[Array, " points"]:
-    return -jax.lax.map(lambda z: model.potential(x)(z)[0], z, batch_size=_BLOCK)
+    return -jax.lax.map(lambda z: potential_of(model, row)(z)[0], z, batch_size=_BLOCK)
 
 
 @eqx.filter_jit
-def _hessian(model: AbstractLatentModel, x: Array) -> Float[Array, "d d"]:
-    return jax.hessian(lambda z: model.potential(x)(z)[0])(model.posterior(x).mean)
+def _hessian(model: AbstractLatentModel, row: Batch) -> Float[Array, "d d"]:
+    return jax.hessian(lambda z: potential_of(model, row)(z)[0])(posterior_of(model, row).mean)

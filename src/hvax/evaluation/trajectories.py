@@ -6,14 +6,13 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int, Num, PRNGKeyArray
-from numpy.typing import NDArray
+from jaxtyping import Array, Float, Int, PRNGKeyArray
 
+from hvax.batch import Batch
 from hvax.hamiltonian.flow import HamiltonianFlow
 from hvax.hamiltonian.gradient import with_aux
 from hvax.models.hvae import HVAE, has_flow
-from hvax.models.latent_model import AbstractLatentModel
-from hvax.models.origin import to_model
+from hvax.models.latent_model import AbstractLatentModel, posterior_of, potential_of
 from hvax.models.posterior import Posterior
 
 _ROWS = 256  # draws of one compiled call: one program serves every figure
@@ -44,24 +43,25 @@ class Paths(NamedTuple):
     energy_errors: Float[np.ndarray, "n draws steps"]  # nats; steps = 0 for a flow without energies
 
 
-def paths(
-    model: AbstractLatentModel, x: Num[NDArray, "n ..."], draws: int, *, key: PRNGKeyArray
-) -> Paths:
-    """`draws` draws of a model for each data point x (n, ...), with the path of the flow.
+def paths(model: AbstractLatentModel, data: Batch, draws: int, *, key: PRNGKeyArray) -> Paths:
+    """`draws` draws of a model for each data point, with the path of the flow.
+
+    `data` are the points on the device, as the model takes them (its origin subtracted).
 
     Draw j of point i is that of `model.draw` with the key fold_in(fold_in(key, i), j). A
     `HamiltonianFlow` has a stage for each transition. Other flows, and a user's own model whose
     draws have a trajectory, have two stages, start and end. A model without a flow has one stage.
     """
-    count = len(x) * draws
+    points = len(data.x)
+    count = points * draws
     rows = np.resize(np.arange(count), -(-count // _ROWS) * _ROWS).reshape(-1, _ROWS)
     pieces = []
     for some in rows:
         point, draw = some // draws, some % draws
-        batch = jnp.asarray(to_model(model, x[point]))
+        batch = data.map(lambda part: part[point])  # noqa: B023
         pieces.append(jax.device_get(_paths(model, batch, jnp.stack([point, draw], axis=1), key)))
     mean, sigma, *drawn = (
-        np.concatenate(arrays)[:count].reshape(len(x), draws, *arrays[0].shape[1:])
+        np.concatenate(arrays)[:count].reshape(points, draws, *arrays[0].shape[1:])
         for arrays in zip(*pieces, strict=True)
     )
     return Paths(mean[:, 0], sigma[:, 0], *drawn)
@@ -69,18 +69,18 @@ def paths(
 
 def hamiltonian_stages(
     model: HVAE,
-    x: Num[Array, "..."],
+    row: Batch,
     posterior: Posterior,
     *,
     z: Float[Array, " d"],
     gamma: Float[Array, " d"],
     xi: Float[Array, "K d"] | None,
 ) -> Stages:
-    """The stages of a model's Hamiltonian flow for one x from z_0 = z, given the momentum noise."""
-    flow, followed = model.flow, model.potential(x)
+    """The stages of a model's Hamiltonian flow for one example from z_0 = z, given the noise."""
+    flow, followed = model.flow, model.followed(row.scored, **row.given())
     assert isinstance(flow, HamiltonianFlow)
     if model.potential_for_flow is not None:
-        followed = with_aux(model.potential_for_flow(model.vae, x))
+        followed = with_aux(followed)
     space, later = flow.stages(followed, z=z, gamma=gamma, xi=xi, start=posterior)
     return Stages(
         jnp.concatenate([z[None], later.z]),
@@ -91,34 +91,35 @@ def hamiltonian_stages(
 
 @eqx.filter_jit
 def _paths(
-    model: AbstractLatentModel, x: Array, number: Int[Array, "rows 2"], key: PRNGKeyArray
+    model: AbstractLatentModel, data: Batch, number: Int[Array, "rows 2"], key: PRNGKeyArray
 ) -> tuple[Array, ...]:
-    def one(x: Array, number: Int[Array, " 2"]) -> tuple[Array, ...]:
-        posterior = model.posterior(x)
+    def one(row: Batch, number: Int[Array, " 2"]) -> tuple[Array, ...]:
+        posterior = posterior_of(model, row)
         own_key = jax.random.fold_in(jax.random.fold_in(key, number[0]), number[1])
-        stages, log_weight = _drawn(model, x, posterior, own_key)
+        stages, log_weight = _drawn(model, row, posterior, own_key)
         return posterior.mean, posterior.sigma, stages.z, log_weight, stages.energy_errors
 
-    return jax.vmap(one)(x, number)
+    return jax.vmap(one)(data, number)
 
 
 def _drawn(
-    model: AbstractLatentModel, x: Array, posterior: Posterior, key: PRNGKeyArray
+    model: AbstractLatentModel, row: Batch, posterior: Posterior, key: PRNGKeyArray
 ) -> tuple[Stages, Float[Array, " stages"]]:
     """The stages of one draw of the model, and log w at each of them."""
+    potential = potential_of(model, row)
     if isinstance(model, HVAE) and isinstance(model.flow, HamiltonianFlow):
         z_key, flow_key = jax.random.split(key)  # as `HVAE.draw` does
         z, log_q = posterior.sample_and_log_prob(key=z_key)
         gamma, xi = model.flow.momenta(z, key=flow_key)
-        stages = hamiltonian_stages(model, x, posterior, z=z, gamma=gamma, xi=xi)
-        log_joint = jax.vmap(lambda z: -model.potential(x)(z)[0])(stages.z)
+        stages = hamiltonian_stages(model, row, posterior, z=z, gamma=gamma, xi=xi)
+        log_joint = jax.vmap(lambda z: -potential(z)[0])(stages.z)
         return stages, log_joint - log_q + stages.log_ratio
-    draw = model.draw(posterior, x, key=key)
+    draw = model.draw(posterior, row.scored, key=key, **row.given())
     moved = has_flow(model) if isinstance(model, HVAE) else draw.trajectory is not None
     if not moved:
         only = jnp.zeros((1,), draw.z.dtype)
         return Stages(draw.z[None], only, only[:0]), draw.log_weight[None]
-    before = -model.potential(x)(draw.z_init)[0] - draw.log_posterior
+    before = -potential(draw.z_init)[0] - draw.log_posterior
     after = draw.log_weight - (draw.log_likelihood + draw.log_prior - draw.log_posterior)
     log_ratio = jnp.stack([jnp.zeros_like(after), after])
     stages = Stages(jnp.stack([draw.z_init, draw.z]), log_ratio, log_ratio[:0])

@@ -41,6 +41,9 @@ class FlowResult(NamedTuple):
 class AbstractFlow(eqx.Module):
     """A random map z_0 -> z_K that follows a potential, with a log-weight that stays unbiased."""
 
+    # An AbstractVar, not an abstract property: a user's flow may have a field without a default.
+    # mypy takes it for a writable attribute, which a property must not override; where hvax does so
+    # all the same, as Equinox allows, the property says `type: ignore`.
     num_gradients: eqx.AbstractVar[int]
     """About how many gradients of the potential a call takes, which predicts its duration; 0 for a
     flow that moves nothing."""

@@ -1,11 +1,8 @@
-"""The Hamiltonian flow: each transition refreshes the momentum, takes leapfrog steps on the
-potential or on a bridge to it, and rescales the momentum (tempering)."""
+"""The Hamiltonian flow: its options, presets and trained parameters; transport.py moves points."""
 
 from typing import Any
 
 import equinox as eqx
-import jax
-import jax.numpy as jnp
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, PRNGKeyArray
 
@@ -20,13 +17,7 @@ from hvax.hamiltonian.gradient import (
     with_aux,
 )
 from hvax.hamiltonian.integrator import AbstractIntegrator, VelocityVerlet, integrator_named
-from hvax.hamiltonian.momentum import (
-    AbstractMomentum,
-    GaussianMomentum,
-    check_noise,
-    momentum_or_eta,
-)
-from hvax.hamiltonian.path import path_to
+from hvax.hamiltonian.momentum import AbstractMomentum, GaussianMomentum, momentum_or_eta
 from hvax.hamiltonian.phase_space import PhaseSpace, Stages
 from hvax.hamiltonian.presets import preset_options
 from hvax.hamiltonian.step_size import (
@@ -36,11 +27,9 @@ from hvax.hamiltonian.step_size import (
     check_step_sizes,
     check_units,
     in_unit_mass,
-    of_transitions,
-    unit_of,
 )
 from hvax.hamiltonian.tempering import AbstractTempering, NullTempering, check_schedule
-from hvax.hamiltonian.transitions import Mover, Steps, Transitions
+from hvax.hamiltonian.transport import Transport
 from hvax.parameters import AbstractParameter, as_parameter
 
 
@@ -238,11 +227,7 @@ class HamiltonianFlow(AbstractFlow):
         self, z: Float[Array, " d"], *, key: PRNGKeyArray
     ) -> tuple[Float[Array, " d"], Float[Array, "K d"] | None]:
         """The noise of a flow from z: gamma (d,), and xi (K, d), None without refreshment."""
-        if not self.momentum.refreshes:
-            return jax.random.normal(key, z.shape, z.dtype), None
-        gamma_key, xi_key = jax.random.split(key)
-        xi = jax.random.normal(xi_key, (self.num_steps, *z.shape), z.dtype)
-        return jax.random.normal(gamma_key, z.shape, z.dtype), xi
+        return self.momentum.noise(z, num_steps=self.num_steps, key=key)
 
     def transport(
         self,
@@ -254,7 +239,7 @@ class HamiltonianFlow(AbstractFlow):
         start: Start | None = None,
     ) -> FlowResult:
         """The flow from z as a deterministic function of its noise; see `momenta`."""
-        return self._run(potential, start, z=z, gamma=gamma, xi=xi)[0]
+        return self._transport()(potential, z=z, gamma=gamma, xi=xi, start=start)[0]
 
     def stages(
         self,
@@ -266,65 +251,21 @@ class HamiltonianFlow(AbstractFlow):
         start: Start | None = None,
     ) -> tuple[PhaseSpace, Stages]:
         """The trajectory of `transport`, with the state after each transition."""
-        result, steps = self._run(potential, start, z=z, gamma=gamma, xi=xi)
-        space = result.trajectory
-        _, log_start = self.momentum.start(space.gamma, space.beta[0])
-        log_end = jax.vmap(self.momentum.log_density)(steps.rho, space.beta[1:])
-        log_ratio = log_end - log_start + jnp.cumsum(steps.log_refreshment)
-        return space, Stages(steps.z, steps.rho, steps.log_refreshment, log_ratio)
+        return self._transport().stages(potential, z=z, gamma=gamma, xi=xi, start=start)
 
-    def _run(
-        self,
-        potential: Potential,
-        start: Start | None,
-        *,
-        z: Float[Array, " d"],
-        gamma: Float[Array, " d"],
-        xi: Float[Array, "K d"] | None,
-    ) -> tuple[FlowResult, Steps]:
-        z, gamma = vector(z, "z"), vector(gamma, "gamma")
-        xi = check_noise(self.momentum, xi, self.num_steps, z)
-        beta = self.tempering.beta(self.num_steps).astype(z.dtype)
-        rho, log_start = self.momentum.start(gamma, beta[0])
-        if self.num_steps == 0:
-            _, aux = potential(z)
-            z_end, rho_end, none = z, rho, beta[:0]
-            steps = Steps(z[None][:0], rho[None][:0], none, none[:, None])
-            total, errors = jnp.zeros((), z.dtype), none
-        else:
-            transitions, unit = self._transitions(beta, z, xi, start)
-            path = path_to(
-                potential,
-                start=start,
-                bridged=self.bridge is not None,
-                gradient=self.gradient,
-                with_aux_at_gradients=self.integrator.last_gradient_at_end,
-                limit=None if self.max_force is None else self.max_force / unit,
-            )
-            parts = (path, self.integrator, self.momentum, self.leapfrog_steps, start)
-            end, steps = Mover(*parts).move(transitions, z=z, rho=rho, remat=self.remat)
-            # The potential at the end is that of the last transition's density; its aux is the
-            # model's.
-            value, errors = path.value(transitions.b[-1]), steps.energy_errors.reshape(-1)
-            aux, errors = self.integrator.end(value, end, errors)
-            z_end, rho_end, total = end.z, end.rho, jnp.sum(steps.log_refreshment)
-        # Volume is preserved by leapfrog steps, and the Jacobian of the rescalings cancels with the
-        # constants that `log_density` leaves out: only momentum terms remain.
-        log_ratio = self.momentum.log_density(rho_end, beta[-1]) - (log_start - total)
-        space = PhaseSpace(z, rho, z_end, rho_end, gamma, beta, total, errors)
-        return FlowResult(z_end, log_ratio, aux, space), steps
-
-    def _transitions(
-        self,
-        beta: Float[Array, " stages"],
-        z: Float[Array, " d"],
-        xi: Float[Array, "K d"] | None,
-        start: Start | None,
-    ) -> tuple[Transitions, Float[Array, " d"]]:
-        """The inputs of K >= 1 transitions, and the unit of step sizes in each dimension."""
-        K, unit = self.num_steps, unit_of(self.units, start, z)
-        sizes = of_transitions(self.step_sizes, K, z)
-        sizes = sizes if self.units == "latent" else sizes * unit[None]
-        scaling, k = jnp.sqrt(beta[:-1] / beta[1:]), jnp.arange(1, K + 1)
-        b = jnp.ones(K) if self.bridge is None else self.bridge.weights(K)
-        return Transitions(k, sizes, scaling, beta[:-1], b.astype(z.dtype), xi), unit
+    def _transport(self) -> Transport:
+        """The same flow with its schedules and step sizes as arrays."""
+        K = self.num_steps
+        return Transport(
+            num_steps=K,
+            leapfrog_steps=self.leapfrog_steps,
+            step_sizes=self.step_sizes,
+            units=self.units,
+            beta=self.tempering.beta(K),
+            b=None if self.bridge is None else self.bridge.weights(K),
+            momentum=self.momentum,
+            integrator=self.integrator,
+            gradient=self.gradient,
+            max_force=self.max_force,
+            remat=self.remat,
+        )

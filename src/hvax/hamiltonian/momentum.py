@@ -6,7 +6,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from hvax.checks import check_kind
 from hvax.hamiltonian.abstract_flow import Start
@@ -30,6 +30,16 @@ class AbstractMomentum(eqx.Module):
 
     refreshes: eqx.AbstractVar[bool]
     """Whether transitions refresh the momentum; if not, no noise xi is drawn."""
+
+    def noise(
+        self, z: Float[Array, " d"], *, num_steps: int, key: PRNGKeyArray
+    ) -> tuple[Float[Array, " d"], Float[Array, "K d"] | None]:
+        """gamma (d,) of a flow from z, and xi (K, d) of its refreshments; None without them."""
+        if not self.refreshes:
+            return jax.random.normal(key, z.shape, z.dtype), None
+        gamma_key, xi_key = jax.random.split(key)
+        xi = jax.random.normal(xi_key, (num_steps, *z.shape), z.dtype)
+        return jax.random.normal(gamma_key, z.shape, z.dtype), xi
 
     @abstractmethod
     def start(

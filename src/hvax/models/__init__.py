@@ -13,6 +13,7 @@ from hvax.models.heads import JointGaussian as JointGaussian
 from hvax.models.heads import SigmaHead as SigmaHead
 from hvax.models.heads import SplitGaussian as SplitGaussian
 from hvax.models.hvae import HVAE as HVAE
+from hvax.models.inputs import MaskedInput as MaskedInput
 from hvax.models.latent_model import AbstractLatentModel as AbstractLatentModel
 from hvax.models.latent_model import Draw as Draw
 from hvax.models.likelihood import AbstractLikelihood as AbstractLikelihood

@@ -12,6 +12,7 @@ from jaxtyping import Array, Float, PRNGKeyArray, Shaped
 
 from hvax.checks import check_key, count
 from hvax.models.banded_convolution import KERNEL, STRIDE, gather, padding, scatter
+from hvax.models.data_point import check_shape
 from hvax.models.decoder import Decoder
 from hvax.models.heads import JointGaussian, SigmaHead
 from hvax.models.likelihood import (
@@ -20,7 +21,6 @@ from hvax.models.likelihood import (
     Categorical,
     LearnedGaussian,
     NegativeBinomial,
-    check_shape,
 )
 from hvax.models.network import MLP
 from hvax.models.numerics import softplus

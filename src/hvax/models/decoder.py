@@ -9,7 +9,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
 from hvax.checks import check_callable, check_kind, unsupported_layers
-from hvax.models.likelihood import AbstractLikelihood, Data, ShapeMismatch, check_shape
+from hvax.models.data_point import Data, Mask, ShapeMismatch, check_shape
+from hvax.models.likelihood import AbstractLikelihood
 
 
 class Decoder(eqx.Module):
@@ -37,8 +38,8 @@ class Decoder(eqx.Module):
                 raise TypeError(asked) from error
             raise
 
-    def log_likelihood(self, x: Data, output: PyTree) -> Float[Array, ""]:
-        """log p(x | z) in nats of one example x, given the network's output at z.
+    def log_likelihood(self, x: Data, output: PyTree, mask: Mask = None) -> Float[Array, ""]:
+        """log p(x | z) in nats of one example x (where `mask` is True), given the output at z.
 
         Raises `ValueError` for a batch, and for a likelihood that does not return one number.
         """
@@ -47,7 +48,8 @@ class Decoder(eqx.Module):
         one = jax.eval_shape(self.likelihood.mean, output).shape
         if jnp.shape(x)[1:] == one:
             check_shape(x, one)
-        log_p = self.likelihood.log_prob(output, x)
+        given = () if mask is None else (mask,)
+        log_p = self.likelihood.log_prob(output, x, *given)
         if jnp.shape(log_p) != ():
             raise ValueError(
                 f"{type(self.likelihood).__name__}.log_prob must return one number per example, "

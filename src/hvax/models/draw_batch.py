@@ -11,8 +11,8 @@ from jaxtyping import Array, Float, PRNGKeyArray, Shaped
 
 from hvax.batch import Batch
 from hvax.checks import check_key, check_kind, count, real_array
+from hvax.models.data_point import ShapeMismatch
 from hvax.models.latent_model import AbstractLatentModel, Draw, batch_of_posteriors, map_examples
-from hvax.models.likelihood import ShapeMismatch
 from hvax.models.many_draws import many_draws
 
 Examples = Shaped[ArrayLike, "batch ..."] | Batch

@@ -40,8 +40,11 @@ class DiagonalGaussian(eqx.Module):
 
     def log_prob(self, z: Shaped[Array, "*shape"]) -> Float[Array, ""]:
         """sum -((z - mean) / sigma)^2 / 2 - log sigma - log(2 pi) / 2, in nats."""
-        mean, log_sigma = at_least_single(self.mean), at_least_single(self.log_sigma)
-        return self._log_density((z - mean) * jnp.exp(-log_sigma))
+        return self._log_density(self._standardized(z))
+
+    def log_prob_each(self, z: Shaped[Array, "*shape"]) -> Float[Array, "*shape"]:
+        """The log-density of each dimension, in nats; `log_prob` is their sum."""
+        return self._log_densities(self._standardized(z))
 
     def kl_from_standard_normal(self) -> Float[Array, ""]:
         """KL(self || N(0, I)) = sum (mean^2 + sigma^2 - 1) / 2 - log sigma, in nats."""
@@ -55,6 +58,13 @@ class DiagonalGaussian(eqx.Module):
     def _noise(self, key: PRNGKeyArray) -> Float[Array, "*shape"]:
         return jax.random.normal(key, self.mean.shape, self.mean.dtype)
 
+    def _standardized(self, z: Shaped[Array, "*shape"]) -> Float[Array, "*shape"]:
+        mean, log_sigma = at_least_single(self.mean), at_least_single(self.log_sigma)
+        return (z - mean) * jnp.exp(-log_sigma)
+
     def _log_density(self, standardized: Float[Array, "*shape"]) -> Float[Array, ""]:
+        return jnp.sum(self._log_densities(standardized))
+
+    def _log_densities(self, standardized: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
         log_sigma, standardized = map(at_least_single, (self.log_sigma, standardized))
-        return jnp.sum(-0.5 * standardized**2 - log_sigma - HALF_LOG_TWO_PI)
+        return -0.5 * standardized**2 - log_sigma - HALF_LOG_TWO_PI

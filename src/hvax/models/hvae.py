@@ -12,9 +12,9 @@ from hvax.checks import check_callable, check_kind
 from hvax.hamiltonian.abstract_flow import AbstractFlow
 from hvax.hamiltonian.flow import HamiltonianFlow
 from hvax.hamiltonian.gradient import Potential
+from hvax.models.data_point import Data, Mask
 from hvax.models.decoder import Decoder
 from hvax.models.latent_model import AbstractLatentModel, Draw
-from hvax.models.likelihood import Data
 from hvax.models.posterior import Posterior
 from hvax.models.prior import AbstractPrior
 from hvax.models.vae import VAE
@@ -33,7 +33,8 @@ class HVAE(AbstractLatentModel):
     - `flow`: a `HamiltonianFlow` or another `AbstractFlow`; by default `HamiltonianFlow.dais(4)`.
     - `potential`: replaces U in the flow only, not in log w: a callable `potential(vae, x)` that
       returns a function z -> U or z -> (U, aux), such as `SmoothedPotential()` for a relu decoder.
-      With a condition it is called as `potential(vae, x, condition)`.
+      With a condition it is called as `potential(vae, x, condition)`, with missing values as
+      `potential(vae, x, condition, mask)`.
 
     Raises `TypeError` for parts of the wrong type.
 
@@ -84,12 +85,18 @@ class HVAE(AbstractLatentModel):
         """The dimension of z, inferred from the networks; `ValueError` if it cannot be inferred."""
         return self.vae.latent_size
 
-    def posterior(self, x: Data, condition: Any = None) -> Posterior:
+    def posterior(self, x: Data, condition: Any = None, mask: Mask = None) -> Posterior:
         """q(z_0 | x), the density that the flow starts from."""
-        return self.vae.posterior(x, condition)
+        return self.vae.posterior(x, condition, mask)
 
     def draw(
-        self, posterior: Posterior, target: Data, condition: Any = None, *, key: PRNGKeyArray
+        self,
+        posterior: Posterior,
+        target: Data,
+        condition: Any = None,
+        mask: Mask = None,
+        *,
+        key: PRNGKeyArray,
     ) -> Draw:
         """One draw z_0 ~ q(z_0 | x), moved by the flow to z_K, with
 
@@ -99,16 +106,12 @@ class HVAE(AbstractLatentModel):
         """
         z_key, flow_key = jax.random.split(key)
         z, log_posterior = posterior.sample_and_log_prob(key=z_key)
-        if self.potential_for_flow is None:
-            followed = self.vae.potential(target, condition)
-        else:
-            given = () if condition is None else (condition,)
-            followed = self.potential_for_flow(self.vae, target, *given)
+        followed = self.followed(target, condition, mask)
         end = self.flow(followed, z, key=flow_key, start=posterior)
         # The flow evaluates its potential at z_K last. If that is the model's own potential, its
         # aux is the joint density at z_K, and the decoder need not run again.
         own = self.potential_for_flow is None
-        joint = end.aux if own else self.vae.log_joint(target, end.z, condition)
+        joint = end.aux if own else self.vae.log_joint(target, end.z, condition, mask)
         log_weight = joint.log_likelihood + joint.log_prior - log_posterior + end.log_ratio
         return Draw(
             posterior=posterior,
@@ -121,6 +124,15 @@ class HVAE(AbstractLatentModel):
             log_posterior=log_posterior,
             trajectory=end.trajectory,
         )
+
+    def followed(self, x: Data, condition: Any = None, mask: Mask = None) -> Potential:
+        """The potential that the flow follows: U, or `potential` where one was given."""
+        if self.potential_for_flow is None:
+            return self.vae.potential(x, condition, mask)
+        if mask is not None:
+            return self.potential_for_flow(self.vae, x, condition, mask)
+        given = () if condition is None else (condition,)
+        return self.potential_for_flow(self.vae, x, *given)
 
 
 def without_flow(model: AbstractLatentModel) -> AbstractLatentModel:
@@ -142,7 +154,7 @@ def guarded_log_weight(
     draw: Draw,
     target: Data,
     condition: Any = None,
-    mask: Any = None,  # of a model of the user's own, which has no flow
+    mask: Any = None,
 ) -> tuple[Float[Array, ""], Bool[Array, ""]]:
     """log((1 - a) w + a w_0) in nats, and whether w_0 dominates it: the trajectory ran away.
 
@@ -157,7 +169,7 @@ def guarded_log_weight(
     log_w = draw.log_weight
     if not has_flow(model):
         return log_w, jnp.zeros((), bool)
-    joint = model.log_joint(target, draw.z_init, condition)
+    joint = model.log_joint(target, draw.z_init, condition, mask)
     log_w_0 = joint.log_likelihood + joint.log_prior - draw.log_posterior
     least = jnp.where(jnp.isfinite(log_w_0), log_w_0 + math.log(PLAIN_SHARE), -jnp.inf)
     mixed = jnp.logaddexp(math.log1p(-PLAIN_SHARE) + log_w, least)

@@ -4,7 +4,6 @@ Objectives, `fit`, `evaluate`, `encode` and the report use nothing else of a mod
 implement it; so can a user's own model (docs/your-own.md).
 """
 
-import inspect
 from abc import abstractmethod
 from collections.abc import Iterable
 from typing import Any, NamedTuple
@@ -12,10 +11,12 @@ from typing import Any, NamedTuple
 import equinox as eqx
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
+from hvax.batch import Batch
 from hvax.checks import check_key, real_array
 from hvax.hamiltonian.gradient import Potential
+from hvax.models.data_point import Data, Mask, ShapeMismatch
 from hvax.models.decoder import Decoder
-from hvax.models.likelihood import Data, ShapeMismatch
+from hvax.models.inputs import takes
 from hvax.models.posterior import Posterior
 from hvax.models.prior import AbstractPrior
 
@@ -51,25 +52,33 @@ class AbstractLatentModel(eqx.Module):
     A subclass has a `prior`, a `decoder` and the methods `posterior` and `draw`. All methods take
     one example; callers use `jax.vmap` for batches.
 
-    `condition` is an input that the model is conditioned on and does not score. A model without
-    conditions may leave the argument out: it is only passed if a batch has one.
+    `condition` is an input that the model is conditioned on and does not score. `mask`, of x's
+    shape, is True where x and target are observed: hidden entries must not enter any number. A
+    model without conditions, or for data without missing values, may leave the argument out: it is
+    only passed if a batch has one.
     """
 
     prior: eqx.AbstractVar[AbstractPrior]
     decoder: eqx.AbstractVar[Decoder]
 
     @abstractmethod
-    def posterior(self, x: Data, condition: Any = None) -> Posterior:
+    def posterior(self, x: Data, condition: Any = None, mask: Mask = None) -> Posterior:
         """The approximate posterior q(z_0 | x, condition) of one example; see `Posterior`."""
 
     @abstractmethod
     def draw(
-        self, posterior: Posterior, target: Data, condition: Any = None, *, key: PRNGKeyArray
+        self,
+        posterior: Posterior,
+        target: Data,
+        condition: Any = None,
+        mask: Mask = None,
+        *,
+        key: PRNGKeyArray,
     ) -> Draw:
         """One draw from a given posterior, scored at `target`, without running the encoder.
 
         Every implementation must satisfy E[exp(draw.log_weight)] = p(target | condition), whatever
-        the posterior.
+        the posterior; with a mask, p of the observed entries of target.
         """
 
     def __call__(
@@ -77,19 +86,20 @@ class AbstractLatentModel(eqx.Module):
         x: Data,
         target: Data | None = None,
         condition: Any = None,
+        mask: Mask = None,
         *,
         key: PRNGKeyArray,
         latent: bool = False,
     ) -> Any:
         """The decoder's output at one draw of z for one example; with `latent=True` the `Draw`.
 
-        The encoder takes `x`; the flow and the likelihood take `target`, by default x. Raises
-        `ValueError` for an example whose shape does not fit the networks.
+        The encoder takes `x`; the flow and the likelihood take `target`, by default x, where the
+        mask is True. Raises `ValueError` for an example whose shape does not fit the networks.
         """
         check_key(key)
         x = real_array(x, "x")
         target = None if target is None else real_array(target, "target")
-        given = {} if condition is None else {"condition": condition}
+        given = Batch(x, target, condition, mask).given()
         posterior = self.posterior(x, **given)
         try:
             draw = self.draw(posterior, x if target is None else target, **given, key=key)
@@ -104,21 +114,30 @@ class AbstractLatentModel(eqx.Module):
         return draw if latent else draw.output
 
     def log_weight(
-        self, x: Data, target: Data | None = None, condition: Any = None, *, key: PRNGKeyArray
+        self,
+        x: Data,
+        target: Data | None = None,
+        condition: Any = None,
+        mask: Mask = None,
+        *,
+        key: PRNGKeyArray,
     ) -> Float[Array, ""]:
         """One draw of log w, in nats, with E[exp(log w)] = p(target | condition)."""
-        return self(x, target, condition, key=key, latent=True).log_weight
+        return self(x, target, condition, mask, key=key, latent=True).log_weight
 
-    def log_joint(self, x: Data, z: Float[Array, " d"], condition: Any = None) -> LogJoint:
+    def log_joint(
+        self, x: Data, z: Float[Array, " d"], condition: Any = None, mask: Mask = None
+    ) -> LogJoint:
         """log p(x | z) and log p(z) in nats at one z, with the decoder's output."""
         output = self.decoder(z, condition)
-        return LogJoint(output, self.decoder.log_likelihood(x, output), self.prior.log_prob(z))
+        log_likelihood = self.decoder.log_likelihood(x, output, mask)
+        return LogJoint(output, log_likelihood, self.prior.log_prob(z))
 
-    def potential(self, x: Data, condition: Any = None) -> Potential:
+    def potential(self, x: Data, condition: Any = None, mask: Mask = None) -> Potential:
         """The function z -> (U, `LogJoint`), with U(z) = -log p(x | z) - log p(z) in nats."""
 
         def potential(z: Float[Array, " d"]) -> tuple[Float[Array, ""], LogJoint]:
-            joint = self.log_joint(x, z, condition)
+            joint = self.log_joint(x, z, condition, mask)
             return -joint.log_likelihood - joint.log_prior, joint
 
         return potential
@@ -128,12 +147,30 @@ def check_takes(model: AbstractLatentModel, given: Iterable[str]) -> None:
     """Raise `ValueError` for a condition or a mask where the model's methods take none."""
     for name in given:
         for method in (model.posterior, model.draw):
-            if name not in inspect.signature(method).parameters:
+            if not takes(method, name):
                 raise ValueError(
                     f"the batch must have no {name} for a {type(model).__name__}, whose methods "
                     f"take none. Leave {name} out, or take a model with posterior(x, {name}=...) "
                     f"and draw(posterior, target, {name}=..., key=...)."
                 )
+    likelihood = model.decoder.likelihood
+    methods = likelihood.log_prob, likelihood.check
+    if "mask" in given and not all(takes(method, "mask") for method in methods):
+        raise ValueError(
+            f"the data must have no missing values for a {type(likelihood).__name__}, whose "
+            "log_prob and check take no mask. Fill them in, or give both methods a parameter "
+            "`mask`: booleans of x's shape, True where x is observed and counts."
+        )
+
+
+def posterior_of(model: AbstractLatentModel, row: Batch) -> Posterior:
+    """q(z_0 | x) of one example (a `Batch` without the batch axis)."""
+    return model.posterior(row.x, **row.given())
+
+
+def potential_of(model: AbstractLatentModel, row: Batch) -> Potential:
+    """The function z -> (U, aux) of one example (a `Batch` without the batch axis)."""
+    return model.potential(row.scored, **row.given())
 
 
 def batch_of_posteriors(model: AbstractLatentModel, x: Array, given: dict[str, Any]) -> Any:

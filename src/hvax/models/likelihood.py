@@ -3,6 +3,9 @@
 Log-densities are sums over features in nats, computed in float32 or wider whatever the dtype of the
 network or the data. Data values are checked once, when data enter (`check`); `log_prob` checks only
 shapes, and returns NaN for NaN.
+
+With a `mask` (booleans of x's shape, True where observed) the sum is over observed features alone:
+log p(x_observed | z). What x holds elsewhere changes no bit of the value or of its gradient.
 """
 
 from abc import abstractmethod
@@ -13,29 +16,33 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
-from jaxtyping import Array, Float, Num, PRNGKeyArray, PyTree, Shaped
+from jaxtyping import Array, Float, Num, PRNGKeyArray, PyTree
 
 from hvax.checks import count
 from hvax.models.counts import negative_binomial_log_prob, poisson_log_prob
+from hvax.models.data_point import (
+    Data,
+    Mask,
+    check_range,
+    check_shape,
+    filled,
+    sum_observed,
+)
 from hvax.models.gaussian import DiagonalGaussian
 from hvax.models.numerics import at_least_single, softplus
 from hvax.parameters import AbstractParameter, as_parameter
 from hvax.wording import words
-
-Data = Shaped[Array, "..."]
-"""One data point: floats, integers or booleans."""
-
-
-class ShapeMismatch(ValueError):
-    """The shape of a data point differs from that of the decoder's output."""
 
 
 class AbstractLikelihood(eqx.Module):
     """A family of densities over x whose parameters are the decoder's output."""
 
     @abstractmethod
-    def log_prob(self, output: PyTree, x: Data) -> Float[Array, ""]:
-        """log p(x | z) of one data point, in nats, including all constants."""
+    def log_prob(self, output: PyTree, x: Data, mask: Mask = None) -> Float[Array, ""]:
+        """log p(x | z) of one data point, in nats, including all constants.
+
+        A likelihood of your own may leave `mask` out, if its data have no missing values.
+        """
 
     @abstractmethod
     def mean(self, output: PyTree) -> Float[Array, "..."]:
@@ -46,8 +53,8 @@ class AbstractLikelihood(eqx.Module):
         """One draw of x given z."""
 
     @abstractmethod
-    def check(self, x: np.ndarray) -> None:
-        """Raise `ValueError` for data (batch axis first) outside the family's support."""
+    def check(self, x: np.ndarray, mask: np.ndarray | None = None) -> None:
+        """Raise `ValueError` for observed data (batch axis first) outside the family's support."""
 
 
 class Bernoulli(AbstractLikelihood):
@@ -56,12 +63,12 @@ class Bernoulli(AbstractLikelihood):
     For x strictly between 0 and 1 (gray levels) this is a cross-entropy, not a log-likelihood.
     """
 
-    def log_prob(self, output: Float[Array, "..."], x: Data) -> Float[Array, ""]:
+    def log_prob(self, output: Float[Array, "..."], x: Data, mask: Mask = None) -> Float[Array, ""]:
         check_shape(x, output.shape)
         # Clipped to finite numbers, so that a correct infinite logit scores 0 and not inf - inf.
         limit = float(jnp.finfo(jnp.float32).max)
         logits = jnp.clip(at_least_single(output), -limit, limit)
-        return jnp.sum(x * logits - softplus(logits))
+        return sum_observed(filled(x, mask) * logits - softplus(logits), mask)
 
     def mean(self, output: Float[Array, "..."]) -> Float[Array, "..."]:
         return jax.nn.sigmoid(output)
@@ -69,15 +76,16 @@ class Bernoulli(AbstractLikelihood):
     def sample(self, output: Float[Array, "..."], *, key: PRNGKeyArray) -> Float[Array, "..."]:
         return jax.random.bernoulli(key, self.mean(output)).astype(output.dtype)
 
-    def check(self, x: np.ndarray) -> None:
-        valid, advice = (x >= 0) & (x <= 1), ""
+    def check(self, x: np.ndarray, mask: np.ndarray | None = None) -> None:
+        hidden = False if mask is None else ~mask
+        valid, advice = (x >= 0) & (x <= 1) | hidden, ""
         if not np.all(valid):
-            whole = bool(np.all((x >= 0) & (x == np.floor(x))))
+            whole = bool(np.all((x >= 0) & (x == np.floor(x)) | hidden))
             other = ("NegativeBinomial", "counts") if whole else ("LearnedGaussian", "real numbers")
             python = f"give the networks likelihood=hvax.{other[0]}()"
             option = "negative-binomial" if whole else "gaussian"
             advice = f"For {other[1]}, {words(python, f'use --likelihood {option}')}."
-        _check_range(x, "a Bernoulli", "in [0, 1]", valid, advice)
+        check_range(x, "a Bernoulli", "in [0, 1]", valid, advice)
 
 
 class FixedGaussian(AbstractLikelihood):
@@ -97,8 +105,8 @@ class FixedGaussian(AbstractLikelihood):
         if not np.all(np.isfinite(value) & (np.asarray(value) > 0)):
             raise ValueError(f"sigma must be finite and > 0, got {value}.")
 
-    def log_prob(self, output: Float[Array, "..."], x: Data) -> Float[Array, ""]:
-        return LearnedGaussian().log_prob(self._density(output), x)
+    def log_prob(self, output: Float[Array, "..."], x: Data, mask: Mask = None) -> Float[Array, ""]:
+        return LearnedGaussian().log_prob(self._density(output), x, mask)
 
     def mean(self, output: Float[Array, "..."]) -> Float[Array, "..."]:
         return output
@@ -106,8 +114,8 @@ class FixedGaussian(AbstractLikelihood):
     def sample(self, output: Float[Array, "..."], *, key: PRNGKeyArray) -> Float[Array, "..."]:
         return self._density(output).sample(key=key)
 
-    def check(self, x: np.ndarray) -> None:
-        LearnedGaussian().check(x)
+    def check(self, x: np.ndarray, mask: np.ndarray | None = None) -> None:
+        LearnedGaussian().check(x, mask)
 
     def _density(self, output: Float[Array, "..."]) -> DiagonalGaussian:
         output = at_least_single(output)
@@ -121,9 +129,11 @@ class LearnedGaussian(AbstractLikelihood):
     Suitable networks are `JointGaussian` (one trunk, two heads) and `SplitGaussian` (two networks).
     """
 
-    def log_prob(self, output: DiagonalGaussian, x: Data) -> Float[Array, ""]:
+    def log_prob(self, output: DiagonalGaussian, x: Data, mask: Mask = None) -> Float[Array, ""]:
         check_shape(x, output.mean.shape)
-        return output.log_prob(x)
+        if mask is None:
+            return output.log_prob(x)
+        return sum_observed(output.log_prob_each(filled(x, mask)), mask)
 
     def mean(self, output: DiagonalGaussian) -> Float[Array, "..."]:
         return output.mean
@@ -131,8 +141,8 @@ class LearnedGaussian(AbstractLikelihood):
     def sample(self, output: DiagonalGaussian, *, key: PRNGKeyArray) -> Float[Array, "..."]:
         return output.sample(key=key)
 
-    def check(self, x: np.ndarray) -> None:
-        _check_range(x, "a Gaussian", "finite", np.isfinite(x))
+    def check(self, x: np.ndarray, mask: np.ndarray | None = None) -> None:
+        check_range(x, "a Gaussian", "finite", np.isfinite(x), mask=mask)
 
 
 class Categorical(AbstractLikelihood):
@@ -163,7 +173,9 @@ class Categorical(AbstractLikelihood):
             return x_shape[-1:] == (self.num_classes,)
         return self.one_hot
 
-    def log_prob(self, output: Float[Array, "... c"], x: Data) -> Float[Array, ""]:
+    def log_prob(
+        self, output: Float[Array, "... c"], x: Data, mask: Mask = None
+    ) -> Float[Array, ""]:
         check_shape(output, (*output.shape[:-1], self.num_classes), name="the decoder's logits")
         logits = at_least_single(output)
         # An infinite logit means a certain class; clipped, log_softmax does not become inf - inf.
@@ -172,12 +184,15 @@ class Categorical(AbstractLikelihood):
             # Compared in x's own dtype, because a conversion could wrap around (300 as uint8 is
             # 44).
             largest = min(self.num_classes - 1, int(jnp.iinfo(x.dtype).max))
+            x = filled(x, mask)
             known = (x >= 0) & (x <= largest)
             index = jnp.where(known, x.astype(jnp.int32), self.num_classes)
-            return jnp.sum(jnp.take_along_axis(log_p, index[..., None], -1, mode="fill"))
+            taken = jnp.take_along_axis(log_p, index[..., None], -1, mode="fill")[..., 0]
+            return sum_observed(taken, mask)
         check_shape(x, output.shape)
+        x = filled(x, mask)
         impossible = (x == 0) & jnp.isneginf(log_p)  # 0 log 0 = 0
-        return jnp.sum(x * jnp.where(impossible, 0.0, log_p))
+        return sum_observed(x * jnp.where(impossible, 0.0, log_p), mask)
 
     def mean(self, output: Float[Array, "... c"]) -> Float[Array, "... c"]:
         """The class probabilities, of the logits' shape."""
@@ -188,7 +203,7 @@ class Categorical(AbstractLikelihood):
         drawn = jax.random.categorical(key, output)
         return jax.nn.one_hot(drawn, self.num_classes, dtype=output.dtype)
 
-    def check(self, x: np.ndarray) -> None:
+    def check(self, x: np.ndarray, mask: np.ndarray | None = None) -> None:
         whole = np.issubdtype(x.dtype, np.integer)
         inside = (x >= 0) & (x < self.num_classes) if whole else np.zeros(x.shape, bool)
         if self.is_one_hot(x.shape[1:]) and x.shape[-1:] == (self.num_classes,):
@@ -197,9 +212,15 @@ class Categorical(AbstractLikelihood):
             one = ((x == 0) | (x == 1)) & (total == 1)
             use = f"For integer classes use Categorical({self.num_classes}, one_hot=False)."
             advice = use if self.one_hot is None and inside.all() else ""
-            _check_range(x, "a Categorical", "one-hot along its last axis", one, advice)
+            if mask is not None and np.any(mask.any(-1) != mask.all(-1)):
+                raise ValueError(
+                    "mask must hide a one-hot feature as a whole, got one with only some of its "
+                    f"{self.num_classes} classes hidden. Give all of them the same value."
+                )
+            check_range(x, "a Categorical", "one-hot along its last axis", one, advice, mask)
         elif whole and not self.one_hot:
-            _check_range(x, "a Categorical", f"classes 0 to {self.num_classes - 1}", inside)
+            wanted = f"classes 0 to {self.num_classes - 1}"
+            check_range(x, "a Categorical", wanted, inside, mask=mask)
         else:
             classes = "" if self.one_hot else ", or integer classes"
             raise ValueError(
@@ -211,10 +232,10 @@ class Categorical(AbstractLikelihood):
 class Poisson(AbstractLikelihood):
     """Counts: log p(x) = sum x log rate - rate - log x!; the output is log rate, of x's shape."""
 
-    def log_prob(self, output: Float[Array, "..."], x: Data) -> Float[Array, ""]:
+    def log_prob(self, output: Float[Array, "..."], x: Data, mask: Mask = None) -> Float[Array, ""]:
         check_shape(x, output.shape)
         log_rate = at_least_single(output)
-        return jnp.sum(poisson_log_prob(log_rate, x.astype(log_rate.dtype)))
+        return sum_observed(poisson_log_prob(log_rate, filled(x, mask, log_rate.dtype)), mask)
 
     def mean(self, output: Float[Array, "..."]) -> Float[Array, "..."]:
         return jnp.exp(output)
@@ -222,9 +243,9 @@ class Poisson(AbstractLikelihood):
     def sample(self, output: Float[Array, "..."], *, key: PRNGKeyArray) -> Float[Array, "..."]:
         return jax.random.poisson(key, jnp.exp(output)).astype(output.dtype)
 
-    def check(self, x: np.ndarray) -> None:
+    def check(self, x: np.ndarray, mask: np.ndarray | None = None) -> None:
         valid = np.isfinite(x) & (x >= 0) & (x == np.floor(x))
-        _check_range(x, "a Poisson", "whole counts >= 0", valid)
+        check_range(x, "a Poisson", "whole counts >= 0", valid, mask=mask)
 
 
 class CountRate(NamedTuple):
@@ -242,11 +263,11 @@ class NegativeBinomial(AbstractLikelihood):
     The decoder's output is a `CountRate`; `DispersedCounts` is a network that returns one.
     """
 
-    def log_prob(self, output: CountRate, x: Data) -> Float[Array, ""]:
+    def log_prob(self, output: CountRate, x: Data, mask: Mask = None) -> Float[Array, ""]:
         check_shape(x, output.log_mean.shape)
         log_mean, log_dispersion = map(at_least_single, output)
-        x = x.astype(log_mean.dtype)
-        return jnp.sum(negative_binomial_log_prob(log_mean, log_dispersion, x))
+        x = filled(x, mask, log_mean.dtype)
+        return sum_observed(negative_binomial_log_prob(log_mean, log_dispersion, x), mask)
 
     def mean(self, output: CountRate) -> Float[Array, "..."]:
         return jnp.exp(output.log_mean)
@@ -257,33 +278,5 @@ class NegativeBinomial(AbstractLikelihood):
         rate = jax.random.gamma(rate_key, r, dtype=r.dtype) * jnp.exp(output.log_mean) / r
         return jax.random.poisson(count_key, rate).astype(rate.dtype)
 
-    def check(self, x: np.ndarray) -> None:
-        Poisson().check(x)
-
-
-def check_shape(x: Array, expected: tuple[int, ...], *, name: str = "x") -> None:
-    """Raise `ShapeMismatch` unless x has the expected shape; for a batch it says to use vmap."""
-    if x.shape == expected:
-        return
-    message = f"{name} must have shape {expected}, got {x.shape}."
-    if x.shape[1:] == expected:
-        message += " " + batch_advice()
-    raise ShapeMismatch(message)
-
-
-def batch_advice() -> str:
-    """Advice on calling a function of one example with a batch."""
-    return (
-        "This function takes one example; for a batch write\n"
-        "    keys = jax.random.split(key, len(x))\n"
-        "    jax.vmap(lambda x, key: f(x, key=key))(x, keys)"
-    )
-
-
-def _check_range(
-    x: np.ndarray, family: str, wanted: str, valid: np.ndarray, advice: str = ""
-) -> None:
-    if not np.all(valid):
-        where = tuple(int(i) for i in np.argwhere(~valid)[0])
-        message = f"data of {family} must be {wanted}, got {x[where]} at index {where}. {advice}"
-        raise ValueError(message.rstrip())
+    def check(self, x: np.ndarray, mask: np.ndarray | None = None) -> None:
+        Poisson().check(x, mask)

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -9,15 +10,16 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray, Shaped
 
 from hvax.checks import check_key, count, shape
+from hvax.models.data_point import check_shape
 from hvax.models.decoder import Decoder
 from hvax.models.heads import DispersedCounts, JointGaussian
+from hvax.models.inputs import MaskedInput
 from hvax.models.likelihood import (
     AbstractLikelihood,
     Bernoulli,
     Categorical,
     LearnedGaussian,
     NegativeBinomial,
-    check_shape,
 )
 from hvax.models.numerics import softplus
 
@@ -74,14 +76,18 @@ def mlp(
     hidden: Sequence[int] = (400,),
     likelihood: AbstractLikelihood | None = None,
     activation: Activation = softplus,
+    missing_values: bool = False,
     key: PRNGKeyArray,
-) -> tuple[JointGaussian, Decoder]:
+) -> tuple[JointGaussian | MaskedInput, Decoder]:
     """An encoder and a decoder of dense layers, for `VAE(*mlp(...))`.
 
     The encoder has one trunk of `hidden` layers and two heads. The decoder mirrors it and returns
     the parameters of `likelihood` (Bernoulli by default): one array of x's shape, a mean and a log
     sigma (`LearnedGaussian`), a log mean and one log dispersion per feature (`NegativeBinomial`),
     or logits (`Categorical`: of x's shape for one-hot data, else with one more axis).
+
+    With `missing_values` the encoder takes the mask of x beside it (see `MaskedInput`), so that it
+    can tell a missing value from an average one: for data with NaN.
 
     The default activation is smooth, because the gradient of a flow through a kink, such as relu's,
     is biased (see `SmoothedPotential`). Raises `ValueError` and `TypeError` for sizes that are not
@@ -95,7 +101,11 @@ def mlp(
     likelihood = Bernoulli() if likelihood is None else likelihood
     encoder_key, decoder_key = jax.random.split(key)
     latent = (latent_size,)
-    encoder = _joint(x_shape, latent, hidden, activation, key=encoder_key)
+    if missing_values:
+        both = (2 * math.prod(x_shape),)
+        encoder: Any = MaskedInput(_joint(both, latent, hidden, activation, key=encoder_key))
+    else:
+        encoder = _joint(x_shape, latent, hidden, activation, key=encoder_key)
     backwards = tuple(hidden)[::-1]
     if isinstance(likelihood, LearnedGaussian):
         network: Callable = _joint(latent, x_shape, backwards, activation, key=decoder_key)

@@ -6,8 +6,8 @@ from jaxtyping import Array, Float, PyTree
 
 from hvax.checks import check_callable, check_kind, real_array, vector
 from hvax.hamiltonian.gradient import AbstractGradient, Potential, gradient_method, with_aux
+from hvax.models.data_point import Data
 from hvax.models.latent_model import AbstractLatentModel
-from hvax.models.likelihood import Data
 
 LogLikelihood = Callable[[Array, PyTree], Float[Array, ""]]
 LogPrior = Callable[[Array], Float[Array, ""]]

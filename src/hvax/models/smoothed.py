@@ -15,7 +15,7 @@ from jaxtyping import Array, Float, PyTree
 
 from hvax.checks import real_number
 from hvax.hamiltonian.gradient import Potential
-from hvax.models.likelihood import Data
+from hvax.models.data_point import Data, Mask
 from hvax.models.vae import VAE
 
 # Names in jax.nn. Each of these functions is jitted, so it appears in a jaxpr as a call by this
@@ -44,8 +44,8 @@ class SmoothedPotential(eqx.Module):
             raise ValueError(f"sharpness must be finite and > 0, got {sharpness!r}.")
         self.sharpness = float(sharpness)
 
-    def __call__(self, vae: VAE, x: Data, condition: Any = None) -> Potential:
-        own = vae.potential(x, condition)
+    def __call__(self, vae: VAE, x: Data, condition: Any = None, mask: Mask = None) -> Potential:
+        own = vae.potential(x, condition, mask)
 
         def potential(z: Float[Array, " d"]) -> PyTree:
             traced, shape = jax.make_jaxpr(own, return_shape=True)(z)

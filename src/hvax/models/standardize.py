@@ -16,26 +16,29 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Num, PRNGKeyArray, PyTree
 
+from hvax.models.data_point import Data, Mask, check_shape, filled, sum_observed
 from hvax.models.decoder import Decoder
 from hvax.models.gaussian import DiagonalGaussian
-from hvax.models.likelihood import AbstractLikelihood, Data, check_shape
+from hvax.models.inputs import call_network
+from hvax.models.likelihood import AbstractLikelihood
 from hvax.models.transform import Transform
 from hvax.parameters import Fixed
 from hvax.wording import named
 
 
 class StandardizedInput(eqx.Module):
-    """An encoder of raw data: x -> network((t(x) - shift) / scale)."""
+    """An encoder of raw data: x -> network((t(x) - shift) / scale), 0 where x is hidden."""
 
     network: Callable[[Array], Any]
     shift: Fixed
     scale: Fixed
     transform: Transform | None = None
 
-    def __call__(self, x: Data, *condition: Any) -> Any:
+    def __call__(self, x: Data, condition: Any = None, mask: Mask = None) -> Any:
+        """The posterior of one x; the condition stays in the user's own units."""
         check_shape(x, self.shift.value.shape)
-        y = _standardized(x, self.shift, self.scale, self.transform)
-        return self.network(y, *condition)  # which stays in the user's own units
+        y = _standardized(x, self.shift, self.scale, self.transform, mask)
+        return call_network(self.network, y, condition, mask)
 
 
 class StandardizedLikelihood(AbstractLikelihood):
@@ -54,13 +57,18 @@ class StandardizedLikelihood(AbstractLikelihood):
     floor: Fixed | None = None
     transform: Transform | None = None
 
-    def log_prob(self, output: PyTree, x: Data) -> Float[Array, ""]:
+    def log_prob(self, output: PyTree, x: Data, mask: Mask = None) -> Float[Array, ""]:
         check_shape(x, self.shift.value.shape)
-        y = _standardized(x, self.shift, self.scale, self.transform)
-        log_p = self.inner.log_prob(self._floored(output), y)
-        log_slope = -jnp.sum(jnp.log(self.scale.value))
+        y = _standardized(x, self.shift, self.scale, self.transform, mask)
+        output = self._floored(output)
+        if mask is None:  # an inner likelihood of the user's own may take no mask
+            log_p = self.inner.log_prob(output, y)
+        else:
+            log_p = self.inner.log_prob(output, y, mask)
+        log_slope = -sum_observed(jnp.log(self.scale.value), mask)
         if self.transform is not None:
-            log_slope = log_slope + jnp.sum(self.transform.log_derivative(x.astype(y.dtype)))
+            raw = _in_support(x.astype(y.dtype), mask)
+            log_slope = log_slope + sum_observed(self.transform.log_derivative(raw), mask)
         return log_p + log_slope.astype(log_p.dtype)
 
     def mean(self, output: PyTree) -> Float[Array, "..."]:
@@ -76,11 +84,16 @@ class StandardizedLikelihood(AbstractLikelihood):
         y = self._raw(self.inner.sample(self._floored(output), key=key))
         return y if self.transform is None else self.transform.inverse(y)
 
-    def check(self, x: np.ndarray) -> None:
-        self.inner.check(x)
+    def check(self, x: np.ndarray, mask: np.ndarray | None = None) -> None:
+        if mask is None:
+            self.inner.check(x)
+        else:
+            self.inner.check(x, mask)
         if self.transform is None:
             return
         outside = ~self.transform.supports(x)
+        if mask is not None:
+            outside = outside & mask
         if np.any(outside):
             row, *feature = (int(i) for i in np.argwhere(outside)[0])
             raise ValueError(
@@ -123,8 +136,8 @@ class ScaledOutput(eqx.Module):
     offset: tuple[Fixed, ...]
     gain: tuple[Fixed, ...]
 
-    def __call__(self, z: Float[Array, " d"], *condition: Any) -> PyTree:
-        leaves, structure = jax.tree.flatten(self.network(z, *condition))
+    def __call__(self, z: Float[Array, " d"], condition: Any = None) -> PyTree:
+        leaves, structure = jax.tree.flatten(call_network(self.network, z, condition))
         scaled = []
         for y, offset, gain in zip(leaves, self.offset, self.gain, strict=True):
             check_shape(y, offset.value.shape, name="the decoder's output")
@@ -171,10 +184,17 @@ def standardized(
     return StandardizedInput(encoder, *fixed, transform), Decoder(decoder.network, likelihood)
 
 
-def _standardized(x: Data, shift: Fixed, scale: Fixed, transform: Transform | None) -> Array:
-    """(t(x) - shift) / scale in the dtype of x, or in float32 if that is wider."""
+def _standardized(
+    x: Data, shift: Fixed, scale: Fixed, transform: Transform | None, mask: Mask
+) -> Array:
+    """(t(x) - shift) / scale in the dtype of x, or in float32 if that is wider; 0 where hidden."""
     own = x.dtype if jnp.issubdtype(x.dtype, jnp.floating) else shift.value.dtype
     dtype = jnp.promote_types(own, jnp.float32)
-    x = x.astype(dtype)
+    x = _in_support(x.astype(dtype), mask)
     y = x if transform is None else transform(x)
-    return (y - shift.value.astype(dtype)) / scale.value.astype(dtype)
+    return filled((y - shift.value.astype(dtype)) / scale.value.astype(dtype), mask)
+
+
+def _in_support(x: Array, mask: Mask) -> Array:
+    """x with 1, which every transform takes, where it is hidden."""
+    return x if mask is None else jnp.where(mask, x, jnp.ones((), x.dtype))

@@ -10,10 +10,11 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, PRNGKeyArray
 
 from hvax.checks import check_callable, check_kind, real_array, unsupported_layers
+from hvax.models.data_point import Data, Mask, ShapeMismatch, batch_advice, filled
 from hvax.models.decoder import Decoder
+from hvax.models.inputs import call_network
 from hvax.models.latent_model import AbstractLatentModel, Draw
 from hvax.models.latent_size import find_latent_size
-from hvax.models.likelihood import Data, ShapeMismatch, batch_advice
 from hvax.models.posterior import Posterior
 from hvax.models.prior import AbstractPrior, StandardNormal
 from hvax.parameters import Fixed
@@ -27,7 +28,8 @@ class VAE(AbstractLatentModel):
 
     - `encoder`: x -> posterior; `JointGaussian` or any callable that returns a `DiagonalGaussian`
       or your own `Posterior` over one latent vector. With a condition it is called as
-      `encoder(x, condition)`.
+      `encoder(x, condition)`. An encoder with a parameter `mask` is given it where values are
+      missing; to any encoder such values are 0.
     - `decoder`: a `Decoder`.
     - `prior`: `StandardNormal()` by default.
     - `origin`: a constant of x's shape, for data that float32 cannot resolve: the model is then
@@ -69,15 +71,15 @@ class VAE(AbstractLatentModel):
         """The dimension of z, inferred from the networks; `ValueError` if it cannot be inferred."""
         return find_latent_size(self)
 
-    def posterior(self, x: Data, condition: Any = None) -> Posterior:
-        """The approximate posterior q(z | x) of one example x.
+    def posterior(self, x: Data, condition: Any = None, mask: Mask = None) -> Posterior:
+        """The approximate posterior q(z | x) of one example x, of what the mask shows of it.
 
         Raises `ValueError` for a batch, for an x of another shape than the encoder takes, and for a
         posterior that is not over one vector (d,).
         """
-        x = real_array(x, "x")
+        x = filled(real_array(x, "x"), mask)
         try:
-            posterior = self.encoder(x) if condition is None else self.encoder(x, condition)
+            posterior = call_network(self.encoder, x, condition, mask)
         except (TypeError, ValueError, RuntimeError) as error:
             # The networks' own errors are replaced by advice only where the cause is certain.
             if (asked := unsupported_layers(self.encoder)) is not None:
@@ -98,14 +100,20 @@ class VAE(AbstractLatentModel):
         return posterior
 
     def draw(
-        self, posterior: Posterior, target: Data, condition: Any = None, *, key: PRNGKeyArray
+        self,
+        posterior: Posterior,
+        target: Data,
+        condition: Any = None,
+        mask: Mask = None,
+        *,
+        key: PRNGKeyArray,
     ) -> Draw:
         """One draw z ~ q(z | x), with log w = log p(target, z) - log q(z | x) in nats."""
         z_key, _ = jax.random.split(
             key
         )  # as in an HVAE, so that both draw the same z_0 for one key
         z, log_posterior = posterior.sample_and_log_prob(key=z_key)
-        joint = self.log_joint(target, z, condition)
+        joint = self.log_joint(target, z, condition, mask)
         return Draw(
             posterior=posterior,
             output=joint.output,

@@ -9,7 +9,8 @@ from hvax.data.examples import Examples
 from hvax.data.source import SOURCES, Source
 from hvax.data.table import as_integers
 from hvax.precision import origin_of_rows
-from hvax.training.marginals import real_units, spaced_rows
+from hvax.training.marginals import spaced_rows
+from hvax.training.units import real_units
 
 _INDEX_NAMES = {"", "unnamed: 0", "index", "rownames", "row"}
 
@@ -31,6 +32,7 @@ def varying_columns(
     rows = spaced_rows(Examples(x, train)).astype(np.float64)
     origin = origin_of_rows(rows)
     rows = rows if origin is None else rows - origin
+    rows[:, np.isnan(rows).all(axis=0)] = 0.0  # nothing is known of them: constant
     constant = real_units(rows, "none").constant
     numbers = np.array([_numbers_rows(x[:, i]) for i in range(x.shape[1])])
     index = numbers & np.array([name.lower() in _INDEX_NAMES for name in names])
@@ -60,6 +62,8 @@ def varying_columns(
 
 def _numbers_rows(column: NDArray) -> bool:
     """Whether a column counts the rows of its file from 0 or 1, some of which may be left out."""
+    if np.isnan(column).any():
+        return False
     steps = np.diff(column)
     counts = len(column) > 2 and bool(np.all((steps >= 1) & (steps == np.rint(steps))))
     return bool(counts and column[0] in (0, 1) and column[-1] <= 1.5 * len(column) + 1)

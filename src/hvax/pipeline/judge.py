@@ -13,7 +13,7 @@ from hvax.exceptions import StillImproving, WorseThanIndependent, warn
 from hvax.pipeline.references import is_worse, why_worse
 from hvax.pipeline.table import folder_of
 from hvax.pipeline.trained import Trained
-from hvax.training.fit import Fit
+from hvax.training.phase import Fit
 from hvax.wording import words
 
 _STILL = 0.1  # nats that the validation bound may rise in the last tenth of all epochs

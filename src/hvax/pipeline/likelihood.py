@@ -18,6 +18,7 @@ from hvax.models.likelihood import (
     NegativeBinomial,
     Poisson,
 )
+from hvax.models.mixed import MixedLikelihood
 from hvax.models.standardize import StandardizedLikelihood
 from hvax.training.marginals import are_counts, spaced_rows
 from hvax.wording import named
@@ -29,6 +30,7 @@ LikelihoodName = Literal[
     "categorical",
     "poisson",
     "negative-binomial",
+    "mixed",
 ]
 
 _LARGEST_COUNT = 1_000_000  # whole numbers beyond are taken for measurements, not for counts
@@ -39,6 +41,7 @@ _KINDS: dict[str, type[AbstractLikelihood]] = {
     "categorical": Categorical,
     "poisson": Poisson,
     "negative-binomial": NegativeBinomial,
+    "mixed": MixedLikelihood,
 }
 
 
@@ -60,6 +63,10 @@ def likelihood_named(
     if name is None:
         name = default_likelihood(source, train)
     check_one_of(name, "`likelihood`", get_args(LikelihoodName))
+    if name == "mixed":
+        raise ValueError(
+            f"`likelihood` mixed is for a table (.csv, .parquet, DataFrame), got {source.name}."
+        )
     if name == "categorical":
         if not np.issubdtype(source.x.dtype, np.integer):
             raise ValueError(f"categorical needs integer classes, got {source.x.dtype} data.")
@@ -74,11 +81,23 @@ def default_likelihood(source: Source, train: NDArray[np.int64] | None) -> Likel
     """bernoulli for images and for 0 and 1; gaussian for other numbers, but for whole ones
     negative-binomial where it fits the training rows better."""
     x = source.x
+    if source.holes:
+        return _likelihood_of_observed(spaced_rows(Examples(x, train)))
     if source.name in SOURCES or x.dtype == np.uint8 or holds_bits(x):
         return "bernoulli"
     if not np.issubdtype(x.dtype, np.integer) or x.min() < 0 or x.max() > _LARGEST_COUNT:
         return "gaussian"
     return "negative-binomial" if are_counts(spaced_rows(Examples(x, train))) else "gaussian"
+
+
+def _likelihood_of_observed(x: NDArray[Any]) -> LikelihoodName:
+    """`default_likelihood` of rows with missing values (NaN), whose whole numbers are floats."""
+    seen = x[~np.isnan(x)]
+    if np.all((seen == 0) | (seen == 1)):
+        return "bernoulli"
+    if np.any(seen != np.rint(seen)) or seen.min() < 0 or seen.max() > _LARGEST_COUNT:
+        return "gaussian"
+    return "negative-binomial" if are_counts(x) else "gaussian"
 
 
 def name_of(likelihood: AbstractLikelihood) -> LikelihoodName:

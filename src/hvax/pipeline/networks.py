@@ -1,7 +1,7 @@
 """The networks of a VAE for prepared data: their sizes, and where they start."""
 
 import math
-from typing import Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 import equinox as eqx
 import jax
@@ -12,10 +12,12 @@ from hvax.models.convolution import conv
 from hvax.models.hvae import without_flow
 from hvax.models.latent_model import AbstractLatentModel
 from hvax.models.likelihood import Bernoulli, FixedGaussian, Poisson
+from hvax.models.mixed import MixedLikelihood
 from hvax.models.network import mlp
 from hvax.models.vae import VAE
 from hvax.pipeline.parts import Parts
 from hvax.training.marginals import spaced_rows
+from hvax.training.mixed import mixed_mlp
 from hvax.training.prepare import prepared_vae
 from hvax.wording import named, words
 
@@ -51,6 +53,8 @@ def build_vae(parts: Parts, sizes: Sizes, *, network: Network = "mlp", key: PRNG
     does not suit."""
     check_one_of(network, named("network"), get_args(Network))
     x_shape = parts.train.x_shape
+    if isinstance(parts.likelihood, MixedLikelihood):
+        return mixed_vae(parts, sizes, network=network, key=key)
     if network == "conv":
         if x_shape != (28, 28) or not isinstance(
             parts.likelihood, Bernoulli | FixedGaussian | Poisson
@@ -61,6 +65,12 @@ def build_vae(parts: Parts, sizes: Sizes, *, network: Network = "mlp", key: PRNG
                 f"or poisson, got examples of shape {x_shape}; use "
                 f"{other}."
             )
+        if parts.train.holes:
+            raise ValueError(
+                "network conv takes no missing values, got NaN in the data. Use "
+                + words("network='mlp'.", "--network mlp.")
+            )
+        encoder: Any
         encoder, decoder = conv(sizes.latent_size, likelihood=parts.likelihood, key=key)
     else:
         encoder, decoder = mlp(
@@ -68,12 +78,38 @@ def build_vae(parts: Parts, sizes: Sizes, *, network: Network = "mlp", key: PRNG
             sizes.latent_size,
             hidden=sizes.hidden,
             likelihood=parts.likelihood,
+            missing_values=parts.train.holes,
             key=key,
         )
     vae = VAE(encoder, decoder, origin=parts.train.origin)
     if not parts.standardized:
         return vae
     return prepared_vae(vae, parts.independent, spaced_rows(parts.train))
+
+
+def mixed_vae(parts: Parts, sizes: Sizes, *, network: Network, key: PRNGKeyArray) -> VAE:
+    """A VAE for a table with columns of several kinds, in the units of its training rows.
+
+    Raises `ValueError` for another network than mlp, and for networks outside the data's units.
+    """
+    if network != "mlp" or not parts.standardized:
+        raise ValueError(
+            "a table with columns of several kinds needs "
+            + words("network='mlp' and standardize=True.", "--network mlp and --standardize.")
+        )
+    found = parts.independent
+    assert isinstance(found.likelihood, MixedLikelihood)
+    return VAE(
+        *mixed_mlp(
+            found,
+            spaced_rows(parts.train),
+            sizes.latent_size,
+            hidden=sizes.hidden,
+            missing_values=parts.train.holes,
+            key=key,
+        ),
+        origin=parts.train.origin,
+    )
 
 
 def networks_of(model: AbstractLatentModel, vae: VAE, told: str) -> VAE:

@@ -1,6 +1,6 @@
 """Reading a source: a run's own, and other files that are read as its own was."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -11,10 +11,19 @@ from numpy.typing import NDArray
 from hvax.data.check import check_examples, holds_bits
 from hvax.data.convert import to_array
 from hvax.data.header import Header
+from hvax.data.schema import Table
 from hvax.data.source import Source, load_source
 from hvax.data.split import FRACTIONS, Split, split
-from hvax.data.table import ROWS_WITH_HOLES
+from hvax.data.table import ROWS_WITH_HOLES, Missing
 from hvax.pipeline.columns import varying_columns
+from hvax.pipeline.tables import (
+    inferred_table,
+    is_mixed,
+    is_table,
+    numbers_only,
+    read_table,
+    without_conditions,
+)
 
 
 @dataclass(frozen=True)
@@ -28,6 +37,12 @@ class Reading:
     labels: Any = None
     columns: Sequence[str] | None = None
     header: Header = "auto"
+    missing: Missing = "keep"
+    kinds: Mapping[str, str] | None = None
+    table: Table | None = None
+    """The schema to read by: that of the run whose data these are like."""
+    mixed: bool | None = None
+    """Whether columns of a table are modeled by their kinds; None decides by what they hold."""
 
     @property
     def name(self) -> str:
@@ -37,7 +52,9 @@ class Reading:
         return str(self.source) if isinstance(self.source, str | Path) else "data"
 
     def load(self) -> Source:
-        """The source. Raises as `load_source` and `source_of` do."""
+        """The source. Raises as `load_source`, `source_of` and `Table.infer` do."""
+        if (read := self._by_schema()) is not None:
+            return read
         if isinstance(self.source, str | Path):
             return load_source(
                 self.source,
@@ -46,18 +63,68 @@ class Reading:
                 labels=self.labels,
                 columns=self.columns,
                 header=self.header,
+                missing=self.missing,
             )
         for name, default in (("array", None), ("columns", None), ("header", "auto")):
             if (value := getattr(self, name)) != default:
                 raise ValueError(
-                    f"`{name}` must be given only with a file, got {value!r}. Give the examples "
-                    "that are to be used."
+                    f"`{name}` must be given only with a file or a table, got {value!r}. Give the "
+                    "examples that are to be used."
                 )
         if not isinstance(self.source, Source):
             return source_of(self.source, self.labels)
         if self.labels is None:
             return self.source
         return replace(self.source, labels=np.asarray(self.labels))
+
+    def _by_schema(self) -> Source | None:
+        """A table of columns of several kinds, or a DataFrame; None for anything else."""
+        if self.table is not None:
+            return read_table(self.source, self.table, self.name, missing=self.missing)
+        asked = bool(self.kinds) or self.mixed is True
+        if not is_table(self.source):
+            if asked:
+                raise ValueError(
+                    "kinds of columns are for a table (a DataFrame, a .csv or .parquet file), got "
+                    f"{self.name}. Leave them out."
+                )
+            return None
+        is_file = isinstance(self.source, str | Path)
+        if self.mixed is False and is_file:
+            return None
+        try:
+            table = without_conditions(
+                inferred_table(
+                    self.source,
+                    labels=self.labels,
+                    columns=self.columns,
+                    kinds=self.kinds,
+                    header=self.header,
+                )
+            )
+        except (ValueError, TypeError):
+            if asked or not is_file:
+                raise
+            return None  # what is wrong with a file of numbers is said by its own reader
+        if self.mixed is False:
+            table = numbers_only(table)
+        if is_file and not asked and not is_mixed(table):
+            return None
+        read = read_table(self.source, table, self.name, missing=self.missing, header=self.header)
+        if self.labels is None or isinstance(self.labels, str):
+            return read
+        return replace(read, labels=checked_labels(self.labels, len(read.x)))
+
+
+def checked_labels(labels: Any, count: int) -> NDArray[Any]:
+    """Labels as an array (n,), one for each example."""
+    known = np.asarray(labels)
+    if known.shape != (count,):
+        raise ValueError(
+            f"`labels` must be one for each of {count} examples, got shape {known.shape}. Give "
+            "them in the order of the examples."
+        )
+    return known
 
 
 def source_of(data: Any, labels: Any = None) -> Source:
@@ -68,15 +135,10 @@ def source_of(data: Any, labels: Any = None) -> Source:
     for another number of labels.
     """
     x, names = to_array(data, "data")
-    check_examples(x, "data")
-    known = None if labels is None else np.asarray(labels)
-    if known is not None and known.shape != x.shape[:1]:
-        raise ValueError(
-            f"`labels` must be one for each of {len(x)} examples, got shape {known.shape}. Give "
-            "them in the order of the examples."
-        )
+    holes = check_examples(x, "data")
+    known = None if labels is None else checked_labels(labels, len(x))
     gray = x.dtype == np.uint8 and not holds_bits(x)
-    return Source("data", x, known, 255.0 if gray else 1.0, feature_names=names)
+    return Source("data", x, known, 255.0 if gray else 1.0, feature_names=names, holes=holes)
 
 
 def read_split(
@@ -86,6 +148,8 @@ def read_split(
     out."""
     source = reading.load()
     parts = split(source, seed=seed, fractions=fractions)
+    if source.table is not None:
+        return source, parts, source.notes
     kept, notes = varying_columns(source, parts.train, reading.columns is not None)
     names = kept.feature_names
     if source.rows is None or names is None or names == source.feature_names:
@@ -106,6 +170,8 @@ def rows_of(source: Source) -> NDArray[np.int64]:
 def read_alike(reading: Reading) -> Source:
     """Another file than the run's own: the run's columns by their names, and by their order where
     one of the two has no names. Raises `ValueError` where a column is not there."""
+    if reading.table is not None:
+        return reading.load()
     columns, name = reading.columns, reading.name
     without = replace(reading, columns=None)
     if columns is None or Path(name).suffix.lower() != ".csv":

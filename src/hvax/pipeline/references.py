@@ -12,7 +12,7 @@ from hvax.evaluation.references import LARGEST, gaussian_log_prob
 from hvax.models.likelihood import LearnedGaussian
 from hvax.models.standardize import StandardizedLikelihood
 from hvax.pipeline.parts import Parts
-from hvax.training.marginals import spaced_rows
+from hvax.training.marginals import has_holes, spaced_rows
 from hvax.wording import words
 
 _NAMED = 3  # columns that a warning names
@@ -23,10 +23,11 @@ def reference_rows(parts: Parts, test: Examples) -> tuple[dict[str, Any], NDArra
     """The NLL of test examples under the independent-feature model of the training data and, of
     real numbers, under a Gaussian with a full covariance matrix: rows of results.json; and log p of
     each example under the first."""
-    x = test.seen(slice(None))
+    x = spaced_rows(test, len(test)) if test.holes else test.seen(slice(None))
     independent = parts.independent.log_prob(x)
     rows = {"independent": _row(independent)}
-    if isinstance(parts.likelihood, LearnedGaussian) and test[:1].size <= LARGEST:
+    real = isinstance(parts.likelihood, LearnedGaussian) and not test.holes
+    if real and test[:1].size <= LARGEST:
         units, likelihood = parts.independent.units, parts.independent.likelihood
         assert units is not None and isinstance(likelihood, StandardizedLikelihood)
         train = spaced_rows(parts.train)
@@ -119,10 +120,14 @@ def _worst_features(model: Any, parts: Parts) -> str:
     made = reconstruct(model, test, key=jax.random.key(0), progress=False)
     if made.shape != x.shape:
         return ""
-    spread = spaced_rows(parts.train).astype(np.float64).var(0).ravel()
+    rows = spaced_rows(parts.train).astype(np.float64)
+    spread = (np.nanvar(rows, axis=0) if has_holes(rows) else rows.var(0)).ravel()
     varies = np.flatnonzero(spread > 0)  # of a constant there is no variance to compare with
     error = np.full(spread.shape, -np.inf)
-    error[varies] = ((made.astype(np.float64) - x) ** 2).mean(0).ravel()[varies] / spread[varies]
+    square = (made.astype(np.float64) - x) ** 2
+    known = ~np.isnan(square)
+    mean = np.sum(square, axis=0, where=known) / np.maximum(1, known.sum(axis=0))
+    error[varies] = mean.ravel()[varies] / spread[varies]
     worst = np.argsort(-np.nan_to_num(error, nan=np.inf, neginf=-np.inf))[:_NAMED]
     worst = worst[np.isin(worst, varies)]
     names = parts.feature_names or tuple(str(i) for i in range(len(error)))

@@ -5,14 +5,14 @@ from typing import Any, get_args
 
 import optax
 
+from hvax.checked_data import checked_training_data
 from hvax.checks import check_one_of, count
 from hvax.models.vae import VAE
 from hvax.objectives import Estimator
 from hvax.pipeline.parts import Parts
-from hvax.training.fit import check_data, check_plan
-from hvax.training.loop import TrainingOptions
 from hvax.training.optimizers import default_optimizer
-from hvax.training.schedule import epochs_with_flow, schedule
+from hvax.training.options import TrainingOptions
+from hvax.training.schedule import first_epoch_with_flow, schedule
 from hvax.wording import named
 
 
@@ -66,8 +66,9 @@ class Settings:
         """Refuse, before any work, numbers out of range and data that do not suit the model. Raises
         as `fit` does."""
         check_one_of(self.estimator, named("estimator"), get_args(Estimator))
-        check_plan(TrainingOptions(**self.plan()), *check_data(vae, parts.train, parts.validation))
-        check_data(vae, parts.test, None)
+        options = TrainingOptions(**self.plan())
+        options.check_for(*checked_training_data(vae, parts.train, parts.validation))
+        checked_training_data(vae, parts.test, None)
         for name in ("num_samples", "test_points", "train_samples"):
             count(getattr(self, name), named(name))
 
@@ -105,18 +106,3 @@ def settings_for(
         flow_from_epoch=first,
         **others,
     )
-
-
-def first_epoch_with_flow(
-    examples: int, *, epochs: int, batch_size: int, gradients: int, given: int | None = None
-) -> int:
-    """The epoch, from 1, in which the flow is turned on: as `given`, or so that it has about a
-    quarter of the time. Raises `ValueError` for one that never comes."""
-    if given is None:
-        updates = max(1, examples // max(1, batch_size))
-        given = 1 + max(0, epochs - epochs_with_flow(epochs, gradients, updates))
-    if count(given, named("flow_from_epoch")) > count(epochs, named("epochs")):
-        raise ValueError(
-            f"{named('flow_from_epoch')} must be at most {named('epochs')}, {epochs}, got {given}."
-        )
-    return given

@@ -12,7 +12,7 @@ from hvax.pipeline.settings import Settings
 from hvax.pipeline.trained import Trained
 from hvax.storage.run_folder import BASELINE
 from hvax.storage.structure import digest
-from hvax.training.fit import Fit
+from hvax.training.phase import Fit
 from hvax.wording import words
 
 _FEW = 20  # test points, of which a standard error is none

@@ -28,8 +28,9 @@ from hvax.pipeline.table import describe, how_it_ended
 from hvax.pipeline.trained import Scored, Trained
 from hvax.storage.run_files import copy_training
 from hvax.storage.run_folder import BASELINE, BEFORE_FLOW, check_unused, read_plan
-from hvax.training.fit import Fit, fit
+from hvax.training.fit import fit
 from hvax.training.interrupt import ENDED_BY_A_SIGNAL
+from hvax.training.phase import Fit
 
 
 def train(
@@ -101,7 +102,7 @@ def train(
         check_path(run_dir, "run_dir")
     folder = None if run_dir is None else Path(run_dir)
     if resume and folder is None:
-        raise ValueError("`resume` needs the `run_dir` to go on from.")
+        raise ValueError("`resume` needs the `run_dir` to resume from.")
     if folder is not None and not resume:
         check_unused(folder)
     parts = data if isinstance(data, Parts) else load_parts(data)
@@ -173,7 +174,7 @@ def _gradients(models: Mapping[str, AbstractLatentModel]) -> int:
 
 
 def _begun(folder: Path | None, given: int | None) -> int | None:
-    """The epoch of the flow in the training that is gone on with."""
+    """`flow_from_epoch` as given, or that of the training which is resumed."""
     return given if given is not None or folder is None else read_plan(folder)
 
 

@@ -1,17 +1,35 @@
 """What a training leaves: models, their scores, and what these are to be compared with."""
 
-from dataclasses import dataclass, field
+import html
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from hvax.evaluation.evaluate import difference
-from hvax.evaluation.result import Evaluation
+import jax
+
+from hvax.data.examples import chosen_rows, subsample
+from hvax.evaluation.evaluate import evaluate
+from hvax.evaluation.imputation import Imputed, impute
+from hvax.evaluation.latent import Encoding, encode, reconstruct, sample
+from hvax.evaluation.result import Evaluation, difference
 from hvax.evaluation.table import as_json
 from hvax.models.latent_model import AbstractLatentModel
 from hvax.pipeline.parts import Parts
 from hvax.pipeline.settings import Settings
-from hvax.storage.structure import digest
-from hvax.training.fit import Fit
+from hvax.report.inputs import ReportInputs
+from hvax.report.report import write_page
+from hvax.storage.structure import digest, save
+from hvax.training.phase import Fit
+
+
+def as_frame(rows: Sequence[Mapping[str, Any]]) -> Any:
+    """Rows as a pandas DataFrame where pandas is installed, else as a list of dicts."""
+    try:
+        import pandas
+    except ImportError:
+        return [dict(row) for row in rows]
+    return pandas.DataFrame(rows)
 
 
 class Scored(NamedTuple):
@@ -97,6 +115,71 @@ class Trained:
         if self.baseline is None:
             return None
         return difference(self.scores, self.baseline.scores)
+
+    @property
+    def history(self) -> Any:
+        """The epochs of the model, a row for each: a pandas DataFrame, without pandas a list."""
+        return as_frame(self.fitted.history)
+
+    def encode(self, data: Any, *, num_samples: int = 1, **options: Any) -> Encoding:
+        """`hvax.encode` of the model: mean and sigma of q(z_0 | x), and draws of z."""
+        return encode(self.model, data, num_samples=num_samples, **options)
+
+    def sample(self, n: int, **options: Any) -> Any:
+        """`hvax.sample` of the model: n new data points."""
+        return sample(self.model, n, latent_size=self.scores.latent_size, **options)
+
+    def reconstruct(self, data: Any, **options: Any) -> Any:
+        """`hvax.reconstruct` of the model: E[x | z] of each data point."""
+        return reconstruct(self.model, data, **options)
+
+    def impute(self, data: Any, **options: Any) -> Imputed:
+        """`hvax.impute` of the model: the missing values of each data point, with intervals."""
+        return impute(self.model, data, **options)
+
+    def score(self, data: Any, *, num_samples: int | None = None, **options: Any) -> Evaluation:
+        """`hvax.evaluate` of the model on other data: ELBO, NLL and their errors."""
+        number = self.settings.num_samples if num_samples is None else num_samples
+        key = options.pop("key", jax.random.key(0))
+        return evaluate(self.model, data, key=key, num_samples=number, **options)
+
+    def save(self, folder: str | Path) -> None:
+        """`hvax.save` of the model, to be loaded with `hvax.load(folder)`."""
+        save(self.model, folder)
+
+    def report(self, path: str | Path, *, title: str | None = None) -> None:
+        """Write the page of `hvax.write_report` on the test part, with the baseline beside it."""
+        inputs = replace(self._report_inputs(), title=title or Path(path).stem)
+        write_page(inputs, path, key=jax.random.key(0))
+
+    def _report_inputs(self) -> ReportInputs:
+        parts, points = self.parts, self.scores.num_points
+        labels = parts.test_labels
+        if labels is not None and points < len(parts.test):
+            labels = labels[chosen_rows(len(parts.test), points)]
+        beside = self.baseline
+        return ReportInputs(
+            model=self.model,
+            test=subsample(parts.test, points),
+            evaluation=self.scores.to_dict(),
+            name=self.results[self._shown].label,
+            history=self.fitted.history,
+            labels=labels,
+            feature_names=parts.feature_names,
+            baseline=None if beside is None else beside.scores.to_dict(),
+            baseline_history=() if beside is None else beside.fit.history,
+            difference=self.difference,
+            references={name: row["nll"] for name, row in self.references.items()},
+        )
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: the table of scores, learning curves and samples."""
+        if not self.results:
+            return f"<pre>{html.escape(repr(self))}</pre>"
+        # Matplotlib and jinja2 are loaded here, not with `import hvax`.
+        from hvax.report.summary import summary
+
+        return summary(self._report_inputs(), repr(self))
 
     def record(self) -> dict[str, Any]:
         """What results.json holds of it."""

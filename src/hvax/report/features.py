@@ -25,7 +25,8 @@ def correlations(
 ) -> Float[np.ndarray, " D"]:
     """Of each feature with its reconstruction, on the scale that it is drawn on."""
     found = []
-    for there, back in zip(x.T, mean.T, strict=True):
+    for column, of_all in zip(x.T, mean.T, strict=True):
+        there, back = column[~np.isnan(column)], of_all[~np.isnan(column)]
         scale = scale_for(there, back)
         found.append(_correlation(scale(there), scale(back)))
     return np.array(found)
@@ -36,7 +37,7 @@ def gaps(x: Num[np.ndarray, "n D"], samples: Num[np.ndarray, "m D"]) -> Float[np
     drawn on: the mean over 25 of them, in standard deviations of the data."""
     found = []
     for there, drawn in zip(x.T, samples.T, strict=True):
-        drawn = drawn[np.isfinite(drawn)]
+        there, drawn = there[~np.isnan(there)], drawn[np.isfinite(drawn)]
         scale = scale_for(there, drawn)
         a, b = scale(there), scale(drawn)
         b = b[np.isfinite(b)]
@@ -61,7 +62,7 @@ def by_rank(score: Float[np.ndarray, " D"], most: int, *, largest_first: bool) -
 
 def _correlation(a: NDArray[Any], b: NDArray[Any]) -> float:
     """NaN where one of them does not vary."""
-    if not (np.all(np.isfinite(a)) and np.all(np.isfinite(b))):
+    if len(a) == 0 or not (np.all(np.isfinite(a)) and np.all(np.isfinite(b))):
         return math.nan
     a, b = a - a.mean(), b - b.mean()
     largest = np.abs(a).max(), np.abs(b).max()

@@ -14,7 +14,7 @@ from hvax.report.figures.energy_errors import energy_errors
 from hvax.report.figures.schedule import schedule
 from hvax.report.figures.step_sizes import step_sizes
 from hvax.report.inputs import ReportInputs
-from hvax.report.model_view import flow_view
+from hvax.report.model_view import flow_view, points_of
 from hvax.report.parts import Picture
 
 _POINTS, _DRAWS = 200, 10  # of the energy errors and of the bound by step
@@ -33,8 +33,8 @@ def flow(report: ReportInputs, *, key: PRNGKeyArray) -> Flow | None:
     if not report.moved:
         return None
     found = flow_view(report.model)
-    x = report.test[spaced(len(report.test), _POINTS)]
-    drawn = paths(report.model, x, _DRAWS, key=key)
+    points = points_of(report.model, report.test, spaced(len(report.test), _POINTS))
+    drawn = paths(report.model, points, _DRAWS, key=key)
     errors = np.concatenate(drawn.energy_errors)  # a row for each draw of each point
     pictures = [
         bound_by_step(drawn.log_weight),

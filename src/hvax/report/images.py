@@ -47,7 +47,7 @@ def as_pixels(
 
 def levels(x: NDArray[Any]) -> tuple[float, float]:
     """What to show as black and as white: 0 and 1 for data between them, else their extremes."""
-    low, high = float(np.min(x)), float(np.max(x))
+    low, high = float(np.nanmin(x)), float(np.nanmax(x))
     return (0.0, 1.0) if low >= 0 and high <= 1 else (low, high)
 
 

@@ -84,7 +84,7 @@ class ReportInputs:
     @property
     def moved(self) -> bool:
         """Whether something, such as a flow, moves the encoder's draws."""
-        return moves_draws(self.model, self.test[:1])
+        return moves_draws(self.model, self.test)
 
     @property
     def shown_as_images(self) -> bool:

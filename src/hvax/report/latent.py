@@ -9,7 +9,7 @@ from hvax.evaluation.trajectories import paths
 from hvax.report.chosen import spaced
 from hvax.report.figures.latent_map import latent_map
 from hvax.report.inputs import ReportInputs
-from hvax.report.model_view import Model
+from hvax.report.model_view import Model, points_of
 from hvax.report.parts import Picture
 from hvax.report.projection import Embedded, projected
 
@@ -34,6 +34,5 @@ def embedded(
     model: Model, test: Examples, rows: NDArray[np.int64], *, key: PRNGKeyArray
 ) -> Embedded:
     """Some test points in the latent space."""
-    x = test[rows]
-    found = paths(model, x, 1, key=key)
+    found = paths(model, points_of(model, test, rows), 1, key=key)
     return Embedded(found.mean, found.z[:, 0, -1])

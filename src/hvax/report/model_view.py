@@ -7,22 +7,22 @@ from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
-import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Float
 from numpy.typing import NDArray
 
+from hvax.batch import Batch
+from hvax.data.examples import Examples, with_mask, with_origin
+from hvax.devices import model_rows_of
 from hvax.hamiltonian.abstract_flow import AbstractFlow
 from hvax.hamiltonian.flow import HamiltonianFlow
-from hvax.hamiltonian.gradient import Potential
 from hvax.hamiltonian.integrator import PositionVerlet
 from hvax.hamiltonian.momentum import GaussianMomentum
 from hvax.models.gaussian import DiagonalGaussian
 from hvax.models.hvae import HVAE, has_flow
-from hvax.models.latent_model import AbstractLatentModel, Draw
+from hvax.models.latent_model import AbstractLatentModel, Draw, posterior_of
 from hvax.models.likelihood import AbstractLikelihood, Bernoulli, Categorical
-from hvax.models.origin import to_model
-from hvax.models.posterior import Posterior
+from hvax.models.origin import origin_of
 from hvax.models.prior import StandardNormal
 from hvax.models.standardize import StandardizedLikelihood
 from hvax.models.vae import VAE
@@ -62,33 +62,33 @@ def has_standard_normal_prior(model: Model) -> bool:
     return isinstance(model.prior, StandardNormal)
 
 
-def moves_draws(model: Model, x: NDArray[Any]) -> bool:
-    """Whether something moves the encoder's draws for examples such as x; nothing is computed."""
+def points_of(model: Model, test: Examples, rows: Any) -> Batch:
+    """Some test points on the device, as the model takes them, with the mask of missing values."""
+    return model_rows_of(with_origin(with_mask(Batch(test)), origin_of(model)), rows)
+
+
+def one_of(points: Batch, i: int) -> Batch:
+    """Point i of some."""
+    return points.map(lambda part: part[i])
+
+
+def moves_draws(model: Model, test: Examples) -> bool:
+    """Whether something moves the encoder's draws for such examples; nothing is computed."""
     if isinstance(model, HVAE):
         return has_flow(model)
-    one = jnp.asarray(to_model(model, x[:1]))[0]
 
-    def draw(model: Model, x: Array) -> Draw:
-        return model.draw(model.posterior(x), x, key=jax.random.key(0))
+    def draw(model: Model, row: Batch) -> Draw:
+        posterior = posterior_of(model, row)
+        return model.draw(posterior, row.scored, key=jax.random.key(0), **row.given())
 
+    one = one_of(points_of(model, test, slice(0, 1)), 0)
     return eqx.filter_eval_shape(draw, model, one).trajectory is not None
 
 
-def posterior_of(model: Model, x: Array) -> Posterior:
-    """q(z_0 | x), of one x as the model takes it."""
-    return model.posterior(x)
-
-
-def has_gaussian_posterior(model: Model, x: NDArray[Any]) -> bool:
-    """Whether q(z_0 | x) is a diagonal Gaussian for examples such as x; nothing is computed."""
-    one = jnp.asarray(to_model(model, x[:1]))[0]
-    found = eqx.filter_eval_shape(posterior_of, model, one)
+def has_gaussian_posterior(model: Model, row: Batch) -> bool:
+    """Whether q(z_0 | x) is a diagonal Gaussian for such a point; nothing is computed."""
+    found = eqx.filter_eval_shape(lambda model: posterior_of(model, row), model)
     return isinstance(found, DiagonalGaussian)
-
-
-def potential_of(model: Model, x: Array) -> Potential:
-    """z -> -log p(x | z) - log p(z), in nats, of one x as the model takes it; with an aux."""
-    return model.potential(x)
 
 
 def name_of(model: Model) -> str:

@@ -1,5 +1,6 @@
 """Contents -> HTML, by one template that escapes every word it is given."""
 
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,12 @@ def render(contents: Contents) -> str:
     """The whole page, which holds everything it shows."""
     text = _templates().get_template("page.html.j2").render(page=contents)
     return text.lstrip()  # of the blank lines that the definitions before the page leave
+
+
+def render_summary(text: str, pictures: Sequence[Picture], image: Image | None) -> str:
+    """A piece of HTML without a page around it: preformatted text, and pictures below it."""
+    template = _templates().get_template("summary.html.j2")
+    return template.render(text=text, pictures=pictures, image=image)
 
 
 @cache

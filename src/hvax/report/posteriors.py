@@ -5,21 +5,20 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import PRNGKeyArray
 from numpy.typing import NDArray
 
+from hvax.batch import Batch
 from hvax.evaluation.posterior_draws import posterior_draws
 from hvax.evaluation.posterior_grid import most_correlated_axes, plane
 from hvax.evaluation.trajectories import Paths, paths
-from hvax.models.origin import to_model
 from hvax.report import images
 from hvax.report.chosen import one_of_each
 from hvax.report.density import box, smoothed
 from hvax.report.figures.posterior import MASSES, Encoder, posterior
 from hvax.report.inputs import ReportInputs
-from hvax.report.model_view import has_gaussian_posterior
+from hvax.report.model_view import has_gaussian_posterior, one_of, points_of
 from hvax.report.names import short
 from hvax.report.numbers import number
 from hvax.report.parts import Image, Picture
@@ -60,33 +59,34 @@ def posteriors(report: ReportInputs, *, key: PRNGKeyArray) -> Posteriors | None:
         return None
     draw_key, chain_key = jax.random.split(key)
     rows = one_of_each(report.labels, len(report.test), _SCENES)
-    x = report.test[rows]
-    found = paths(report.model, x, _DRAWN, key=draw_key)
+    x, points = report.test[rows], points_of(report.model, report.test, rows)
+    found = paths(report.model, points, _DRAWN, key=draw_key)
     finite = np.all(np.isfinite(found.z), axis=(1, 2, 3))
     finite &= np.any(np.isfinite(found.log_weight), axis=(1, 2))
     if not finite.any():
         return None
     rows, x, found = rows[finite], x[finite], Paths(*(array[finite] for array in found))
+    points = points.map(lambda part: part[np.flatnonzero(finite)])
     if report.latent_size == 2:
-        pictures = _exact(report, found, x, rows)
+        pictures = _exact(report, found, points, rows)
     else:
-        pictures = _drawn(report, found, x, rows, key=chain_key)
+        pictures = _drawn(report, found, points, rows, key=chain_key)
     scenes = [
         Scene(picture, _thumbnail(report, one, int(row)))
         for picture, one, row in zip(pictures, x, rows, strict=True)
     ]
-    marks = _marks(report, gaussian=has_gaussian_posterior(report.model, x))
+    marks = _marks(report, gaussian=has_gaussian_posterior(report.model, one_of(points, 0)))
     return Posteriors(marks, _note(report), scenes)
 
 
 def _exact(
-    report: ReportInputs, found: Paths, x: NDArray, rows: NDArray[np.int64]
+    report: ReportInputs, found: Paths, points: Batch, rows: NDArray[np.int64]
 ) -> list[Picture]:
     """In two dimensions: by quadrature over a grid."""
     scenes = []
-    for i, one in enumerate(x):
+    for i in range(len(rows)):
         cover = np.percentile(found.z[i, :, -1], (1, 99), axis=0)
-        scene = plane(report.model, jnp.asarray(to_model(report.model, one)), cover=cover)
+        scene = plane(report.model, one_of(points, i), cover=cover)
         gap = scene.log_p - found.log_weight[i].astype(np.float64)
         missed = _with_error(gap[:, 0]) if scene.kl is None else number(scene.kl)
         said = f"log p(x) = {number(scene.log_p)} nats. "
@@ -110,7 +110,7 @@ def _with_error(draws: NDArray[np.float64]) -> str:
 def _drawn(
     report: ReportInputs,
     found: Paths,
-    x: NDArray,
+    points: Batch,
     rows: NDArray[np.int64],
     *,
     key: PRNGKeyArray,
@@ -121,13 +121,14 @@ def _drawn(
     # Both ends of a flow propose: where one misses a part of the posterior, the other may not.
     ends = slice(None) if found.z.shape[2] == 1 else [0, -1]
     z, log_weight = found.z[:, :, ends], found.log_weight[:, :, ends]
+    n = len(rows)
     truth = posterior_draws(
-        model, x, z.reshape(len(x), -1, z.shape[-1]), log_weight.reshape(len(x), -1), key=key
+        model, points, z.reshape(n, -1, z.shape[-1]), log_weight.reshape(n, -1), key=key
     )
-    gaussian = has_gaussian_posterior(model, x)
+    gaussian = has_gaussian_posterior(model, one_of(points, 0))
     scenes = []
-    for i, one in enumerate(x):
-        axes = most_correlated_axes(model, jnp.asarray(to_model(model, one)))
+    for i in range(n):
+        axes = most_correlated_axes(model, one_of(points, i))
         shown = np.array(axes)
         stages = found.z[i][..., shown]
         clouds = truth.z[i][:, shown], stages[:, 0], stages[:, -1]

@@ -18,7 +18,7 @@ from hvax.report.features import by_rank, correlations
 from hvax.report.figures.reconstructed_features import reconstructed_features
 from hvax.report.figures.reconstructed_series import reconstructed_series
 from hvax.report.inputs import ReportInputs
-from hvax.report.model_view import Model, num_classes
+from hvax.report.model_view import Model, num_classes, points_of
 from hvax.report.names import feature_name, short
 from hvax.report.numbers import number
 from hvax.report.parts import Image, Picture
@@ -80,7 +80,7 @@ def reconstructed(
     """
     draw_key, decoder_key = jax.random.split(key)
     x = test[rows]
-    z = paths(model, x, 1, key=draw_key).z[:, 0, -1]
+    z = paths(model, points_of(model, test, rows), 1, key=draw_key).z[:, 0, -1]
     mean = decode(model, z, key=decoder_key, progress=False)
     classes = num_classes(model)
     if classes is not None:
@@ -108,13 +108,13 @@ def _features(report: ReportInputs, found: Reconstructed) -> Picture:
 
 def _series(report: ReportInputs, rows: NDArray[np.int64], x: NDArray, mean: NDArray) -> Picture:
     """Of a few examples, from the smallest error to the largest."""
-    spread = x.std(axis=(0, 1), dtype=np.float64)
-    error = np.sqrt(np.mean(((x - mean) / np.where(spread > 0, spread, 1.0)) ** 2, axis=(1, 2)))
+    spread = np.nanstd(x, axis=(0, 1), dtype=np.float64)
+    error = np.sqrt(np.nanmean(((x - mean) / np.where(spread > 0, spread, 1.0)) ** 2, axis=(1, 2)))
     order = np.argsort(error, kind="stable")
     order = order[spaced(len(order), _SERIES)]
     channels = spaced(x.shape[-1], _CHANNELS)
     names = [channel_name(report, int(c)) for c in channels]
-    rms = np.sqrt(np.mean((x - mean) ** 2, axis=(1, 2)))
+    rms = np.sqrt(np.nanmean((x - mean) ** 2, axis=(1, 2)))
     named = []
     for row in rows[order]:
         label = report.label(row)
@@ -134,7 +134,7 @@ def _pairs(report: ReportInputs, found: Reconstructed) -> list[Image]:
     )
     shown = []
     for i, row in enumerate(found.rows):
-        error = float(np.sqrt(np.mean((x[i] - mean[i]) ** 2)))
+        error = float(np.sqrt(np.nanmean((x[i] - mean[i]) ** 2)))
         name, caption = f"Test point {row}", f"rms error {number(error)}"
         label = report.label(row)
         if label is not None:

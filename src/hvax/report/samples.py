@@ -102,7 +102,8 @@ def _sheet(report: ReportInputs, key: PRNGKeyArray) -> Samples:
     if not np.all(np.isfinite(found)):
         return _LOST
     pixels = images.as_pixels(found, low=low, high=high, x_shape=report.test.x_shape)
-    alt += f" Mean level {number(float(found.mean()))}, of the test data {number(float(x.mean()))}."
+    there = number(float(np.nanmean(x)))
+    alt += f" Mean level {number(float(found.mean()))}, of the test data {there}."
     return Samples(image=Image(images.sheet(pixels, columns), alt, words))
 
 

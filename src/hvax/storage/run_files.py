@@ -1,6 +1,6 @@
 """Removing the files of a run, and copying a training.
 
-A run's files are removed one by one, as its folder may hold files of somebody else: they stay.
+A run's files are removed one by one, because its folder may also hold files that are not hvax's.
 """
 
 import contextlib
@@ -50,18 +50,18 @@ def check_no_links(path: Path) -> None:
 
 
 def is_empty(path: Path) -> bool:
-    """Whether a directory holds nothing, or only what a run leaves that is killed at its start."""
+    """Whether a directory is empty but for what a run that was killed at its start leaves."""
     return path.is_dir() and all(
         file.name == LOCK_FILE or is_temporary(file.name) for file in path.iterdir()
     )
 
 
 def remove_run(path: Path) -> None:
-    """Remove a run's files from its directory, but for config.json and the directory's own lock,
-    which the caller has.
+    """Remove a run's files from its directory, except config.json and the directory's own lock,
+    which the caller holds.
 
-    Raises `ValueError` where a folder in it is a link, or another process trains in one; nothing is
-    removed then.
+    Raises `ValueError`, before anything is removed, if a folder in it is a link or another process
+    trains in one.
     """
     check_no_links(path)
     folders = [folder for folder in training_folders(path) if folder.is_dir()]
@@ -74,7 +74,7 @@ def remove_run(path: Path) -> None:
 
 @contextlib.contextmanager
 def _locks_of(folders: Sequence[Path]) -> Iterator[dict[Path, LockFile]]:
-    """Lock the checkpoints of trainings, where there are some."""
+    """Lock the checkpoint folders of trainings, as far as they exist."""
     with contextlib.ExitStack() as stack:
         yield {
             folder: stack.enter_context(exclusive_lock(folder / CHECKPOINTS)).file
@@ -84,8 +84,8 @@ def _locks_of(folders: Sequence[Path]) -> Iterator[dict[Path, LockFile]]:
 
 
 def _remove_training(folder: Path, lock: LockFile | None) -> None:
-    """Remove what a training has written into its folder, and what the commands have added; `lock`
-    is the lock of its checkpoints."""
+    """Remove what a training and the commands wrote into a folder; `lock` is that of its
+    checkpoints."""
     RunFolder(folder).checkpoints.clear()
     _remove_model(folder / MODEL)
     for name in _FILES:
@@ -100,7 +100,7 @@ def _remove_training(folder: Path, lock: LockFile | None) -> None:
 
 
 def _remove_model(folder: Path) -> None:
-    """Remove structure.json, the weights that it names, and those whose name has their own hash."""
+    """Remove structure.json, the weights it names, and weights whose name is their own hash."""
     named = None
     with contextlib.suppress(OSError, ValueError):
         named = weights_named_in(folder)
@@ -116,8 +116,10 @@ def _remove_if_empty(folder: Path) -> None:
 
 
 def copy_training(folder: Path, other: Path) -> None:
-    """Copy the training in the folder `other` into `folder`, so that it can go on from there in
-    another way. Nothing is done where a training has begun in `folder`."""
+    """Copy the training in the folder `other` into `folder`, to continue it there in another way.
+
+    Does nothing if a training has begun in `folder`.
+    """
     if RunFolder(folder).checkpoints:
         return
     copy = folder.with_name(_COPY)
@@ -127,7 +129,7 @@ def copy_training(folder: Path, other: Path) -> None:
     if not folder.exists():
         copy.rename(folder)
         return
-    # Somebody's files are there, and stay beside the copy.
+    # The folder holds other files, which stay beside the copy.
     with _locks_of([folder]) as locks:
         _remove_training(folder, locks.get(folder))
     for part in sorted(copy.iterdir(), key=lambda part: part.name == CHECKPOINTS):
@@ -142,6 +144,6 @@ def _move(part: Path, to: Path) -> None:
         part.replace(to)
         return
     to.mkdir(exist_ok=True)
-    # A record after the arrays that it names.
+    # A record comes after the arrays that it names, so that a crash leaves no record without them.
     for file in sorted(part.iterdir(), key=lambda file: file.suffix == ".json"):
         file.replace(to / file.name)

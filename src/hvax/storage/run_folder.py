@@ -89,7 +89,7 @@ def check_begin(path: Path, *, resume: bool) -> None:
     if RunFolder(path).checkpoints:
         if not resume:
             raise ValueError(
-                f"{path} holds a run already. resume=True goes on with it; else use another folder."
+                f"{path} holds a run already. Continue it with resume=True, or use another folder."
             )
         return
     if path.name == BEFORE_FLOW and parent.checkpoints:
@@ -123,11 +123,11 @@ def check_folders(path: Path) -> None:
 
 def _lost(path: Path, what: str) -> ValueError:
     anew = words("start anew in another run_dir", "start anew, with --overwrite")
-    return ValueError(f"{path} has no checkpoint to go on from: {what}. Put it back, or {anew}.")
+    return ValueError(f"{path} has no checkpoint to resume from: {what}. Put it back, or {anew}.")
 
 
 def _is_in_the_way(path: Path, name: str) -> bool:
-    """Whether a new run would replace something of this name that may be of worth to somebody."""
+    """Whether a new run would replace something of this name that may matter to somebody."""
     file = path / name
     if name == MODEL:
         return (file / STRUCTURE).exists()
@@ -144,8 +144,7 @@ def _is_in_the_way(path: Path, name: str) -> bool:
 
 
 def write_plan(path: Path, flow_from_epoch: int) -> None:
-    """Write down in which epoch a run turns its flow on, so that a resumed run does not choose
-    another.
+    """Record the epoch in which a run turns its flow on, for a resumed run to use the same.
 
     Raises `ValueError` where the run has begun with another epoch, or another process trains it.
     """
@@ -160,7 +159,7 @@ def write_plan(path: Path, flow_from_epoch: int) -> None:
             return
         if RunFolder(path).checkpoints or (there is not None and before.checkpoints):
             raise ValueError(
-                f"the run to go on with has another flow_from_epoch: {there or 1} there, "
+                f"the run to resume has another flow_from_epoch: {there or 1} there, "
                 f"{flow_from_epoch} here."
             )
         content = dumps({"flow_from_epoch": flow_from_epoch}) + "\n"

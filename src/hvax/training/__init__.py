@@ -1,6 +1,6 @@
-"""The training step, and the loop around it; `hvax.fit` is the door."""
+"""Training: `hvax.fit`, and the compiled step and loop below it."""
 
-from hvax.training.loop import Event as Event
 from hvax.training.optimizers import clip_by_running_norm as clip_by_running_norm
 from hvax.training.optimizers import scale_flow_updates as scale_flow_updates
+from hvax.training.options import Event as Event
 from hvax.training.state import TrainState as TrainState

@@ -59,8 +59,8 @@ class CompiledSteps:
         transform: Transform | None,
         scales: Batch,
     ):
-        given = loss_kwargs if callable(loss_kwargs) else None
-        self._steps = _Steps(loss_function, given, transform, scales)
+        kwargs_of_step = loss_kwargs if callable(loss_kwargs) else None
+        self._steps = _Steps(loss_function, kwargs_of_step, transform, scales)
         self._kwargs = {} if callable(loss_kwargs) else traced_numbers(loss_kwargs)
         self._program: Callable | None = None
         self._report: Mapping[str, Any] = {}

@@ -1,5 +1,4 @@
-"""Ctrl-C, and where it is asked for SIGTERM and SIGHUP, as a request: the step in hand is finished,
-then the loop ends."""
+"""Signals as requests to stop: the current compiled call is finished, then the loop ends."""
 
 import os
 import signal
@@ -14,11 +13,11 @@ _ENDED = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated"}
 if hangup := getattr(signal, "SIGHUP", None):  # POSIX: the terminal or the connection is gone
     _ENDED[hangup] = "terminated"
 ENDED_BY_A_SIGNAL = {"interrupted": 130, "terminated": 143}
-"""The exit code of the program, by how a run ended."""
+"""The exit code of the program by how a run ended: 128 + the number of the signal."""
 
 
 class Interrupt:
-    """Whether an end was asked for, and how the run is then said to have ended."""
+    """Whether a signal asked the run to end: "interrupted" or "terminated"; None if none did."""
 
     ended: str | None = None
 
@@ -27,12 +26,13 @@ class Interrupt:
 def on_interrupt(*, handle_signals: bool = True) -> Iterator[Interrupt]:
     """Turn the first Ctrl-C into a request to end; a second one ends the process at once.
 
-    With `handle_signals` SIGTERM and SIGHUP are requests too, whatever their handlers are; a SIGHUP
-    that is ignored, as under nohup, stays so. All handlers are put back at the end.
+    With `handle_signals` SIGTERM and SIGHUP are requests too, whatever their handlers; a SIGHUP
+    that is ignored, as under nohup, stays ignored. All handlers are restored at the end.
 
-    Without it Ctrl-C alone is a request, and only where Python's own handler is in place: what that
-    handler would have raised, `KeyboardInterrupt`, is raised here at the end. It is put off because
-    it may come while a compiled step has consumed the old state and nobody holds the new one yet.
+    Without it only Ctrl-C is a request, and only if its handler is Python's own. The
+    `KeyboardInterrupt` which that handler would raise at once is raised at the end instead: raised
+    in the middle of a compiled call it could lose the state, whose old buffers the call has
+    consumed and whose new ones nobody holds yet.
 
     Outside the main thread Python delivers no signals, and nothing changes.
     """
@@ -51,7 +51,7 @@ def on_interrupt(*, handle_signals: bool = True) -> Iterator[Interrupt]:
             )
         interrupt.ended = ended
 
-    caught = _caught() if handle_signals else _put_off()
+    caught = _program_signals() if handle_signals else _deferred_signals()
     before = {number: signal.signal(number, request) for number in caught}
     try:
         yield interrupt
@@ -59,27 +59,29 @@ def on_interrupt(*, handle_signals: bool = True) -> Iterator[Interrupt]:
         for number, handler in before.items():
             signal.signal(number, handler)
     if interrupt.ended is not None and not handle_signals:
-        raise KeyboardInterrupt("training ended after the steps in hand")
+        raise KeyboardInterrupt("training ended after the current steps")
 
 
-def _caught() -> list[signal.Signals]:
+def _program_signals() -> list[signal.Signals]:
     return [n for n in _ENDED if n != hangup or signal.getsignal(n) != signal.SIG_IGN]
 
 
-def _put_off() -> list[signal.Signals]:
+def _deferred_signals() -> list[signal.Signals]:
     own = signal.getsignal(signal.SIGINT) is signal.default_int_handler
     return [signal.SIGINT] if own else []
 
 
 def leave(code: int) -> NoReturn:
-    """Ends the program. After a signal without Python's own end: JAX compiles in threads, which a
-    second signal does not stop, and one that is still at work when the interpreter has taken the
-    compiler apart calls what is no longer there (SIGSEGV)."""
+    """End the program with an exit code.
+
+    After a signal Python's own shutdown is skipped: a thread of JAX may still be compiling, and
+    would crash (SIGSEGV) once the interpreter has unloaded the compiler under it.
+    """
     if code in ENDED_BY_A_SIGNAL.values():
         for stream in (sys.stdout, sys.stderr):
             try:
                 stream.flush()
-            except (OSError, ValueError, AttributeError):  # closed, or nobody reads on
+            except (OSError, ValueError, AttributeError):  # closed, or a pipe without a reader
                 continue
         os._exit(code)
     sys.exit(code)

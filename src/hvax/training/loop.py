@@ -5,9 +5,7 @@ so a resumed run repeats the uninterrupted one bit for bit.
 """
 
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field, replace
-from typing import Any, NamedTuple
+from collections.abc import Mapping
 
 import equinox as eqx
 import jax
@@ -17,18 +15,18 @@ from jaxtyping import PyTree
 from tqdm import tqdm
 
 from hvax.batch import Batch
-from hvax.checks import check_callable, count, real_number
 from hvax.data.batches import epoch_batches
 from hvax.exceptions import DivergentTrajectories, SkippedUpdate, warn
 from hvax.progress import compiling
 from hvax.storage.lock import FolderReplaced
-from hvax.storage.run_folder import RunFolder
-from hvax.storage.structure import save
 from hvax.training import skipped_updates
 from hvax.training.compiled_steps import CompiledSteps
 from hvax.training.feed import AbstractFeed
 from hvax.training.flow_start import with_smaller_steps
 from hvax.training.interrupt import Interrupt
+from hvax.training.options import Event, TrainingOptions
+from hvax.training.position import RunPosition
+from hvax.training.run_writer import RunWriter
 from hvax.training.state import TrainState
 from hvax.training.validation import Validation
 
@@ -39,86 +37,15 @@ _DIVERGENT = 0.01  # fraction of an epoch's trajectories from which divergence i
 # Factors for learned step sizes: after a skipped update, after an epoch with more than that
 # fraction of diverged trajectories, and after an epoch with any diverged trajectory on validation
 # data.
-_AFTER_SKIP, _AFTER_DIVERGENCE, _AFTER_ONE = 0.5, 0.7, 0.8
-
-
-class Event(NamedTuple):
-    """The argument of a callback, at the end of an epoch."""
-
-    epoch: int  # counted from 1
-    metrics: dict[str, float | int]
-    model: PyTree
-
-
-@dataclass
-class RunPosition:
-    """The part of a checkpoint beside the arrays: numbers and strings that JSON stores exactly."""
-
-    epoch: int = 1  # the current epoch
-    done: int = 0  # its batches that are done
-    sums: dict[str, float] = field(default_factory=dict)  # of its steps' reported numbers
-    skipped: int = 0  # skipped updates of the current epoch
-    skipped_in_a_row: int = 0
-    history: list[dict[str, float | int]] = field(default_factory=list)
-    best_epoch: int = 0
-    best_elbo: float = -np.inf  # the best validation ELBO, or bound of several draws
-    ended: str = ""  # finished, early stop, interrupted, terminated or callback
-    seconds: float = 0.0  # of all processes that worked on the run
-    compiling: float = 0.0  # the part of `seconds` spent compiling
-
-    @property
-    def skipped_in_all(self) -> int:
-        """Skipped updates of all epochs."""
-        return self.skipped + sum(int(row.get("skipped", 0)) for row in self.history)
-
-
-@dataclass(frozen=True)
-class TrainingOptions:
-    """The options of a run: batches, seed, when it ends and when it saves.
-
-    Raises `ValueError` and `TypeError` for numbers out of range and a callback that is not
-    callable.
-    """
-
-    batch_size: int
-    epochs: int
-    seed: int
-    max_skipped: int
-    save_seconds: float
-    save_steps: int | None = None
-    patience: int | None = None
-    callback: Callable[[Event], Any] | None = None
-
-    def __post_init__(self) -> None:
-        for name in ("batch_size", "epochs", "max_skipped"):
-            count(getattr(self, name), name)
-        for name in ("save_steps", "patience"):
-            if getattr(self, name) is not None:
-                count(getattr(self, name), name)
-        count(self.seed, "seed", least=0)
-        if not real_number(self.save_seconds, "save_seconds") > 0:
-            raise ValueError(f"save_seconds must be > 0, got {self.save_seconds}.")
-        if self.callback is not None:
-            check_callable(self.callback, "callback")
-
-    def with_epochs(self, epochs: int) -> "TrainingOptions":
-        """The same options with another number of epochs."""
-        return replace(self, epochs=epochs)
-
-    def after_epochs(self, done: int, epochs: int) -> "TrainingOptions":
-        """The same options for `epochs` epochs after `done` earlier ones; callbacks count all."""
-        if (callback := self.callback) is None:
-            return self.with_epochs(epochs)
-
-        def renumbered(event: Event) -> Any:
-            epoch = event.epoch + done
-            return callback(event._replace(epoch=epoch, metrics=event.metrics | {"epoch": epoch}))
-
-        return replace(self, epochs=epochs, callback=renumbered)
+_AFTER_SKIP, _AFTER_DIVERGENCE, _AFTER_ANY = 0.5, 0.7, 0.8
 
 
 class Loop:
-    """A training run, from `position` to its end."""
+    """A training run, from `position` to its end.
+
+    `best` is the best model so far; `examples` the number of training examples, whose rows `feed`
+    supplies. With `score_start` the given model competes with those of all epochs for the best.
+    """
 
     def __init__(
         self,
@@ -129,25 +56,21 @@ class Loop:
         options: TrainingOptions,
         steps: CompiledSteps,
         examples: int,
-        source: AbstractFeed,
+        feed: AbstractFeed,
         validate: Validation | None,
-        folder: RunFolder | None,
-        identity: dict[str, Any],
+        writer: RunWriter,
         interrupt: Interrupt,
         bar: tqdm,
         score_start: bool = False,
     ):
         self.state, self.best, self.position = state, best, position
         self._options, self._steps, self._validate = options, steps, validate
-        self._examples, self._source = examples, source
-        self._folder, self._identity = folder, identity
-        self._interrupt, self._bar = interrupt, bar
+        self._examples, self._feed = examples, feed
+        self._writer, self._interrupt, self._bar = writer, interrupt, bar
         self._score_start = score_start
         self._steps_per_call = 1  # adapted to _CHUNK_SECONDS after each call
         self._began = time.perf_counter() - position.seconds
         self._compiled_before = position.compiling
-        self._saved_at, self._saved_step = time.perf_counter(), int(state.step)
-        self._exported: PyTree = None
 
     @property
     def model(self) -> PyTree:
@@ -169,9 +92,8 @@ class Loop:
             position.ended = position.ended or "finished"
             self.save()
         except Exception as error:
-            # An error of the data or of a callback does not lose the steps that are done. If it
-            # came from inside the compiled call, the state's buffers are gone: nothing can be
-            # saved.
+            # An error of the data or of a callback must not lose the steps that are done. After an
+            # error inside the compiled call nothing can be saved: it has consumed the state.
             if not _is_donated(self.state):
                 try:
                     self.save()
@@ -180,14 +102,14 @@ class Loop:
             raise
 
     def _epoch(self) -> bool:
-        """Train to the end of the current epoch: True; or up to an interrupt: False."""
+        """Train to the end of the current epoch and return True; False after an interrupt."""
         position, options = self.position, self._options
         batches = epoch_batches(
             self._examples, options.batch_size, seed=options.seed, epoch=position.epoch
         )
         if position.done == len(batches):
             return True  # the run was interrupted between the epoch's last step and its end
-        chunk, end = self._source.chunk(batches, position.done, self._end_of_call(len(batches)))
+        chunk, end = self._feed.chunk(batches, position.done, self._end_of_call(len(batches)))
         with compiling(self._bar, not self._steps.is_ready(chunk, self.state)):
             progress = self._steps.start(chunk, self.state, position.sums)
         while True:
@@ -215,7 +137,7 @@ class Loop:
                 return False
             self._save_if_due()
             if position.done == end:
-                chunk, end = self._source.chunk(
+                chunk, end = self._feed.chunk(
                     batches, position.done, self._end_of_call(len(batches))
                 )
             else:  # the rest of the same rows, which are on the device already
@@ -223,13 +145,12 @@ class Loop:
 
     def _end_of_call(self, last: int) -> int:
         """The batch before which the next call ends: by time, and where a checkpoint is due."""
-        steps = self._steps_per_call
-        if self._folder is not None and self._options.save_steps is not None:
-            since_saved = int(self.state.step) - self._saved_step
-            steps = min(steps, self._options.save_steps - since_saved)
+        due = self._writer.steps_until_due(int(self.state.step))
+        steps = self._steps_per_call if due is None else min(self._steps_per_call, due)
         return min(last, self.position.done + steps)
 
     def _show(self, steps: int) -> None:
+        """Advance the progress bar by `steps`, with the epoch's means so far."""
         means = self._means()
         shown = {"ELBO": f"{means.get('elbo', -means.get('loss', np.nan)):.2f}"}
         if means.get("divergent"):
@@ -240,6 +161,7 @@ class Loop:
         self._bar.update(steps)
 
     def _means(self) -> dict[str, float]:
+        """Means over the epoch's steps of what they reported."""
         position = self.position
         used = position.done - position.skipped  # the sums leave skipped steps out
         return {name: value / used if used else np.nan for name, value in position.sums.items()}
@@ -258,8 +180,7 @@ class Loop:
             **skipped_updates.describe(state.model, batch, key=key),
             "examples": indices.tolist(),
         }
-        if self._folder is not None:
-            self._folder.log_skipped(record)
+        self._writer.log_skipped(record)
         message = skipped_updates.message(record, in_a_row=position.skipped_in_a_row)
         if position.skipped_in_a_row >= self._options.max_skipped:
             raise FloatingPointError(
@@ -276,6 +197,7 @@ class Loop:
         self.state = eqx.tree_at(lambda s: s.model, self.state, smaller)
 
     def _end_of_epoch(self) -> None:
+        """Validate, keep the best model, log, call the callback, and decide whether to go on."""
         position, options = self.position, self._options
         metrics = {"epoch": position.epoch, "step": int(self.state.step), **self._means()}
         if position.skipped:
@@ -297,12 +219,11 @@ class Loop:
                 "diverged. " + skipped_updates.divergence_advice(self.state.model),
             )
         elif metrics.get("validation_divergent", 0.0) > 0:
-            self._shrink(_AFTER_ONE)
+            self._shrink(_AFTER_ANY)
         position.history.append(metrics)
         position.epoch += 1
         position.done, position.sums, position.skipped = 0, {}, 0
-        if self._folder is not None:
-            self._folder.log(metrics)
+        self._writer.log(metrics)
         stop = options.callback is not None and options.callback(
             Event(position.epoch - 1, metrics, copied(self.state.model))
         )
@@ -318,31 +239,13 @@ class Loop:
         return patience is not None and position.epoch - 1 - position.best_epoch >= patience
 
     def _save_if_due(self) -> None:
-        options = self._options
-        steps = int(self.state.step) - self._saved_step
-        late = time.perf_counter() - self._saved_at >= options.save_seconds
-        if late or (options.save_steps is not None and steps >= options.save_steps):
+        if self._writer.is_due(int(self.state.step)):
             self.save()
 
     def save(self) -> None:
         """Write a checkpoint, and the best model (`hvax.load` reads it). Raises `OSError`."""
         self._update_times()
-        if self._folder is None:
-            return
-        position = self.position
-        trees = {"state": self.state, "best": self.best}
-        record = {"position": asdict(position), "identity": self._identity}
-        step = int(self.state.step)
-        try:
-            self._folder.checkpoints.write(step, trees, record)
-            if self.model is not self._exported:
-                save(self.model, self._folder.model)
-        except OSError as error:
-            raise OSError(
-                f"the checkpoint of step {step} could not be written: {error}. The run stops; it "
-                "can be resumed from the checkpoint before, which is intact."
-            ) from error
-        self._exported, self._saved_at, self._saved_step = self.model, time.perf_counter(), step
+        self._writer.save(self.state, best=self.best, position=self.position, model=self.model)
 
     def _update_times(self) -> None:
         position, validate = self.position, self._validate

@@ -1,16 +1,37 @@
-"""Reading and checking the `RunPosition` that a checkpoint stores."""
+"""How far a training has come: the `RunPosition` that a checkpoint stores, and its reading."""
 
 import math
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 from hvax.storage.logs import is_metrics
-from hvax.training.loop import RunPosition
 
 _COUNTS = {"epoch": 1, "done": 0, "skipped": 0, "skipped_in_a_row": 0, "best_epoch": 0}
 _NUMBERS = ("best_elbo", "seconds", "compiling")
 _ENDS = {"", "finished", "early stop", "interrupted", "terminated", "callback"}
+
+
+@dataclass
+class RunPosition:
+    """The part of a checkpoint beside the arrays: numbers and strings that JSON stores exactly."""
+
+    epoch: int = 1  # the current epoch
+    done: int = 0  # its batches that are done
+    sums: dict[str, float] = field(default_factory=dict)  # of its steps' reported numbers
+    skipped: int = 0  # skipped updates of the current epoch
+    skipped_in_a_row: int = 0
+    history: list[dict[str, float | int]] = field(default_factory=list)
+    best_epoch: int = 0
+    best_elbo: float = -math.inf  # the best validation ELBO, or bound of several draws
+    ended: str = ""  # finished, early stop, interrupted, terminated or callback
+    seconds: float = 0.0  # of all processes that worked on the run
+    compiling: float = 0.0  # the part of `seconds` spent compiling
+
+    @property
+    def skipped_in_all(self) -> int:
+        """Skipped updates of all epochs."""
+        return self.skipped + sum(int(row.get("skipped", 0)) for row in self.history)
 
 
 def position_of(step: int, record: Mapping[str, Any]) -> RunPosition:

@@ -4,7 +4,7 @@ The encoder then takes standardized numbers (log1p of counts), and a decoder net
 zeros is the model of independent features, so training starts at about the bound of that model.
 """
 
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 import equinox as eqx
 import jax
@@ -15,12 +15,11 @@ from numpy.typing import NDArray
 
 from hvax.batch import Batch
 from hvax.checked_data import checked_data
-from hvax.checks import check_kind
+from hvax.checks import check_kind, check_one_of
 from hvax.data.examples import with_origin
-from hvax.devices import place
+from hvax.devices import model_rows_of
 from hvax.models.decoder import Decoder
 from hvax.models.draw_batch import draw_batch
-from hvax.models.gaussian import DiagonalGaussian
 from hvax.models.hvae import HVAE
 from hvax.models.latent_model import AbstractLatentModel
 from hvax.models.likelihood import (
@@ -41,14 +40,8 @@ from hvax.models.vae import VAE
 from hvax.objectives import finite_or_zero_weight
 from hvax.parameters import Fixed
 from hvax.precision import origin_of_rows
-from hvax.training.marginals import (
-    Marginals,
-    TransformChoice,
-    marginals,
-    real_units,
-    smallest,
-    spaced_rows,
-)
+from hvax.training.marginals import Marginals, as_prepared, marginals, smallest, spaced_rows
+from hvax.training.units import TransformChoice, real_units
 
 Model = TypeVar("Model", VAE, HVAE)
 
@@ -79,20 +72,21 @@ def prepare(model: Model, data: Any, *, transform: TransformChoice = "auto") -> 
     - `data`: as in `fit`: an array with the batch axis first, a pair (x, target), or a `Batch`.
     - `transform`: "auto", or "none", "log" or "asinh" for every feature; for a `LearnedGaussian`.
 
-    Raises `TypeError` for another model, and `ValueError` for data outside the likelihood's
-    support.
+    Raises `TypeError` for another model, and `ValueError` for another `transform` and for data
+    outside the likelihood's support.
     """
     check_kind(model, "model", VAE, HVAE)
+    check_one_of(transform, "transform", get_args(TransformChoice))
     vae = model.vae if isinstance(model, HVAE) else model
     parts = checked_data(model, data, "data")
     if is_prepared(vae):
         return model
     vae, parts = with_data_origin(vae, parts)
-    found = marginals(vae.decoder.likelihood, spaced_rows(parts.scored), transform=transform)
+    found = marginals(vae.decoder.likelihood, spaced_rows(parts), transform=transform)
     if found is None:
         return model
-    inputs = None if parts.target is None else spaced_rows(parts.x)
-    return _with_vae(model, prepared_vae(vae, found, spaced_rows(parts.scored), inputs))
+    inputs = None if parts.target is None else spaced_rows(Batch(parts.x, mask=parts.mask))
+    return _with_vae(model, prepared_vae(vae, found, spaced_rows(parts), inputs))
 
 
 def prepared_vae(
@@ -120,7 +114,7 @@ def with_data_origin(vae: VAE, parts: Batch) -> tuple[VAE, Batch]:
     if not real or vae.origin is not None:
         return vae, parts
     vae = VAE(
-        vae.encoder, vae.decoder, vae.prior, origin_of_rows(parts.scored.spaced(_RESOLUTION_ROWS))
+        vae.encoder, vae.decoder, vae.prior, origin_of_rows(spaced_rows(parts, _RESOLUTION_ROWS))
     )
     return vae, with_origin(parts, origin_of(vae))
 
@@ -153,19 +147,19 @@ def prepared_if_needed(
         vae.decoder.likelihood, LearnedGaussian | FixedGaussian | Poisson | NegativeBinomial
     ):
         return model, None
-    x = spaced_rows(parts.scored)
+    x = spaced_rows(parts)
     if not _is_badly_scaled(vae.decoder.likelihood, x):
         return model, None
     elbo = _elbo(vae, _trial_batch(parts), key)
     vae, parts = with_data_origin(vae, parts)
-    x = spaced_rows(parts.scored)
-    others = [with_origin(held_out, origin_of(vae)).scored] if held_out is not None else []
-    found = marginals(vae.decoder.likelihood, x, least=smallest(parts.scored, *others))
+    x = spaced_rows(parts)
+    others = [with_origin(held_out, origin_of(vae))] if held_out is not None else []
+    found = marginals(vae.decoder.likelihood, x, least=smallest(parts, *others))
     assert found is not None
-    reference = float(np.mean(found.log_prob(spaced_rows(parts.scored, _TRIAL_ROWS))))
+    reference = float(np.mean(found.log_prob(spaced_rows(parts, _TRIAL_ROWS))))
     if elbo >= reference - _MARGIN * x[0].size:
         return model, None
-    inputs = None if parts.target is None else spaced_rows(parts.x)
+    inputs = None if parts.target is None else spaced_rows(Batch(parts.x, mask=parts.mask))
     return _with_vae(model, prepared_vae(vae, found, x, inputs)), found
 
 
@@ -175,22 +169,12 @@ def is_trained(vae: VAE, parts: Batch) -> bool:
 
     False for a user's own likelihood, for which no such reference is known.
     """
-    likelihood, x = vae.decoder.likelihood, spaced_rows(parts.scored)
+    likelihood, x = vae.decoder.likelihood, spaced_rows(parts)
     found = as_prepared(likelihood, x)
     if found is None:
         return False
     elbo = _elbo(vae, _trial_batch(parts), jax.random.key(0))
-    return elbo > float(np.mean(found.log_prob(spaced_rows(parts.scored, _TRIAL_ROWS))))
-
-
-def as_prepared(likelihood: AbstractLikelihood, x: NDArray[Any]) -> Marginals | None:
-    """`marginals` of a likelihood; a standardized one keeps its units (mean 0, sigma 1)."""
-    if not isinstance(likelihood, StandardizedLikelihood):
-        return marginals(likelihood, x)
-    if not isinstance(likelihood.inner, LearnedGaussian):
-        return None
-    zeros = jnp.zeros(likelihood.shift.value.shape)
-    return Marginals(likelihood, DiagonalGaussian(zeros, zeros), DiagonalGaussian(zeros, zeros))
+    return elbo > float(np.mean(found.log_prob(spaced_rows(parts, _TRIAL_ROWS))))
 
 
 def _prepared_encoder(
@@ -204,7 +188,7 @@ def _prepared_encoder(
     inputs = np.asarray(x if x_in is None else x_in)
     if isinstance(vae.decoder.likelihood, Poisson | NegativeBinomial):
         counts = np.asarray(inputs, np.float64)
-        if counts.min() < 0:
+        if np.nanmin(counts) < 0:
             return vae.encoder
         units = real_units(np.log1p(counts), "none")
         ones = np.ones(counts.shape[1:])
@@ -220,10 +204,10 @@ def _is_badly_scaled(likelihood: AbstractLikelihood, x: NDArray[Any]) -> bool:
     """Whether data are far from mean 0 and scale 1, where untrained networks start."""
     x = np.asarray(x, np.float64)
     if isinstance(likelihood, Poisson | NegativeBinomial):
-        return bool(np.any(np.abs(np.log(x.mean(0) + 0.1)) > _MAX_LOG_SCALE))
+        return bool(np.any(np.abs(np.log(np.nanmean(x, axis=0) + 0.1)) > _MAX_LOG_SCALE))
     with np.errstate(divide="ignore", over="ignore", invalid="ignore"):
-        sd = x.std(0)
-        far = np.abs(x.mean(0)) > _MAX_MEAN * np.maximum(sd, 1.0)
+        sd = np.nanstd(x, axis=0)
+        far = np.abs(np.nanmean(x, axis=0)) > _MAX_MEAN * np.maximum(sd, 1.0)
         return bool(np.any(far | (np.abs(np.log(sd)) > _MAX_LOG_SCALE)))
 
 
@@ -234,7 +218,9 @@ def _log_weights(vae: VAE, batch: Batch, key: PRNGKeyArray) -> Array:
 
 def _trial_batch(parts: Batch) -> Batch:
     """A few rows of each part, on the device."""
-    return place(parts.map(lambda part: spaced_rows(part, _TRIAL_ROWS)))
+    n = len(parts.x)
+    some = np.unique(np.linspace(0, n - 1, min(_TRIAL_ROWS, n)).astype(np.int64))
+    return model_rows_of(parts, some)
 
 
 def _elbo(vae: VAE, batch: Batch, key: PRNGKeyArray) -> float:

@@ -4,6 +4,7 @@ import math
 from typing import NamedTuple
 
 from hvax.checks import count
+from hvax.wording import named
 
 _BATCH, _LARGE_BATCH, _LARGE = 100, 500, 1_000_000
 _UPDATES, _MOST_EPOCHS, _FEWEST_EPOCHS = 20_000, 1000, 5
@@ -53,6 +54,23 @@ def schedule(
     if patience is None and validated:
         patience = max(_PATIENCE_EPOCHS, math.ceil(_PATIENCE_UPDATES / updates))
     return Schedule(epochs, batch_size, patience or None)
+
+
+def first_epoch_with_flow(
+    examples: int, *, epochs: int, batch_size: int, gradients: int, given: int | None = None
+) -> int:
+    """The epoch, from 1, that turns the flow on: `given`, or so that it has a quarter of the time.
+
+    Raises `ValueError` for an epoch that never comes. `gradients` are those of U per draw.
+    """
+    if given is None:
+        updates = max(1, examples // max(1, batch_size))
+        given = 1 + max(0, epochs - epochs_with_flow(epochs, gradients, updates))
+    if count(given, named("flow_from_epoch")) > count(epochs, named("epochs")):
+        raise ValueError(
+            f"{named('flow_from_epoch')} must be at most {named('epochs')}, {epochs}, got {given}."
+        )
+    return given
 
 
 def epochs_with_flow(epochs: int, gradients: int, updates: int) -> int:

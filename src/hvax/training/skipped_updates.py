@@ -76,15 +76,14 @@ def _measured(
     measured = {"elbo": jnp.mean(draws.log_weight)}
     if not isinstance(draws.trajectory, PhaseSpace):
         return measured
-    condition = () if batch.condition is None else (batch.condition,)
 
-    def size(z: Array, x: Array, *condition: Array) -> Array:
-        gradient = ReverseMode().value_and_grad(model.potential(x, *condition))(z).gradient
+    def size(z: Array, x: Array, given: dict[str, Array]) -> Array:
+        gradient = ReverseMode().value_and_grad(model.potential(x, **given))(z).gradient
         return jnp.linalg.norm(gradient)
 
     space = draws.trajectory
     before, after = (
-        jnp.max(map_examples(size, z, batch.scored, *condition))
+        jnp.max(map_examples(size, z, batch.scored, batch.given()))
         for z in (space.z_init, space.z_final)
     )
     if isinstance(model, HVAE) and isinstance(model.flow, HamiltonianFlow):

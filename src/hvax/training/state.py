@@ -32,7 +32,7 @@ LARGE_ENERGY_ERROR = 100.0
 _MANY, _AFTER_ANY, _AFTER_MANY = 0.1, 0.8, 0.5
 
 HISTORY = frozenset({"epoch", "step", "seconds", "skipped", "loss"})
-"""Keys of a history's entries that a loss function must not report."""
+"""What every entry of a history has: a loss function must not report numbers of these names."""
 
 
 class TrainState(eqx.Module):
@@ -151,7 +151,7 @@ def update(
     loss_function: LossFunction,
     loss_kwargs: Mapping[str, Any],
 ) -> Update:
-    """`train_step` without compilation, and with what the loss function reports."""
+    """`train_step` without compilation, with the numbers that the loss function reports."""
     learned, fixed = eqx.partition(state.model, trainable(state.model))
     key = jax.random.fold_in(state.key, state.step)
 

@@ -1,4 +1,4 @@
-"""The bound on validation data during training, with the same noise at every call."""
+"""The bound on validation data during training, with the same noise in every epoch."""
 
 import time
 from typing import Any

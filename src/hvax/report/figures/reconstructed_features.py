@@ -57,6 +57,7 @@ def reconstructed_features(
 
 def _reconstructed(axes: Axes, there: NDArray[Any], back: NDArray[Any]) -> bool:
     """One panel; whether it has bars in place of dots."""
+    there, back = there[~np.isnan(there)], back[~np.isnan(there)]
     scale = scale_for(there, back)
     a, b = scale(there), scale(back)
     low, high = limits(a, b)

@@ -36,7 +36,8 @@ def sampled_features(
         axes.set_title(lines(name))
     figure.supxlabel("x", fontsize=9.5)
     there, drawn = (a[:, shown.features].astype(np.float64) for a in (x, samples))
-    spread, off = there.std(axis=0), np.abs(drawn.mean(axis=0) - there.mean(axis=0))
+    spread = np.nanstd(there, axis=0)
+    off = np.abs(drawn.mean(axis=0) - np.nanmean(there, axis=0))
     gap = float((off[spread > 0] / spread[spread > 0]).max(initial=0.0))
     which = which_features(len(names), x.shape[1], "from the best matched to the worst")
     marks = "ticks below: each" if len(x) < FEW_POINTS else "gray:"
@@ -51,7 +52,7 @@ def sampled_features(
 
 
 def _histograms(axes: Axes, there: NDArray[Any], drawn: NDArray[Any]) -> None:
-    drawn = drawn[np.isfinite(drawn)]
+    there, drawn = there[~np.isnan(there)], drawn[np.isfinite(drawn)]
     scale = scale_for(there, drawn)
     a, b = scale(there), scale(drawn)
     edges = _edges(a, b[np.isfinite(b)], scale)

@@ -15,7 +15,10 @@ from hvax.models import (
     gaussian,
     heads,
     hvae,
+    inputs,
     likelihood,
+    mixed,
+    mixed_networks,
     network,
     numerics,
     prior,
@@ -27,8 +30,8 @@ from hvax.models import (
 
 _OWN = (
     parameters, bridge, flow, gradient, integrator, momentum, step_size, tempering,
-    convolution, decoder, gaussian, heads, hvae, likelihood, network, prior, smoothed,
-    standardize, transform, vae,
+    convolution, decoder, gaussian, heads, hvae, inputs, likelihood, mixed, mixed_networks, network,
+    prior, smoothed, standardize, transform, vae,
 )  # fmt: skip
 # Modules of hvax and layers of Equinox. With the functions below they are all that loads without
 # a `like`.

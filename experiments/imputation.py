@@ -1,0 +1,159 @@
+"""Missing values filled in: hvax beside column means and scikit-learn's IterativeImputer.
+
+    python -m experiments.imputation run     # a JSON file for each table, share of holes and seed
+    python -m experiments.imputation show    # the tables of docs/tables.md
+
+Values of a complete table are hidden at random; every method sees the same table with holes, and
+its guesses are compared with what was hidden. hvax trains by its defaults (`hvax.train`: a tenth of
+the rows validates, a tenth is not trained on) and knows nothing of the scores. The intervals of
+IterativeImputer are those of 100 imputations with `sample_posterior=True`.
+"""
+
+import argparse
+import time
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+from numpy.typing import NDArray
+
+import hvax
+from experiments.common import RESULTS, markdown, over, write
+
+FOLDER = RESULTS / "imputation"
+SHARES = (0.1, 0.3, 0.5)
+SEEDS = (0, 1, 2)
+DRAWS = 100
+LEVELS = (0.5, 0.8, 0.9)
+
+
+def tables() -> dict[str, NDArray[np.float64]]:
+    """Complete tables that come with scikit-learn: 569 x 30 and 178 x 13."""
+    from sklearn.datasets import load_breast_cancer, load_wine
+
+    return {"breast_cancer": load_breast_cancer().data, "wine": load_wine().data}
+
+
+def holed(x: NDArray[np.float64], share: float, seed: int) -> NDArray[np.float64]:
+    """The table with this share of its values missing, completely at random."""
+    generator = np.random.default_rng(1000 * seed + round(100 * share))
+    return np.where(generator.uniform(size=x.shape) < share, np.nan, x)
+
+
+class Score:
+    """What guesses of hidden values are worth, in units of each column's standard deviation."""
+
+    def __init__(self, x: NDArray[np.float64], missing: NDArray[np.bool_]):
+        self._x, self._missing, self._sd = x, missing, x.std(axis=0)
+
+    def error(self, guess: NDArray[np.float64]) -> float:
+        """Root mean square error."""
+        scaled = ((guess - self._x) / self._sd)[self._missing]
+        return float(np.sqrt(np.mean(scaled**2)))
+
+    def intervals(
+        self, interval: Callable[[float], tuple[NDArray[np.float64], NDArray[np.float64]]]
+    ) -> dict[str, list[float]]:
+        """Which share of hidden values intervals hold, and how wide they are, at `LEVELS`."""
+        coverage, width = [], []
+        for level in LEVELS:
+            low, high = interval(level)
+            inside = ((low <= self._x) & (self._x <= high))[self._missing]
+            coverage.append(float(inside.mean()))
+            width.append(float(((high - low) / self._sd)[self._missing].mean()))
+        return {"coverage": coverage, "width": width}
+
+
+def run_one(x: NDArray[np.float64], share: float, seed: int) -> dict[str, Any]:
+    holes = holed(x, share, seed)
+    score, rows = Score(x, np.isnan(holes)), {}
+    means = np.where(np.isnan(holes), np.nanmean(holes, axis=0), holes)
+    rows["column means"] = {"error": score.error(means)}
+    rows["IterativeImputer"] = _iterative(holes, score, seed)
+    began = time.perf_counter()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", hvax.exceptions.HvaxWarning)
+        trained = hvax.train(holes, seed=seed, progress=False)
+    seconds = time.perf_counter() - began
+    for name, model in (("plain VAE", trained.results["vae"].model), ("DAIS", trained.model)):
+        began = time.perf_counter()
+        found = hvax.impute(model, holes, num_draws=DRAWS, key=jax.random.key(seed), progress=False)
+        rows[name] = {
+            "error": score.error(found.mean),
+            **score.intervals(found.interval),
+            "seconds": time.perf_counter() - began,
+            "ess": float(np.nanmedian(found.ess)),
+        }
+    rows["DAIS"]["seconds_training"] = seconds
+    return {"share": share, "seed": seed, "rows": rows, "versions": _versions()}
+
+
+def _iterative(holes: NDArray[np.float64], score: Score, seed: int) -> dict[str, Any]:
+    from sklearn.experimental import enable_iterative_imputer  # noqa: F401
+    from sklearn.impute import IterativeImputer
+
+    began = time.perf_counter()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of convergence, at its default number of rounds
+        point = IterativeImputer(random_state=seed).fit_transform(holes)
+        drawn = np.empty((DRAWS, *holes.shape))
+        for i in range(DRAWS):
+            imputer = IterativeImputer(sample_posterior=True, random_state=1000 * seed + i)
+            drawn[i] = imputer.fit_transform(holes)
+
+    def interval(level: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        ends = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2], axis=0, method="weibull")
+        return ends[0], ends[1]
+
+    return {
+        "error": score.error(point),
+        **score.intervals(interval),
+        "seconds": time.perf_counter() - began,
+    }
+
+
+def _versions() -> dict[str, str]:
+    import sklearn
+
+    return {"hvax": hvax.__version__, "jax": jax.__version__, "sklearn": sklearn.__version__}
+
+
+def run() -> None:
+    for name, x in tables().items():
+        for share in SHARES:
+            for seed in SEEDS:
+                path = FOLDER / f"{name}-{round(100 * share)}-{seed}.json"
+                if not path.is_file():
+                    write(path, run_one(x, share, seed))
+                    print(path.name)
+
+
+def show() -> str:
+    """The tables of docs/tables.md."""
+    import json
+
+    head = ("method", *(f"{share:.0%} missing" for share in SHARES), "90% intervals hold", "width")
+    parts = []
+    for name, x in tables().items():
+        found = [json.loads(path.read_text()) for path in sorted(FOLDER.glob(f"{name}-*.json"))]
+        rows = []
+        for method in found[0]["rows"]:
+            of = {
+                share: [each["rows"][method] for each in found if each["share"] == share]
+                for share in SHARES
+            }
+            errors = [over([row["error"] for row in of[share]]) for share in SHARES]
+            held = [row["coverage"][-1] for each in of.values() for row in each if "width" in row]
+            wide = [row["width"][-1] for each in of.values() for row in each if "width" in row]
+            last = (f"{np.mean(held):.1%}", f"{np.mean(wide):.2f}") if held else ("-", "-")
+            rows.append((method, *errors, *last))
+        parts.append(f"{name}, {len(x)} rows, {x.shape[1]} columns\n\n{markdown(head, rows)}")
+    return "\n\n".join(parts)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("what", choices=["run", "show"])
+    run() if parser.parse_args().what == "run" else print(show())

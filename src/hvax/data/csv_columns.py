@@ -1,0 +1,131 @@
+"""Reading the columns of a .csv file, numbers or text, without another library.
+
+One reader for all, so that a file gives the same table whatever else is installed.
+"""
+
+import bz2
+import csv
+import gzip
+import io
+import itertools
+import lzma
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TextIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hvax.data.cells import Numbers, is_missing, mark_of, text_lines
+from hvax.data.header import Header, split_header
+
+CSV_SUFFIXES = (".csv", ".tsv", ".txt")
+_OPENERS: dict[str, Callable[..., Any]] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
+_FIRST = 20  # lines by which the separator is recognized
+_CODE = re.compile(r"[+-]?0[0-9]")  # 007 is a code: as a number it would lose its zeros
+
+Texts = list[str | None]
+
+
+def is_csv(path: Path) -> bool:
+    """Whether a file's name ends like one that `read_csv_columns` reads."""
+    name = path.with_suffix("") if path.suffix.lower() in _OPENERS else path
+    return name.suffix.lower() in CSV_SUFFIXES
+
+
+def read_csv_columns(
+    path: Path, *, header: Header = "auto"
+) -> dict[str, NDArray[np.float64] | Texts]:
+    """The columns of a .csv file in UTF-8, perhaps compressed (.gz, .bz2, .xz), by name.
+
+    Cells are separated by commas, semicolons or tabs; with the last two, decimal commas are read.
+    A column whose cells are all numbers or missing (empty, NA, NaN, null, ?) is float64 with NaN;
+    any other is a list of strings with None. Numbers that start with a superfluous 0 are text.
+
+    Raises `OSError` if the file cannot be read, and `ValueError`, naming the line, if it is empty
+    or ragged or its header has a name twice.
+    """
+    with _opened(path) as file:
+        place = 0
+        try:
+            mark = mark_of(list(itertools.islice(text_lines(file), _FIRST)))
+            file.seek(0)
+            reader = csv.reader(text_lines(file), strict=True, delimiter=mark)
+            lines = ((f"{path}, line {(place := reader.line_num)}", row) for row in reader if row)
+            names, columns = _split(path, lines, Numbers(mark), header)
+        except (csv.Error, UnicodeDecodeError, EOFError, lzma.LZMAError, gzip.BadGzipFile) as error:
+            raise ValueError(
+                f"{path} must be separated text in UTF-8, got something else after line {place} "
+                f"({error}). Export the table again."
+            ) from error
+    read = Numbers(mark)
+    found = {name: as_numbers(cells, read) for name, cells in zip(names, columns, strict=True)}
+    if read.mixed:
+        raise ValueError(
+            f"{path} must use one decimal mark, got {read.with_comma!r} and {read.with_point!r}."
+            " Write all numbers with points."
+        )
+    return {
+        name: cells if values is None else values
+        for (name, values), cells in zip(found.items(), columns, strict=True)
+    }
+
+
+def as_numbers(cells: Texts, read: Callable[[str], float | None]) -> NDArray[np.float64] | None:
+    """Texts as numbers, NaN for missing ones; None unless all that are there are numbers."""
+    known: dict[str | None, float] = {None: np.nan}
+    for cell in dict.fromkeys(cells):
+        if cell is not None:
+            value = read(cell)
+            if value is None or _CODE.match(cell.strip()):
+                return None
+            known[cell] = value
+    return np.array([known[cell] for cell in cells]) if len(known) > 1 else None
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[TextIO]:
+    opener = _OPENERS.get(path.suffix.lower(), open)
+    with (
+        opener(path, "rb") as binary,
+        io.TextIOWrapper(binary, encoding="utf-8-sig", newline="") as file,
+    ):
+        yield file
+
+
+def _split(
+    path: Path, lines: Iterator[tuple[str, list[str]]], number: Numbers, header: Header
+) -> tuple[list[str], list[Texts]]:
+    """The names and the cells of each column; missing cells are None."""
+    where, first = next(lines, (str(path), []))
+    if not first:
+        raise ValueError(f"{path} must hold a table, got an empty file. Write one line per row.")
+    begin = split_header(lines, (where, first), number, header=header, labels=None, names=())
+    names = [f"column {i}" for i in range(len(first))]
+    if begin.is_header:
+        cells = [cell.strip() for cell in first]
+        # As pandas calls the column of row numbers that it writes without a name.
+        names = [cell or f"Unnamed: {i}" for i, cell in enumerate(cells)]
+    twice = [repr(name) for name, count in Counter(names).items() if count > 1]
+    if twice:
+        raise ValueError(
+            f"{where}: the column names must differ, got {', '.join(twice)} more than once. Rename "
+            "the columns."
+        )
+    rows = []
+    for where, row in begin.lines:
+        if len(row) != len(first):
+            raise ValueError(
+                f"{where}, must have {len(first)} cells, as the first line has, got {len(row)}."
+                " Give every line the same columns."
+            )
+        rows.append(row)
+    if not rows:
+        raise ValueError(f"{path} must have at least one row, got only the names of columns.")
+    return names, [
+        [None if is_missing(cell) else cell.strip() for cell in column]
+        for column in zip(*rows, strict=True)
+    ]
