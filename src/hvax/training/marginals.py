@@ -128,8 +128,7 @@ def marginals(
     - `least`: the minimum of each feature over all data that will be scored, if more than `x` are
       known: a logarithm requires positive values everywhere.
 
-    Raises `ValueError` for transform "log" of features that are not positive, and for one that is
-    not known.
+    Raises `ValueError` for transform "log" of features that are not positive.
     """
     if isinstance(likelihood, MixedLikelihood):
         return _mixed(likelihood, x, transform, least)
