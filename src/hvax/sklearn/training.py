@@ -77,7 +77,7 @@ def held_out(x: np.ndarray, fraction: float, seed: int) -> Split:
     """Rows for training and for validation. All are for training where those for validation would
     be fewer than 4, or hold all the values of a column."""
     n = len(x)
-    number = int(round(fraction * n))
+    number = round(fraction * n)
     order = random_order(n, seed)
     validation, train = np.sort(order[:number]), np.sort(order[number:])
     unknown = np.isnan(x[train]).all(axis=0)
