@@ -10,11 +10,10 @@ from tqdm import tqdm
 
 from hvax.batch import Batch
 from hvax.checked_data import checked_training_data, describe_missing, warn_of_unresolved
-from hvax.checks import check_kind
 from hvax.compile_cache import keep_compiled_programs
 from hvax.data.examples import with_origin
 from hvax.models.hvae import HVAE, has_flow
-from hvax.models.latent_model import AbstractLatentModel
+from hvax.models.latent_model import AbstractLatentModel, check_model
 from hvax.models.origin import origin_of
 from hvax.storage.run_folder import MODEL, read_plan
 from hvax.storage.structure import check_saveable
@@ -113,7 +112,7 @@ def fit(
     consecutive skipped updates, unless a flow could be switched off: the checkpoints remain.
     """
     keep_compiled_programs()
-    check_kind(model, "model", AbstractLatentModel)
+    check_model(model)
     examples, held_out = checked_training_data(model, data, validation)
     chosen = schedule(
         len(examples.x),
