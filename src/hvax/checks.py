@@ -4,7 +4,8 @@ Only types, shapes and dtypes of arrays are looked at, never values, so every ch
 traced arrays (inside `jax.jit`).
 """
 
-from collections.abc import Sequence
+import os
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import equinox as eqx
@@ -92,6 +93,18 @@ def check_kind(value: Any, name: str, *kinds: type) -> None:
     if not isinstance(value, kinds):
         wanted = " or ".join(with_article(kind.__name__) for kind in kinds)
         raise TypeError(f"{name} must be {wanted}, got {_describe(value)}.")
+
+
+def check_one_of(value: Any, name: str, choices: Collection[str]) -> None:
+    """Raise `ValueError` unless `value` is one of the words `choices`."""
+    if not (isinstance(value, str) and value in choices):
+        raise ValueError(f"{name} must be one of {', '.join(choices)}, got {value!r}.")
+
+
+def check_path(value: Any, name: str) -> None:
+    """Raise `TypeError` unless `value` is a path: a string or a `pathlib.Path`."""
+    if not isinstance(value, str | os.PathLike):
+        raise TypeError(f"{name} must be a path, as text or pathlib.Path, got {_describe(value)}.")
 
 
 def check_callable(value: Any, name: str) -> None:

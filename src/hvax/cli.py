@@ -16,6 +16,7 @@ from hvax import __version__
 from hvax.commands.compare import compare_runs
 from hvax.commands.directory import resumed_options
 from hvax.commands.evaluate import evaluate_run
+from hvax.commands.impute import impute_run
 from hvax.commands.latent import encode_run, reconstruct_run, sample_run
 from hvax.commands.report import report_run
 from hvax.commands.train import train
@@ -24,6 +25,7 @@ from hvax.config import (
     Compare,
     Encode,
     Evaluate,
+    Impute,
     Reconstruct,
     Sample,
     Train,
@@ -41,6 +43,7 @@ COMMANDS: dict[str, tuple[type, Callable[[Any], int]]] = {
     "compare": (Compare, compare_runs),
     "encode": (Encode, encode_run),
     "reconstruct": (Reconstruct, reconstruct_run),
+    "impute": (Impute, impute_run),
     "sample": (Sample, sample_run),
     "report": (WriteReport, report_run),
 }

@@ -168,6 +168,8 @@ def as_data(
                 f"{name} must be an array, a pair (x, target) or a Batch, got {len(pair)} parts."
             )
         data = Batch(*pair)
+    if data.x is None:
+        raise TypeError(f"{name} must be an array, a pair (x, target) or a Batch, got no x.")
     parts = Batch(
         *(
             None if part is None else _as_part(part, name, field, of_pair=of_pair)

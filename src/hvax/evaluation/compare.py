@@ -53,10 +53,15 @@ def compare(
     model.
     """
     num_samples, key = count(num_samples, "num_samples"), key_or_default(key)
+    if not isinstance(models, Mapping):
+        raise TypeError(
+            f"`models` must be a dict of models by name, got a {type(models).__name__}. Write "
+            '{"vae": vae, "hvae": hvae}, for example.'
+        )
     if len(models) < 2:
         raise ValueError(f"`models` must be at least two, by name, got {len(models)}.")
     for name, model in models.items():
-        check_model(model, name)
+        check_model(model, f"models[{name!r}]")
         with jax.enable_x64(_is_float64(model)):
             _check_shapes(model, name, checked_data(model, data, "data"))
     compared: dict[str, Compared] = {}

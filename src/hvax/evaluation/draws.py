@@ -85,14 +85,16 @@ def draws(
     *,
     num_samples: int,
     key: PRNGKeyArray,
+    numbers: NDArray[np.int64] | None = None,
     done: Callable[[float], object] = lambda points: None,
 ) -> Iterator[Draws]:
     """`num_samples` draws for every example, a few examples at a time.
 
-    `done(points)` is called after each compiled call with the number of points it has completed,
-    a fraction if the draws of a point take several calls.
+    `numbers` are the i of the examples' keys, by default their places; with them every call has one
+    shape, however few the examples. `done(points)` is called after each compiled call with the
+    number of points it has completed, a fraction if the draws of a point take several calls.
     """
-    points = min(_POINTS, len(data.x))
+    points = _POINTS if numbers is not None else min(_POINTS, len(data.x))
     rows = _ROWS_CPU if jax.default_backend() == "cpu" else _ROWS
     calls = math.ceil(num_samples * points / rows)
     width = math.ceil(num_samples / calls)
@@ -102,7 +104,8 @@ def draws(
     for indices, mask in padded_batches(len(data.x), points):
         batch = model_rows_of(data, indices)
         posterior = _posteriors(model, batch)
-        some = _Points(posterior, batch, key, place(indices.astype(np.int32)))
+        of_keys = indices if numbers is None else numbers[indices]
+        some = _Points(posterior, batch, key, place(of_keys.astype(np.int32)))
         plain = mask & _flow_fails(model, some, pilot)
         progress = partial(_report_progress, done, mask.sum() / num_samples)
         all_draws = _in_pieces(model, some, range(num_samples), width, progress)

@@ -10,7 +10,7 @@ import jax
 import optax
 from tqdm import tqdm
 
-from hvax.checks import check_kind, count
+from hvax.checks import check_kind, check_path, count, shape
 from hvax.compile_cache import keep_compiled_programs
 from hvax.data.examples import subsample
 from hvax.evaluation.evaluate import evaluate
@@ -99,6 +99,8 @@ def train(
     """
     keep_compiled_programs()
     key = jax.random.key(count(seed, "seed", least=0))
+    if run_dir is not None:
+        check_path(run_dir, "run_dir")
     folder = None if run_dir is None else Path(run_dir)
     if resume and folder is None:
         raise ValueError("`resume` needs the `run_dir` to resume from.")
@@ -106,7 +108,9 @@ def train(
         check_unused(folder)
     parts = data if isinstance(data, Parts) else load_parts(data)
     sizes = sizes_for(
-        parts, hidden=None if hidden is None else tuple(hidden), latent_size=latent_size
+        parts,
+        hidden=None if hidden is None else shape(hidden, "hidden"),
+        latent_size=None if latent_size is None else count(latent_size, "latent_size"),
     )
     vae = build_vae(parts, sizes, network=network, key=key)
     if warm_start is not None:

@@ -38,6 +38,7 @@ _LIKELIHOODS = {
     "LearnedGaussian": "Gaussian",
     "NegativeBinomial": "negative binomial",
     "Categorical": "categorical",
+    "MixedLikelihood": "mixed",
 }
 
 

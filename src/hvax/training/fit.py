@@ -10,6 +10,7 @@ from tqdm import tqdm
 
 from hvax.batch import Batch
 from hvax.checked_data import checked_training_data, describe_missing, warn_of_unresolved
+from hvax.checks import check_path
 from hvax.compile_cache import keep_compiled_programs
 from hvax.data.examples import with_origin
 from hvax.models.hvae import HVAE, has_flow
@@ -140,6 +141,8 @@ def fit(
         handle_signals=handle_signals,
     )
     options.check_for(examples, held_out)
+    if run_dir is not None:
+        check_path(run_dir, "run_dir")
     folder = None if run_dir is None else Path(run_dir)
     if folder is not None:
         check_saveable(model, folder / MODEL)
