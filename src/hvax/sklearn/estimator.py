@@ -20,7 +20,7 @@ from hvax.evaluation.imputation import impute
 from hvax.evaluation.latent import decode, sample
 from hvax.evaluation.rows import encoder_means, log_prob
 from hvax.hamiltonian.abstract_flow import AbstractFlow
-from hvax.pipeline.train import flow_of
+from hvax.pipeline.models import flow_of
 from hvax.sklearn.columns import Columns, Numbers, is_frame
 from hvax.sklearn.training import Plan, trained
 
