@@ -69,7 +69,9 @@ def outcome_table(trained: Trained) -> str:
             cells.append((label, "-", _pm(row["nll"], row["nll_se"]), "-", "-"))
     for name, scored in results.items():
         score = scored.scores
-        moved = f"{score.distance:.2f} encoder sd" if name == "hvae" and score.beta is not None else "-"
+        moved = (
+            f"{score.distance:.2f} encoder sd" if name == "hvae" and score.beta is not None else "-"
+        )
         if scored.fit.ended in ("flow failed", "flow of no use"):
             moved = "switched off"
         elbo, nll = _pm(score.elbo, score.elbo_se), _pm(score.nll, score.nll_se)
