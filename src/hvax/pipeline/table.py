@@ -1,6 +1,7 @@
 """A training in words: what is made of the data, how each model ended, and the table of scores."""
 
 from pathlib import Path
+from typing import Any
 
 from hvax.data.source import SOURCES
 from hvax.data.split import FRACTIONS
@@ -111,7 +112,10 @@ def _what_stands_against_it(trained: Trained) -> list[str]:
 def untrusted_words_of(trained: Trained, name: str) -> str:
     """The warning untrusted-nll of one of the models: which, what it is about, and the cure."""
     scored, beside = trained.results[name], name != trained.name
-    options = {"about": scored.label, "python": ("trained.model", "trained.parts.test")}
+    options: dict[str, Any] = {
+        "about": scored.label,
+        "python": ("trained.model", "trained.parts.test"),
+    }
     if beside:
         options["about"] += ", the baseline"
         options["python"] = ("trained.baseline.model", "trained.parts.test")
