@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 from hvax.batch import Batch
 from hvax.checked_data import checked_data_with_warnings
-from hvax.checks import check_key, check_kind, count
+from hvax.checks import check_key, count
 from hvax.data.batches import PaddedBatch, padded_batches
 from hvax.devices import model_rows_of
 from hvax.evaluation.annealing import Start, Sweep
@@ -33,7 +33,7 @@ from hvax.evaluation.finished import Bounds, Finished, fingerprint
 from hvax.evaluation.weights import log_mean_weight
 from hvax.exceptions import FailedDraws, warn
 from hvax.models.hvae import without_flow
-from hvax.models.latent_model import AbstractLatentModel
+from hvax.models.latent_model import AbstractLatentModel, check_model
 from hvax.models.origin import origin_of, to_data
 from hvax.progress import progress_bar
 
@@ -107,7 +107,7 @@ def annealed_importance_sampling(
     check_key(key)
     if start not in ("prior", "posterior"):
         raise ValueError(f"start must be 'prior' or 'posterior', got {start!r}.")
-    check_kind(model, "model", AbstractLatentModel)
+    check_model(model)
     vae = without_flow(model)
     parts = checked_data_with_warnings(model, data)
     n = len(parts.x)

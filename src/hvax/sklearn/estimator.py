@@ -20,7 +20,7 @@ from hvax.evaluation.imputation import impute
 from hvax.evaluation.latent import decode, sample
 from hvax.evaluation.rows import encoder_means, log_prob
 from hvax.hamiltonian.abstract_flow import AbstractFlow
-from hvax.pipeline.train import flow_of
+from hvax.pipeline.models import flow_of
 from hvax.sklearn.columns import Columns, Numbers, is_frame
 from hvax.sklearn.training import Plan, trained
 
@@ -250,9 +250,8 @@ class HVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin, Base
         )
 
     def __sklearn_tags__(self) -> Any:
-        tags = super().__sklearn_tags__()
+        tags = TransformerMixin.__sklearn_tags__(self)  # and of the bases after it
         tags.input_tags.allow_nan = True
-        tags.input_tags.string = False
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
         return tags
 

@@ -16,7 +16,8 @@ from jaxtyping import PyTree
 from numpy.typing import NDArray
 
 from hvax.batch import Batch
-from hvax.data.examples import Examples, scored_rows, with_mask
+from hvax.data.examples import Examples, scored_rows
+from hvax.data.masks import with_mask
 from hvax.models.gaussian import DiagonalGaussian
 from hvax.models.likelihood import (
     AbstractLikelihood,
@@ -128,8 +129,7 @@ def marginals(
     - `least`: the minimum of each feature over all data that will be scored, if more than `x` are
       known: a logarithm requires positive values everywhere.
 
-    Raises `ValueError` for transform "log" of features that are not positive, and for one that is
-    not known.
+    Raises `ValueError` for transform "log" of features that are not positive.
     """
     if isinstance(likelihood, MixedLikelihood):
         return _mixed(likelihood, x, transform, least)
