@@ -15,6 +15,7 @@ from hvax import __version__
 from hvax.commands.compare import compare_runs
 from hvax.commands.directory import resumed_options
 from hvax.commands.evaluate import evaluate_run
+from hvax.commands.impute import impute_run
 from hvax.commands.latent import encode_run, reconstruct_run, sample_run
 from hvax.commands.report import report_run
 from hvax.commands.train import train
@@ -23,6 +24,7 @@ from hvax.config import (
     Compare,
     Encode,
     Evaluate,
+    Impute,
     Reconstruct,
     Sample,
     Train,
@@ -40,6 +42,7 @@ COMMANDS: dict[str, tuple[type, Callable[[Any], int]]] = {
     "compare": (Compare, compare_runs),
     "encode": (Encode, encode_run),
     "reconstruct": (Reconstruct, reconstruct_run),
+    "impute": (Impute, impute_run),
     "sample": (Sample, sample_run),
     "report": (WriteReport, report_run),
 }

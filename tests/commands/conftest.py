@@ -51,10 +51,13 @@ def refused(here, capsys, monkeypatch):
     def work(*_, **__):
         pytest.fail("it began to work")
 
-    for name in ("evaluation.evaluate.draws", "evaluation.batching.padded_batches"):
+    for name in (
+        "evaluation.evaluate.draws",
+        "evaluation.batching.padded_batches",
+        "evaluation.sandwich.annealed_importance_sampling",
+        "commands.report.write_page",
+    ):
         monkeypatch.setattr(f"hvax.{name}", work)
-    for name in ("evaluate.annealed_importance_sampling", "report.write_page"):
-        monkeypatch.setattr(f"hvax.commands.{name}", work)
 
     def run(arguments: str, message: str) -> None:
         before = contents(here)

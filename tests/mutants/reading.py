@@ -26,8 +26,8 @@ READING = [
     ),
     Mutant(
         "pipeline/reading.py",
-        "header=self.header,\n                missing",
-        "missing",
+        "                header=self.header,\n                missing",
+        "                missing",
         _LAYOUTS,
     ),
     # A moved project

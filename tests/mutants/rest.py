@@ -50,8 +50,8 @@ TRAINING = [
 EVALUATION = [
     Mutant(
         "evaluation/weights.py",
-        "        log_p=np.logaddexp.reduce(log_w, axis=1) - np.log(samples),",
-        "        log_p=np.logaddexp.reduce(log_w, axis=1) - np.log(finite.sum(axis=1)),",
+        "np.logaddexp.reduce(log_w, axis=1) - np.log(log_w.shape[1])",
+        "np.logaddexp.reduce(log_w, axis=1) - np.log(np.isfinite(log_w).sum(axis=1))",
         "evaluation/test_weights.py::test_draws_that_are_not_finite_count_as_zero_weights",
     ),
     Mutant(

@@ -22,9 +22,11 @@ from hvax.commands.inputs import (
 )
 from hvax.config import Encode, InsideFile, Reconstruct, Sample
 from hvax.data.binarize import binarize_once
+from hvax.data.fill import as_text, csv_text
 from hvax.evaluation.interpolate import interpolate
 from hvax.evaluation.latent import decode, encode, reconstruct, sample
 from hvax.report.images import image_grid, save_grid
+from hvax.storage.files import write_atomically
 
 _SHOWN = 64  # images in a .png
 _FITTED = 20_000  # training points behind a mixture, at most
@@ -57,15 +59,18 @@ def reconstruct_run(config: Reconstruct) -> int:
     """The program's `reconstruct`; its exit code."""
     key = seed_key(config.seed)
     run = open_run(config.run)
-    _check_output(run, config.out, overwrite=config.overwrite, suffixes=(".npy", ".npz", ".png"))
+    _check_output(
+        run, config.out, overwrite=config.overwrite, suffixes=(".npy", ".npz", ".csv", ".png")
+    )
     data, _, rows = run_data(run, config.source, config.file, config.own_data)
     if config.out.suffix == ".png":
         shown = data[: _SHOWN // 2]
         made = as_data(run, reconstruct(run.model, shown, key=key, progress=False))
-        _write(config.out, np.stack([shown, made], axis=1).reshape(-1, *made.shape[1:]))
+        both = np.stack([shown, made], axis=1).reshape(-1, *made.shape[1:])
+        _write(run, config.out, both)
     else:
         made = reconstruct(run.model, data, key=key, progress=config.progress)
-        _write(config.out, made, row=rows)
+        _write(run, config.out, made, row=rows)
     return 0
 
 
@@ -95,7 +100,7 @@ def sample_run(config: Sample) -> int:
         z = choose(config, run, key=z_key)
         made = decode(run.model, z, key=x_key, mean=config.mean, progress=config.progress)
     keeps_probabilities = config.mean and config.out.suffix == ".npy"
-    _write(config.out, made if keeps_probabilities else as_data(run, made))
+    _write(run, config.out, made if keeps_probabilities else as_data(run, made))
     return 0
 
 
@@ -141,21 +146,41 @@ def _mixture_draws(
 
 
 def _check_output(
-    run: Run, out: Path, *, overwrite: bool, suffixes: tuple[str, ...] = (".npy", ".png")
+    run: Run, out: Path, *, overwrite: bool, suffixes: tuple[str, ...] = (".npy", ".csv", ".png")
 ) -> None:
     new_file(out, suffixes, overwrite=overwrite)
+    if out.suffix == ".csv" and len(run.x_shape) != 1:
+        raise ValueError(
+            f"a .csv file is for tables, and {run.path} was trained on examples of shape "
+            f"{run.x_shape}: write a .npy file."
+        )
     if out.suffix == ".png":
         image_grid(np.zeros((1, *run.x_shape)))  # refuses vectors, before the work
 
 
-def _write(path: Path, made: NDArray[Any], **beside: NDArray[Any]) -> None:
-    """An array as a .npy file or a picture; as an .npz with what is given `beside` it."""
+def _write(run: Run, path: Path, made: NDArray[Any], **beside: NDArray[Any]) -> None:
+    """An array as a .npy file, a table or a picture; as an .npz with what is given `beside` it."""
     arrays = {"x": made, **beside}
     if path.suffix == ".png":
         made = made[:_SHOWN]
         save_grid(path, made)
     elif path.suffix == ".npz":
         write_whole(path, lambda file: np.savez(file, allow_pickle=False, **arrays))
+    elif path.suffix == ".csv":
+        names, columns = _as_columns(run, made)
+        write_atomically(path, csv_text(names, columns).encode())
     else:
         write_whole(path, lambda file: np.save(file, made))
     print(f"{path}: {made.shape}")
+
+
+def _as_columns(run: Run, made: NDArray[Any]) -> tuple[list[str], list[list[str]]]:
+    """Rows as the text of columns, each with its name: classes by name, six digits of numbers."""
+    if run.table is None:
+        names = run.config.data.columns or tuple(str(i) for i in range(made.shape[1]))
+        return list(names), [[f"{value:.6g}" for value in column] for column in made.T]
+    columns = []
+    for schema, column in zip(run.table.modeled, made.T, strict=True):
+        whole = schema.is_integer or schema.kind == "count"
+        columns.append([as_text(float(v), schema, whole=whole, comma=False) for v in column])
+    return [schema.name for schema in run.table.modeled], columns

@@ -4,6 +4,7 @@ from hvax.config.check import check_numbers as check_numbers
 from hvax.config.run import Compare as Compare
 from hvax.config.run import Encode as Encode
 from hvax.config.run import Evaluate as Evaluate
+from hvax.config.run import Impute as Impute
 from hvax.config.run import InsideFile as InsideFile
 from hvax.config.run import OwnData as OwnData
 from hvax.config.run import Reconstruct as Reconstruct

@@ -164,7 +164,28 @@ class Reconstruct(TakesTime, WorksOnRun, ReadsData):
     """Data to reconstruct. By default the run's test data."""
     out: Path = Path("reconstructions.npy")
     """File to write. .npy: the reconstructions. .npz: also the row of each in its file, from 0.
-    .png: the first 32 images beside their inputs."""
+    .csv: as a table. .png: the first 32 images beside their inputs."""
+    seed: Seed = 0
+
+
+@options
+class Impute(TakesTime, WorksOnRun, ReadsData):
+    """Fill in the missing values of a file."""
+
+    run: RunPath
+    source: OtherData = None
+    """Data with missing values (empty cells, NA, ?). By default the file that the run was trained
+    on, all of its rows."""
+    out: Path = Path("imputed.csv")
+    """File to write: the same .csv file with E[x | observed] in its missing cells (for classes
+    the most probable one), and every other cell as it was. For .npy data, an .npy file."""
+    cells: OptionalPath = None
+    """.csv file to write, with one row per missing value: its row (from 0) and column, value,
+    standard deviation and interval, and for classes the value's probability."""
+    level: float = 0.9
+    """Probability that an interval of --cells contains the value."""
+    draws: int = 100
+    """Draws of each missing value, resampled from four times as many draws of z."""
     seed: Seed = 0
 
 
@@ -176,7 +197,8 @@ class Sample(TakesTime, WorksOnRun):
     n: Annotated[int, tyro.conf.arg(aliases=["-n"])] = 64
     """Number of samples."""
     out: Path = Path("samples.npy")
-    """File to write. .npy: the samples. .png: the first 64 as images."""
+    """File to write. .npy: the samples. .csv: the same as a table, with the columns and classes
+    of the training data. .png: the first 64 as images."""
     mean: bool = False
     """Write the means E[x | z] instead of draws of x."""
     mixture: OptionalInt = None

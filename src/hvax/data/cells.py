@@ -4,7 +4,7 @@ import csv
 import math
 import re
 from collections.abc import Iterator
-from typing import TextIO
+from io import TextIOBase
 
 MARKS = "\t;,"
 """The separators of cells that are recognized."""
@@ -78,7 +78,7 @@ def _numbers_in(rows: list[list[str]], mark: str) -> int:
     return sum(read(cell) is not None for row in rows for cell in row)
 
 
-def text_lines(file: TextIO) -> Iterator[str]:
+def text_lines(file: TextIOBase) -> Iterator[str]:
     """The lines of a file. Raises `csv.Error` for a line of more than 16 million characters."""
     while line := file.readline(_LONGEST):
         if len(line) == _LONGEST and not line.endswith("\n"):

@@ -41,7 +41,7 @@ class Cells(NamedTuple):
 
 def cells_of_series(series: Any) -> Cells:
     """The cells of a narwhals Series."""
-    import narwhals
+    import narwhals.stable.v2 as narwhals
 
     dtype, missing = series.dtype, np.asarray(series.is_null().to_numpy(), bool)
     base = str(dtype).split("(")[0]
@@ -54,9 +54,12 @@ def cells_of_series(series: Any) -> Cells:
     declared = None
     if isinstance(dtype, narwhals.Enum):
         declared = tuple(dtype.categories)
-    elif isinstance(dtype, narwhals.Categorical) and series.implementation.is_pandas_like():
-        # Not polars' and pyarrow's: those list whatever else shares their dictionary.
-        declared = tuple(series.cat.get_categories().to_list())
+    elif isinstance(dtype, narwhals.Categorical):
+        # Without an order, polars and pyarrow list whatever else shares their dictionary.
+        ordered = getattr(getattr(series.to_native(), "type", None), "ordered", False)
+        base = "Enum" if ordered else base
+        if ordered or series.implementation.is_pandas_like():
+            declared = tuple(series.cat.get_categories().to_list())
     cells = cells_of_objects(series.to_list())
     if declared is not None:
         declared = tuple(_scalar(value) for value in declared)

@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -87,7 +87,7 @@ def as_numbers(cells: Texts, read: Callable[[str], float | None]) -> NDArray[np.
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[TextIO]:
+def _opened(path: Path) -> Iterator[io.TextIOBase]:
     opener = _OPENERS.get(path.suffix.lower(), open)
     with (
         opener(path, "rb") as binary,

@@ -63,7 +63,7 @@ def library_of(data: Any) -> str:
     """The library of a DataFrame: pandas, polars, pyarrow, or numpy for a dict of arrays."""
     if isinstance(data, Mapping):
         return "numpy"
-    import narwhals
+    import narwhals.stable.v2 as narwhals
 
     name = str(narwhals.from_native(data, eager_only=True).implementation).lower()
     return next((known for known in ("polars", "pyarrow") if known in name), "pandas")
@@ -73,7 +73,7 @@ def names_of(data: Any) -> list[Any]:
     """The column names of a DataFrame or a dict of arrays, as it has them."""
     if isinstance(data, Mapping):
         return list(data)
-    import narwhals
+    import narwhals.stable.v2 as narwhals
 
     return list(narwhals.from_native(data, eager_only=True).columns)
 
@@ -121,7 +121,7 @@ def _read_parquet(path: Path) -> Any:
 
 
 def _from_dataframe(data: Any, name: str) -> tuple[Sequence[Any], list[Cells], str]:
-    import narwhals
+    import narwhals.stable.v2 as narwhals
     from narwhals.exceptions import DuplicateError
 
     if not isinstance(data, np.ndarray) and getattr(data, "collect", None) is not None:

@@ -72,11 +72,14 @@ def failed_points(array: NDArray[Any]) -> str | None:
 
 
 def in_batches(
-    data: Batch, progress: bool, title: str, size: int = BATCH
+    data: Batch, progress: bool, title: str, size: int = BATCH, *, whole: bool = False
 ) -> Iterator[tuple[Int[Array, " rows"], NDArray[np.bool_], Batch]]:
-    """Iterate over (indices, mask, rows on the device), padded to one size, with a progress bar."""
+    """Iterate over (indices, mask, rows on the device), padded to one size, with a progress bar.
+
+    The size is `size`, or the number of rows if that is smaller; with `whole` always `size`.
+    """
     n = len(data.x)
     with progress_bar(progress=progress, total=n, unit="point", desc=title, delay=_QUICK) as bar:
-        for indices, mask in padded_batches(n, min(size, n)):
+        for indices, mask in padded_batches(n, size if whole else min(size, n)):
             yield jnp.asarray(indices, jnp.int32), mask, model_rows_of(data, indices)
             bar.update(int(mask.sum()))

@@ -80,6 +80,10 @@ class StandardizedLikelihood(AbstractLikelihood):
         sigma = inner.sigma if isinstance(inner, DiagonalGaussian) else self._inner_sigma()
         return self.transform.mean(location, self.scale.value.astype(location.dtype) * sigma)
 
+    def standardized(self, x: Num[Array, "..."]) -> Float[Array, "..."]:
+        """y = (t(x) - shift) / scale: in standard deviations of each feature."""
+        return _standardized(x, self.shift, self.scale, self.transform, None)
+
     def sample(self, output: PyTree, *, key: PRNGKeyArray) -> Num[Array, "..."]:
         y = self._raw(self.inner.sample(self._floored(output), key=key))
         return y if self.transform is None else self.transform.inverse(y)

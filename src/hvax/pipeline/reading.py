@@ -90,7 +90,8 @@ class Reading:
                 )
             return None
         is_file = isinstance(self.source, str | Path)
-        if self.mixed is False and is_file:
+        is_plain_csv = is_file and Path(self.source).suffix.lower() == ".csv"
+        if self.mixed is False and is_plain_csv:
             return None
         try:
             table = without_conditions(
@@ -103,12 +104,12 @@ class Reading:
                 )
             )
         except (ValueError, TypeError):
-            if asked or not is_file:
+            if asked or not is_plain_csv:
                 raise
             return None  # what is wrong with a file of numbers is said by its own reader
         if self.mixed is False:
             table = numbers_only(table)
-        if is_file and not asked and not is_mixed(table):
+        if is_plain_csv and not asked and not is_mixed(table):
             return None
         read = read_table(self.source, table, self.name, missing=self.missing, header=self.header)
         if self.labels is None or isinstance(self.labels, str):

@@ -5,7 +5,7 @@ from typing import Any, get_args
 
 import optax
 
-from hvax.checked_data import checked_training_data
+from hvax.checked_data import checked_data, checked_training_data
 from hvax.checks import check_one_of, count
 from hvax.models.vae import VAE
 from hvax.objectives import Estimator
@@ -68,7 +68,7 @@ class Settings:
         check_one_of(self.estimator, named("estimator"), get_args(Estimator))
         options = TrainingOptions(**self.plan())
         options.check_for(*checked_training_data(vae, parts.train, parts.validation))
-        checked_training_data(vae, parts.test, None)
+        checked_data(vae, parts.test, "test")
         for name in ("num_samples", "test_points", "train_samples"):
             count(getattr(self, name), named(name))
 

@@ -13,7 +13,7 @@ from hvax.pipeline.trained import Trained
 from hvax.storage.run_folder import BASELINE
 from hvax.storage.structure import digest
 from hvax.training.phase import Fit
-from hvax.wording import words
+from hvax.wording import counted, words
 
 _FEW = 20  # test points, of which a standard error is none
 _PARTS = ("train", "validation", "test")
@@ -47,8 +47,11 @@ def how_it_ended(label: str, fitted: Fit, settings: Settings) -> str:
         why = f"stopped early (no better validation ELBO for {settings.patience} epochs)"
     else:
         why = ended.get(fitted.ended, fitted.ended)
+    epochs = counted(fitted.vae_epochs or len(fitted.history), "epoch")
+    if fitted.vae_epochs:
+        epochs += f" of the VAE and {len(fitted.history) - fitted.vae_epochs} with the flow"
     return (
-        f"{label:5} {why} after {len(fitted.history)} epochs; "
+        f"{label:5} {why} after {epochs}; "
         f"best epoch {fitted.best_epoch}{skipped}; {fitted.seconds_training:.1f} s training, "
         f"{fitted.seconds_compiling:.1f} s compiling\n"
         f"      weights {digest(fitted.model)[:16]}"

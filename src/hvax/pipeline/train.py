@@ -10,22 +10,22 @@ import jax
 import optax
 from tqdm import tqdm
 
-from hvax.checks import check_kind, check_path, count, shape
+from hvax.checks import check_path, count, shape
 from hvax.compile_cache import keep_compiled_programs
 from hvax.data.examples import subsample
 from hvax.evaluation.evaluate import evaluate
 from hvax.hamiltonian.abstract_flow import AbstractFlow
-from hvax.hamiltonian.flow import HamiltonianFlow
-from hvax.models.hvae import HVAE, without_flow
+from hvax.models.hvae import without_flow
 from hvax.models.latent_model import AbstractLatentModel
-from hvax.models.vae import VAE
 from hvax.pipeline.judge import judge
+from hvax.pipeline.models import flow_of, models_for, num_gradients_of
 from hvax.pipeline.networks import Network, build_vae, networks_of, sizes_for
 from hvax.pipeline.parts import Parts, load_parts
 from hvax.pipeline.references import reference_rows
 from hvax.pipeline.settings import Settings, settings_for
 from hvax.pipeline.table import describe, how_it_ended
 from hvax.pipeline.trained import Scored, Trained
+from hvax.report.model_view import name_of
 from hvax.storage.run_files import copy_training
 from hvax.storage.run_folder import BASELINE, BEFORE_FLOW, check_unused, read_plan
 from hvax.training.fit import fit
@@ -117,7 +117,7 @@ def train(
     models = models_for(vae, flow_of(flow), baseline=baseline)
     settings = settings_for(
         len(parts.train),
-        gradients=_gradients(models),
+        gradients=num_gradients_of(models),
         epochs=epochs,
         batch_size=batch_size,
         patience=patience,
@@ -139,38 +139,13 @@ def train(
         models,
         parts,
         settings,
-        flow_label=flow if isinstance(flow, str) else "hvae",
+        flow_label=flow if isinstance(flow, str) else name_of(models[next(reversed(models))]),
         run_dir=folder,
         resume=resume,
         tell=tqdm.write if progress else _silent,
         progress=progress,
         handle_signals=handle_signals,
     )
-
-
-def flow_of(flow: str | AbstractFlow | None) -> AbstractFlow | None:
-    """A flow, or that of a name. Raises `ValueError` for a name that is not in `PRESETS`."""
-    if flow is None:
-        return None
-    if isinstance(flow, str):
-        return HamiltonianFlow.preset(flow)
-    check_kind(flow, "flow", AbstractFlow)
-    return flow
-
-
-def models_for(
-    vae: VAE, flow: AbstractFlow | None, *, baseline: bool
-) -> dict[str, AbstractLatentModel]:
-    """What is trained, by name and in this order: "vae", and with a flow "hvae"."""
-    if flow is None:
-        return {"vae": vae}
-    models: dict[str, AbstractLatentModel] = {"vae": vae} if baseline else {}
-    return models | {"hvae": HVAE(vae, flow)}
-
-
-def _gradients(models: Mapping[str, AbstractLatentModel]) -> int:
-    model = models.get("hvae")
-    return model.flow.num_gradients if isinstance(model, HVAE) else 0
 
 
 def _begun(folder: Path | None, given: int | None) -> int | None:

@@ -15,8 +15,10 @@ from hvax.evaluation.latent import Encoding, encode, reconstruct, sample
 from hvax.evaluation.result import Evaluation, difference
 from hvax.evaluation.table import as_json
 from hvax.models.latent_model import AbstractLatentModel
+from hvax.pipeline.imputed_table import ImputedTable
 from hvax.pipeline.parts import Parts
 from hvax.pipeline.settings import Settings
+from hvax.pipeline.tables import is_table
 from hvax.report.inputs import ReportInputs
 from hvax.report.report import write_page
 from hvax.storage.structure import digest, save
@@ -51,6 +53,7 @@ class Scored(NamedTuple):
             **as_json(self.scores),
             "ended": self.fit.ended,
             "epochs": len(self.fit.history),
+            "vae_epochs": self.fit.vae_epochs,
             "best_epoch": self.fit.best_epoch,
             "skipped": self.fit.skipped,
             "weights": digest(self.model),
@@ -123,25 +126,44 @@ class Trained:
 
     def encode(self, data: Any, *, num_samples: int = 1, **options: Any) -> Encoding:
         """`hvax.encode` of the model: mean and sigma of q(z_0 | x), and draws of z."""
-        return encode(self.model, data, num_samples=num_samples, **options)
+        return encode(self.model, self._numbers(data), num_samples=num_samples, **options)
 
     def sample(self, n: int, **options: Any) -> Any:
-        """`hvax.sample` of the model: n new data points."""
-        return sample(self.model, n, latent_size=self.scores.latent_size, **options)
+        """`hvax.sample` of the model: n new data points; a DataFrame if it learned from one."""
+        made = sample(self.model, n, latent_size=self.scores.latent_size, **options)
+        return made if self.table is None else self.table.decode(made)
 
     def reconstruct(self, data: Any, **options: Any) -> Any:
-        """`hvax.reconstruct` of the model: E[x | z] of each data point."""
-        return reconstruct(self.model, data, **options)
+        """`hvax.reconstruct` of the model: E[x | z] of each data point; a DataFrame of one."""
+        made = reconstruct(self.model, self._numbers(data), **options)
+        return self.table.decode(made, like=data) if self._is_frame(data) else made
 
-    def impute(self, data: Any, **options: Any) -> Imputed:
-        """`hvax.impute` of the model: the missing values of each data point, with intervals."""
-        return impute(self.model, data, **options)
+    def impute(self, data: Any, **options: Any) -> Imputed | ImputedTable:
+        """`hvax.impute` of the model: the missing values of each data point, with intervals.
+
+        Of a DataFrame the result gives DataFrames with its columns, order and types: `.mean`,
+        `.draws`, `.interval(0.9)`, and `.cells()` with one row for each missing cell.
+        """
+        found = impute(self.model, self._numbers(data), **options)
+        return ImputedTable(data, self.table, found) if self._is_frame(data) else found
+
+    @property
+    def table(self) -> Any:
+        """The schema (`hvax.Table`) of the DataFrame or table it learned from; None of arrays."""
+        return self.parts.table
+
+    def _is_frame(self, data: Any) -> bool:
+        return self.table is not None and not isinstance(data, str | Path) and is_table(data)
+
+    def _numbers(self, data: Any) -> Any:
+        """A table as numbers, by the schema of the training data; anything else as it is."""
+        return self.table.encode(data) if self.table is not None and is_table(data) else data
 
     def score(self, data: Any, *, num_samples: int | None = None, **options: Any) -> Evaluation:
         """`hvax.evaluate` of the model on other data: ELBO, NLL and their errors."""
         number = self.settings.num_samples if num_samples is None else num_samples
         key = options.pop("key", jax.random.key(0))
-        return evaluate(self.model, data, key=key, num_samples=number, **options)
+        return evaluate(self.model, self._numbers(data), key=key, num_samples=number, **options)
 
     def save(self, folder: str | Path) -> None:
         """`hvax.save` of the model, to be loaded with `hvax.load(folder)`."""

@@ -1,6 +1,6 @@
 """`hvax.fit`: checks its arguments, prepares the model for the data, and trains it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ from hvax.training.prepare import is_trained, prepared_if_needed
 from hvax.training.schedule import first_epoch_with_flow, schedule
 from hvax.training.state import LossFunction, check_optimizer
 from hvax.training.two_phases import vae_then_flow
+from hvax.wording import counted
 
 
 def fit(
@@ -91,8 +92,9 @@ def fit(
       VAE inside is trained. By default the flow gets about the last quarter of the time; it is on
       from epoch 1 if the VAE is trained already (its bound is above that of independent features),
       and with a `loss_function` or `loss_kwargs` of your own. Learned step sizes start where
-      trajectories are stable. A flow that fails, or that leaves the validation bound below that of
-      the plain VAE, is switched off, with a `FlowFailed` warning.
+      trajectories are stable. A flow that fails, that leaves the validation bound below that of
+      the plain VAE, or that none of its epochs improves, is switched off, with a `FlowFailed`
+      warning.
     - `callback`: called with an `Event` after each epoch; returning True ends the run.
     - `run_dir`: a folder for checkpoints, the best model and the metrics of each epoch.
     - `resume`: continue from the latest checkpoint in `run_dir`, if there is one. With the same
@@ -161,10 +163,11 @@ def fit(
     if None in (epochs, batch_size):
         notes.append(f"at most {options.epochs} epochs, batches of {options.batch_size}")
     if first > 1:
-        notes.append(f"the plain VAE until epoch {first}, the flow from there")
-    if progress:
-        for note in notes:
-            tqdm.write(f"fit: {note}")
+        notes.append(
+            f"at most {counted(first - 1, 'epoch')} of the plain VAE, then at most "
+            f"{options.epochs - first + 1} with the flow"
+        )
+    _tell(notes, progress=progress)
     if first == 1:
         fitted = train_phase(model, examples, held_out, options, run_dir=folder, stabilize=True)
     else:
@@ -172,7 +175,14 @@ def fit(
         fitted = vae_then_flow(
             model, examples, held_out, options, flow_from_epoch=first, run_dir=folder
         )
-    return fitted._replace(notes=tuple(notes))
+    _tell(fitted.notes, progress=progress)
+    return fitted._replace(notes=(*notes, *fitted.notes))
+
+
+def _tell(notes: Iterable[str], *, progress: bool) -> None:
+    if progress:
+        for note in notes:
+            tqdm.write(f"fit: {note}")
 
 
 def _first_epoch_with_flow(

@@ -62,7 +62,8 @@ def _units(
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Shift and scale of a group's columns as features of the encoder."""
     if isinstance(likelihood, StandardizedLikelihood):
-        return np.asarray(likelihood.shift.value), np.asarray(likelihood.scale.value)
+        shift, scale = likelihood.shift.value, likelihood.scale.value
+        return np.asarray(shift, np.float64), np.asarray(scale, np.float64)
     zeros = np.zeros(x.shape[1])
     if isinstance(likelihood, CategoryColumns):
         return zeros, zeros + 1

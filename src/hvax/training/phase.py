@@ -40,7 +40,7 @@ class Fit(NamedTuple):
     model: PyTree  # the best by validation bound; without validation data the last
     state: TrainState  # the last
     history: list[dict[str, float | int]]  # one entry per epoch
-    best_epoch: int
+    best_epoch: int  # at most `vae_epochs` if no epoch with the flow was better than its start
     ended: str
     """finished, early stop, callback, interrupted (Ctrl-C) or terminated (SIGTERM, SIGHUP); or flow
     failed or flow of no use: then the flow was switched off, and the model is the plain VAE."""
@@ -49,6 +49,7 @@ class Fit(NamedTuple):
     seconds_training: float
     best_bound: float = -np.inf  # the best bound on validation data, nats
     notes: tuple[str, ...] = ()  # the choices that `fit` made itself, in words
+    vae_epochs: int = 0  # those of the history in which the plain VAE was trained, before its flow
 
 
 def train_phase(

@@ -1,0 +1,98 @@
+"""Imputed values as a DataFrame, with the table's own columns, order and types."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hvax.data.build_frame import default_library
+from hvax.data.fill import fill_frame
+from hvax.data.schema import Table
+from hvax.evaluation.imputation import Imputed
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class ImputedTable:
+    """What a model makes of the missing cells of a DataFrame; other cells stay as they are.
+
+    - `frame`: the DataFrame; `table`: its schema; `imputed`: the same in numbers, see `Imputed`.
+    """
+
+    frame: Any
+    table: Table
+    imputed: Imputed
+
+    @property
+    def mean(self) -> Any:
+        """The frame with E[x | observed] in its missing cells; of classes the most probable one."""
+        return self._filled(self.imputed.mean)
+
+    @property
+    def draws(self) -> list[Any]:
+        """Completed frames, each with one draw of all missing cells (multiple imputation)."""
+        return [self._filled(x) for x in self.imputed.draws]
+
+    def interval(self, level: float = 0.9) -> tuple[Any, Any]:
+        """Two frames, of the lower and upper ends that hold a missing number with that probability.
+
+        In missing cells of classes, which have no order, both have the most probable one. Raises as
+        `Imputed.interval` does.
+        """
+        guess = self.imputed.mean
+        classes = np.array([column.holds_classes for column in self.table.modeled])
+        ends = (np.where(classes, guess, end) for end in self.imputed.interval(level))
+        low, high = (self._filled(end) for end in ends)
+        return low, high
+
+    def cells(self, level: float = 0.9) -> Any:
+        """One row for each missing cell: row, column, value, sd, low, high, probability.
+
+        `sd`, `low` and `high` are of numbers, `probability` is that of the value of a class; other
+        places are missing. A DataFrame of the frame's library (pandas or polars), else a dict.
+        """
+        columns = cells_of(self.imputed, self.table.modeled, level)
+        library = self.table.library if self.table.library in ("pandas", "polars") else None
+        library = library or default_library()
+        if library == "pandas":
+            import pandas
+
+            return pandas.DataFrame(columns)
+        if library == "polars":
+            import polars
+
+            return polars.DataFrame(columns)
+        return columns
+
+    def __repr__(self) -> str:
+        return (
+            repr(self.imputed)
+            .replace("Imputed(", "ImputedTable(")
+            .replace(
+                ".mean, .draws, .sd, .interval(0.9)", ".mean, .draws, .interval(0.9), .cells()"
+            )
+        )
+
+    def _filled(self, x: NDArray[Any]) -> Any:
+        return fill_frame(self.table, self.frame, x, self.imputed.missing)
+
+
+def cells_of(imputed: Imputed, columns: Any, level: float) -> dict[str, list[Any]]:
+    """The columns of `ImputedTable.cells`; `columns` are `Column`s, or the names of numbers."""
+    low, high = imputed.interval(level)
+    sd, mean = imputed.sd, imputed.mean
+    found: dict[str, list[Any]] = {
+        name: [] for name in ("row", "column", "value", "sd", "low", "high", "probability")
+    }
+    for place, (row, j) in enumerate(np.argwhere(imputed.missing)):
+        column, value = columns[j], mean[row, j]
+        drawn = imputed.draws_of_missing[:, place]
+        classes = not isinstance(column, str) and column.holds_classes
+        found["row"].append(int(row))
+        found["column"].append(column if isinstance(column, str) else column.name)
+        found["value"].append(str(column.values[round(value)]) if classes else f"{value:.6g}")
+        for name, number in (("sd", sd), ("low", low), ("high", high)):
+            found[name].append(None if classes else float(number[row, j]))
+        share = float(np.mean(np.rint(drawn) == round(value)))
+        found["probability"].append(share if classes else None)
+    return found
