@@ -119,7 +119,7 @@ before = dict(jax.config.values)
 import hvax
 assert dict(jax.config.values) == before, "import hvax changed a setting of JAX"
 assert not {"matplotlib", "jinja2"} & sys.modules.keys(), "imported where a page is written"
-assert not {"hvax.config", "hvax.cli"} & sys.modules.keys()
+assert not {"hvax.config", "hvax.cli", "hvax.sklearn", "sklearn"} & sys.modules.keys()
 try:
     jax.numpy.zeros(())
 except RuntimeError:

@@ -160,7 +160,7 @@ def cases() -> list[Case]:
         Case("hvax.fit", lambda **k: hvax.fit(**k, progress=False).history[0]["loss"],
              {"model": vae, "data": x, "epochs": 1, "batch_size": 2},
              {"model": MODELS, "data": batches(x), "epochs": GIVEN_COUNTS,
-              "batch_size": GIVEN_COUNTS, "num_samples": COUNTS,
+              "batch_size": GIVEN_COUNTS, "train_samples": COUNTS,
               "validation": [v for v in batches(x) if v[0] != "None"],
               "seed": [*COUNTS[1:7]], "patience": COUNTS[1:5], "save_seconds": POSITIVE[:3],
               "save_steps": COUNTS[:5], "max_skipped": COUNTS, "optimizer": MODELS[1:],

@@ -14,6 +14,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Shaped
 
+from hvax.wording import kind_of, with_article
+
 
 def real_array(value: Any, name: str) -> Shaped[Array, "..."]:
     """`value` as a JAX array of booleans, integers or floats, in JAX's current precision.
@@ -89,7 +91,7 @@ def check_key(key: Any) -> None:
 def check_kind(value: Any, name: str, *kinds: type) -> None:
     """Raise `TypeError` unless `value` is an instance of one of `kinds`."""
     if not isinstance(value, kinds):
-        wanted = " or ".join(f"a {kind.__name__}" for kind in kinds)
+        wanted = " or ".join(with_article(kind.__name__) for kind in kinds)
         raise TypeError(f"{name} must be {wanted}, got {_describe(value)}.")
 
 
@@ -134,7 +136,9 @@ def _is_real(dtype: Any) -> bool:
 def _describe(value: Any) -> str:
     if isinstance(value, jax.Array | np.ndarray):
         return f"an array of {value.dtype}, shape {value.shape}"
-    return f"{value!r}" if value is None or isinstance(value, str) else f"a {type(value).__name__}"
+    if value is None or isinstance(value, str):
+        return repr(value)
+    return kind_of(value)
 
 
 def unsupported_layers(network: Any) -> str | None:

@@ -37,6 +37,11 @@ def with_article(name: str) -> str:
     return f"{'an' if vowel else 'a'} {name}"
 
 
+def kind_of(value: object) -> str:
+    """What a value is: "an int", "a VAE"."""
+    return with_article(type(value).__name__)
+
+
 def named(argument: str) -> str:
     """The name of an argument: `step_size` in Python, `--step-size` in the program."""
     return words(argument, f"--{argument.replace('_', '-')}")

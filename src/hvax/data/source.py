@@ -3,12 +3,11 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hvax.checks import check_one_of, check_path
 from hvax.data.arrays import SUFFIXES, read_array, read_npz
 from hvax.data.check import check_array, check_examples, holds_bits
 from hvax.data.header import Header
@@ -78,12 +77,9 @@ def load_source(
       `columns`, `header` and `missing`; uint8 are gray levels of 0..255, unless all are 0 or 1.
 
     Raises `FileNotFoundError` (naming files and folders), `ValueError` for an unknown name, a
-    damaged file, another `header`, or `array`, `labels` and `columns` with a name, `TypeError` for
-    what is no path, and what `read_array` and `check_examples` raise.
+    damaged file, or `array`, `labels` and `columns` with a name, and what `read_array` and
+    `check_examples` raise.
     """
-    check_path(source, "the source")
-    check_path(data_dir, "data_dir")
-    check_one_of(header, "`header`", get_args(Header))
     name = str(source)
     if name not in SOURCES:
         return _from_file(

@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 
 from hvax.batch import Batch
 from hvax.checked_data import checked_data_with_warnings
-from hvax.checks import check_key, check_kind
+from hvax.checks import check_key
 from hvax.data.batches import padded_batches
 from hvax.devices import model_rows_of
-from hvax.models.latent_model import AbstractLatentModel
+from hvax.models.latent_model import AbstractLatentModel, check_model
 from hvax.progress import progress_bar
 
 BATCH = 256
@@ -34,7 +34,7 @@ def key_or_default(key: PRNGKeyArray | None) -> PRNGKeyArray:
 
 def checked_parts(model: AbstractLatentModel, data: Any) -> Batch:
     """A data set as a checked `Batch` of `Examples`. Warns and raises before compiling anything."""
-    check_kind(model, "model", AbstractLatentModel)
+    check_model(model)
     parts = checked_data_with_warnings(model, data)
     first = parts.x.seen(slice(0, 1))
     row, whole = (

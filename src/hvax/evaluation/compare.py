@@ -10,12 +10,12 @@ from jaxtyping import PRNGKeyArray
 
 from hvax.batch import Batch
 from hvax.checked_data import checked_data
-from hvax.checks import check_kind, count
+from hvax.checks import count
 from hvax.devices import place
 from hvax.evaluation.batching import key_or_default
 from hvax.evaluation.evaluate import evaluate
 from hvax.evaluation.result import Evaluation, difference
-from hvax.models.latent_model import AbstractLatentModel
+from hvax.models.latent_model import AbstractLatentModel, check_model
 from hvax.parameters import trainable
 
 
@@ -61,7 +61,7 @@ def compare(
     if len(models) < 2:
         raise ValueError(f"`models` must be at least two, by name, got {len(models)}.")
     for name, model in models.items():
-        check_kind(model, f"models[{name!r}]", AbstractLatentModel)
+        check_model(model, f"models[{name!r}]")
         with jax.enable_x64(_is_float64(model)):
             _check_shapes(model, name, checked_data(model, data, "data"))
     compared: dict[str, Compared] = {}

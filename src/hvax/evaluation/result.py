@@ -162,13 +162,10 @@ class Evaluation:
             lines += f"WARNING {self.untrusted_because()}".splitlines()
         return "\n".join(lines)
 
-    def untrusted_because(self, run: str | None = None, *, ais_follows: bool = False) -> str:
-        """The text of the warning untrusted-nll; see `untrusted_words`."""
+    def untrusted_because(self, run: str | None = None, **options: Any) -> str:
+        """The text of the warning untrusted-nll; `untrusted_words` explains the options."""
         return untrusted_words(
-            self.diagnosis,
-            seconds_per_gradient=self.seconds_per_gradient,
-            run=run,
-            ais_follows=ais_follows,
+            self.diagnosis, seconds_per_gradient=self.seconds_per_gradient, run=run, **options
         )
 
     def failed(self) -> str | None:

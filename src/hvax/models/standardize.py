@@ -7,7 +7,7 @@ rates, logits) are offset + gain * network output.
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import equinox as eqx
 import jax
@@ -28,6 +28,8 @@ from hvax.wording import named
 
 class StandardizedInput(eqx.Module):
     """An encoder of raw data: x -> network((t(x) - shift) / scale), 0 where x is hidden."""
+
+    passes_condition: ClassVar[bool] = True
 
     network: Callable[[Array], Any]
     shift: Fixed
@@ -102,7 +104,7 @@ class StandardizedLikelihood(AbstractLikelihood):
             row, *feature = (int(i) for i in np.argwhere(outside)[0])
             raise ValueError(
                 f"feature {', '.join(map(str, feature))} must be positive, as in the training data "
-                f"(its logarithm is modeled), got {x[row, *feature]} at index {row}. Train with "
+                f"(its logarithm is modeled), got {x[row, *feature]!s} at index {row}. Train with "
                 f"{named('transform')} none to allow such values."
             )
 
@@ -135,6 +137,8 @@ class ScaledOutput(eqx.Module):
     `offset` and `gain` have one array per array of the network's output, of the same shape and in
     the order of `jax.tree.leaves`: one for logits, two for a `CountRate`.
     """
+
+    passes_condition: ClassVar[bool] = True
 
     network: Callable[[Array], PyTree]
     offset: tuple[Fixed, ...]

@@ -19,7 +19,7 @@ from hvax.pipeline.parts import Parts
 from hvax.training.marginals import spaced_rows
 from hvax.training.mixed import mixed_mlp
 from hvax.training.prepare import prepared_vae
-from hvax.wording import named, words
+from hvax.wording import kind_of, named, words
 
 Network = Literal["mlp", "conv"]
 
@@ -120,7 +120,7 @@ def networks_of(model: AbstractLatentModel, vae: VAE, told: str) -> VAE:
     """
     found = without_flow(model)
     if not isinstance(found, VAE):
-        raise ValueError(f"{told} must hold a VAE or an HVAE, got a {type(found).__name__}.")
+        raise ValueError(f"{told} must hold a VAE or an HVAE, got {kind_of(found)}.")
     here, there = _shapes(vae), _shapes(found)
     for name in sorted(here.keys() | there.keys()):
         if here.get(name) != there.get(name):

@@ -12,7 +12,7 @@ from jaxtyping import PRNGKeyArray
 from numpy.typing import NDArray
 
 from hvax.batch import Batch
-from hvax.checks import check_one_of, count
+from hvax.checks import check_one_of, check_path, count
 from hvax.data.binarize import binarize_once
 from hvax.data.digest import digest_of_numbers
 from hvax.data.examples import Examples
@@ -136,6 +136,7 @@ def load_parts(
                 ("transform", transform, TransformChoice))  # fmt: skip
     for name, value, choices in words_of:
         check_one_of(value, named(name), get_args(choices))
+    check_path(data_dir, "data_dir")
     seed = count(split_seed, named("split_seed"), least=0)
     mixed = None if likelihood is None else likelihood == "mixed"
     reading = Reading(data, data_dir, array, labels, columns, header, missing, kinds, table, mixed)

@@ -57,7 +57,7 @@ class Settings:
             **self.plan(),
             "patience": self.patience,
             "optimizer": default_optimizer() if self.optimizer is None else self.optimizer,
-            "num_samples": self.train_samples,
+            "train_samples": self.train_samples,
             "loss_kwargs": {"estimator": self.estimator},
             "prepare": False,  # `build_vae` has done so where it is asked for
         }

@@ -62,28 +62,32 @@ def train(
     """Train a model on data, and the plain VAE beside it, and score both on test data.
 
     It does what `hvax train` does: with the same seed and options the weights are the same, bit for
-    bit. Three calls are enough:
+    bit. The result has `model`, `fitted`, `scores`, `baseline`, `difference`, `parts` (the data:
+    `train`, `validation`, `test`), `history`, `run_dir`, and the methods `encode`, `sample`,
+    `reconstruct`, `impute`, `score`, `report` and `save`:
 
         trained = hvax.train("table.csv")
         print(trained)                                    # the table of scores
-        z = hvax.encode(trained.model, trained.parts.test, key=jax.random.key(0)).mean
+        z = trained.encode(trained.parts.test).mean
 
     **Arguments:**
 
     - `data`: a name, a path, or examples in memory, (n, *x_shape), of which tenths are set apart to
       validate and to test; see `hvax.load_parts`, whose result is taken too, where something is to
       be read or prepared otherwise: `hvax.train(hvax.load_parts("a.csv", labels="kind"))`.
-    - `flow`: one of `PRESETS` (hvae, uha, dais, ula, reference), a flow, or None for a plain VAE.
+    - `flow`: "dais", "uha", "hvae", "ula" or "reference" (see docs/flows.md), a flow, or None for a
+      plain VAE.
     - `baseline`: beside a model with a flow, train the plain VAE with the same networks, data and
       epochs. The epochs before the flow are trained once for both.
-    - `network`, `hidden`, `latent_size`: "mlp", the sizes of its hidden layers and of z, by default
-      as `sizes_for` says; or "conv", the paper's network for 28 x 28 images.
+    - `network`, `hidden`, `latent_size`: "mlp", the sizes of its hidden layers (by default 400, or
+      100 for fewer than 1,000 training examples) and of z (20, or half the features where those
+      are fewer); or "conv", the paper's network for 28 x 28 images.
     - `warm_start`: a trained model of the same sizes, whose networks are trained on. The flow is
       then there from the first epoch on.
     - `epochs`, `batch_size`, `patience`, `flow_from_epoch`, `optimizer`, `seed`, `save_seconds`,
       `max_skipped`, `handle_signals`: as `fit` has them.
-    - `train_samples`, `estimator`: draws per example in training (`fit` calls them `num_samples`),
-      and the gradient of their bound, "standard" or "dreg".
+    - `train_samples`, `estimator`: draws per example in training, and the gradient of their bound,
+      "standard" or "dreg".
     - `num_samples`, `test_points`: importance samples of the NLL, on at most so many test examples.
     - `run_dir`: a folder for checkpoints, the best models and the metrics of each epoch, the
       baseline's in its folder baseline/. Without one they lie in a temporary folder meanwhile.

@@ -12,7 +12,8 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 
 from hvax.batch import Batch
-from hvax.data.examples import Examples, with_mask, with_origin
+from hvax.data.examples import Examples, with_origin
+from hvax.data.masks import with_mask
 from hvax.devices import model_rows_of
 from hvax.hamiltonian.abstract_flow import AbstractFlow
 from hvax.hamiltonian.flow import HamiltonianFlow

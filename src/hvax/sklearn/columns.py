@@ -11,6 +11,7 @@ from sklearn.utils.validation import validate_data
 from hvax.data.encode import Unseen
 from hvax.data.schema import Table
 from hvax.data.source import Source
+from hvax.data.table import as_integers
 from hvax.evaluation.imputation import Imputed
 from hvax.pipeline.imputed_table import ImputedTable
 from hvax.pipeline.tables import is_table, numbers_only, read_table, without_conditions
@@ -33,7 +34,9 @@ class Numbers:
                 "pandas.DataFrame(X)."
             )
         x = _validated(estimator, X, reset=True)
-        self.source = Source("X", x, None, 1.0, holes=_has_holes(x))
+        holes = bool(np.isnan(x).any())
+        # Whole numbers as integers, which may be counts or classes.
+        self.source = Source("X", x if holes else as_integers(x), None, 1.0, holes=holes)
 
     def read(self, estimator: Any, X: Any) -> NDArray[np.floating]:
         """X as floats (n, d), NaN where a value is missing."""
@@ -103,7 +106,3 @@ def _validated(estimator: Any, X: Any, *, reset: bool) -> NDArray[np.floating]:
         ensure_all_finite="allow-nan",
         ensure_min_samples=_FEWEST if reset else 1,
     )
-
-
-def _has_holes(x: NDArray[np.floating]) -> bool:
-    return bool(np.isnan(x).any())

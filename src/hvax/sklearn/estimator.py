@@ -250,9 +250,8 @@ class HVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin, Base
         )
 
     def __sklearn_tags__(self) -> Any:
-        tags = super().__sklearn_tags__()
+        tags = TransformerMixin.__sklearn_tags__(self)  # and of the bases after it
         tags.input_tags.allow_nan = True
-        tags.input_tags.string = False
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
         return tags
 

@@ -10,11 +10,11 @@ from tqdm import tqdm
 
 from hvax.batch import Batch
 from hvax.checked_data import checked_training_data, describe_missing, warn_of_unresolved
-from hvax.checks import check_kind, check_path
+from hvax.checks import check_path
 from hvax.compile_cache import keep_compiled_programs
 from hvax.data.examples import with_origin
 from hvax.models.hvae import HVAE, has_flow
-from hvax.models.latent_model import AbstractLatentModel
+from hvax.models.latent_model import AbstractLatentModel, check_model
 from hvax.models.origin import origin_of
 from hvax.storage.run_folder import MODEL, read_plan
 from hvax.storage.structure import check_saveable
@@ -37,7 +37,7 @@ def fit(
     optimizer: optax.GradientTransformation | None = None,
     epochs: int | None = None,
     batch_size: int | None = None,
-    num_samples: int = 1,
+    train_samples: int = 1,
     loss_function: LossFunction | None = None,
     loss_kwargs: LossKwargs | None = None,
     transform: Transform | None = None,
@@ -55,7 +55,7 @@ def fit(
     handle_signals: bool = False,
 ) -> Fit:
     """Train a model, and return the one with the best validation bound: the ELBO, or with
-    `num_samples` > 1 the importance-weighted bound.
+    `train_samples` > 1 the importance-weighted bound.
 
     The batch and the noise of step t are functions of (seed, t) alone. An epoch's last, partial
     batch is dropped. Ctrl-C raises `KeyboardInterrupt` after the current steps and, with a
@@ -73,7 +73,7 @@ def fit(
     - `optimizer`: any of optax's; by default
       `scale_flow_updates(clip_by_running_norm(optax.adam(1e-3)))`.
     - `epochs`, `batch_size`: by default chosen by the number of examples: about 20,000 updates.
-    - `num_samples`: draws per example, in the default loss and in validation. With more than one
+    - `train_samples`: draws per example, in the default loss and in validation. With more than one
       the importance-weighted bound is trained and validated; `loss_kwargs={"estimator": "dreg"}`
       chooses its doubly reparameterized gradient.
     - `loss_function`: (model, batch, *, key, **loss_kwargs) -> loss, of a `Batch`; by default
@@ -113,7 +113,7 @@ def fit(
     consecutive skipped updates, unless a flow could be switched off: the checkpoints remain.
     """
     keep_compiled_programs()
-    check_kind(model, "model", AbstractLatentModel)
+    check_model(model)
     examples, held_out = checked_training_data(model, data, validation)
     chosen = schedule(
         len(examples.x),
@@ -132,7 +132,7 @@ def fit(
         patience=chosen.patience,
         callback=callback,
         optimizer=default_optimizer() if optimizer is None else optimizer,
-        num_samples=num_samples,
+        train_samples=train_samples,
         loss_function=loss_function,
         loss_kwargs=loss_kwargs,
         transform=transform,

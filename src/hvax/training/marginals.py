@@ -16,7 +16,8 @@ from jaxtyping import PyTree
 from numpy.typing import NDArray
 
 from hvax.batch import Batch
-from hvax.data.examples import Examples, scored_rows, with_mask
+from hvax.data.examples import Examples, scored_rows
+from hvax.data.masks import with_mask
 from hvax.models.gaussian import DiagonalGaussian
 from hvax.models.likelihood import (
     AbstractLikelihood,

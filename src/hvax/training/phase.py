@@ -69,7 +69,7 @@ def train_phase(
     """
     key = jax.random.key(options.seed)
     steps = CompiledSteps(
-        options.loss_function or default_loss(model, options.num_samples),
+        options.loss_function or default_loss(model, options.train_samples),
         options.loss_kwargs or {},
         options.transform,
         data.map(lambda part: part.scale),
@@ -79,7 +79,7 @@ def train_phase(
         validate = Validation(
             held_out,
             batch_size=max(options.batch_size, 256),
-            num_samples=options.num_samples,
+            num_samples=options.train_samples,
             key=jax.random.fold_in(key, 1),
         )
     with (
@@ -213,7 +213,7 @@ def _identity(
     return {
         "seed": options.seed,
         "batch_size": options.batch_size,
-        "num_samples": options.num_samples,
+        "num_samples": options.train_samples,
         "examples": [len(data.x), *(list(part.x_shape) for part in data.parts())],
         "scale": [part.scale for part in data.parts()],
         "digest of the data": digest_of_rows(data.parts()),
