@@ -74,26 +74,15 @@ EVALUATION = [
     ),
     Mutant(
         "evaluation/weights.py",
-<<<<<<< HEAD
-        "    return np.logaddexp.reduce(log_w, axis=1) - np.log(log_w.shape[1])",
-        "    return log_w.mean(axis=1)",
-=======
         "np.logaddexp.reduce(log_w, axis=1) - np.log(log_w.shape[1])",
         "log_w.mean(axis=1)",
->>>>>>> 338fe25aa6f90762012633ddb2ed3033e75f271d
         "evaluation/test_ais.py::test_both_bounds_close_on_the_closed_form "
         "evaluation/test_ais.py::test_a_draw_that_overflows_has_no_weight",
     ),
     Mutant(
         "evaluation/weights.py",
-<<<<<<< HEAD
-        "    log_w = np.where(np.isfinite(log_weight), log_weight.astype(np.float64), -np.inf)\n"
-        "    return",
-        "    log_w = log_weight.astype(np.float64)\n    return",
-=======
         "np.isfinite(log_weight), log_weight.astype(np.float64), -np.inf)\n    return np.log",
         "True, log_weight.astype(np.float64), -np.inf)\n    return np.log",
->>>>>>> 338fe25aa6f90762012633ddb2ed3033e75f271d
         "evaluation/test_ais.py::test_a_draw_that_overflows_has_no_weight "
         "evaluation/test_ais.py::test_a_point_of_which_every_chain_fails_is_said_to_be_lost",
     ),
