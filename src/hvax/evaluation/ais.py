@@ -12,6 +12,8 @@ p(x), which gives an upper bound. log p(x) is between the two. Neal, "Annealed i
 (2001); Grosse, Ghahramani and Adams, "Sandwiching the marginal likelihood" (2015).
 """
 
+from __future__ import annotations
+
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple

@@ -1,5 +1,7 @@
 """Several models scored on the same data points with the same draws."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 

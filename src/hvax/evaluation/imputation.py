@@ -5,6 +5,8 @@ point. Some of them are chosen by weight (sampling importance resampling), and e
 x_missing ~ p(x_missing | z): as S grows, a draw of p(x_missing | x_observed).
 """
 
+from __future__ import annotations
+
 import math
 from dataclasses import dataclass
 from typing import Any

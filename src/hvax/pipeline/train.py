@@ -1,5 +1,7 @@
 """`hvax.train`: from data to a trained model, a plain VAE beside it, and the scores of both."""
 
+from __future__ import annotations
+
 import contextlib
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence

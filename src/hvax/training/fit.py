@@ -1,5 +1,7 @@
 """`hvax.fit`: checks its arguments, prepares the model for the data, and trains it."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
