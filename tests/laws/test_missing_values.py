@@ -44,7 +44,7 @@ def log_p_observed(vae, x, mask):
 
 @pytest.mark.parametrize("name", MODELS)
 def test_weights_average_to_the_density_of_what_is_observed(name):
-    """Were hidden entries scored too, the mean would be off by 60 to 14,000 standard errors."""
+    """With hidden entries scored too, the mean is 570 to 15,500 standard errors off."""
     model = model_named(name)
     x = np.where(PATTERNS, X, np.nan)
 
@@ -123,10 +123,10 @@ def test_evaluations_take_holes():
 def test_imputed_values_follow_their_closed_form(name):
     """Mean and spread of p(x_missing | x_observed), for every pattern.
 
-    Drawn from the unweighted draws of z, means are off by up to 0.4 and 25 standard errors.
+    Resampled without the weights, means of the plain VAE are up to 0.29 off, 13 standard errors.
     """
     vae = linear_gaussian()
-    hidden = PATTERNS[:7]  # one of them hides everything but nothing is left to do for the last
+    hidden = PATTERNS[:7]  # what is observed; the last pattern would leave nothing to impute
     x = np.where(hidden, X, np.nan)
     draws = 4000
     found = hvax.impute(
@@ -154,8 +154,8 @@ def test_imputed_values_follow_their_closed_form(name):
 def test_intervals_cover_as_often_as_they_say(name):
     """Of values simulated from the model, at 50, 80 and 90 percent, within 4 standard errors.
 
-    Points share one z for their missing values, hence standard errors by point. Without weights
-    the plain VAE's 90% intervals cover 81.6% of the values, 14 standard errors too few.
+    Points share one z for their missing values, hence standard errors by point. With the
+    likelihood's noise at 0.7 of what it is, the VAE's 90% intervals cover 82.1%, 8.6 too few.
     """
     vae = linear_gaussian()
     generator = np.random.default_rng(0)
