@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hvax.data.convert import is_missing_value
+from hvax.wording import kind_of
 
 Content = Literal["number", "boolean", "text", "date", "other"]
 Scalar = str | int | float | bool
@@ -41,7 +42,7 @@ class Cells(NamedTuple):
 
 def cells_of_series(series: Any) -> Cells:
     """The cells of a narwhals Series."""
-    import narwhals
+    import narwhals.stable.v2 as narwhals
 
     dtype, missing = series.dtype, np.asarray(series.is_null().to_numpy(), bool)
     base = str(dtype).split("(")[0]
@@ -54,9 +55,12 @@ def cells_of_series(series: Any) -> Cells:
     declared = None
     if isinstance(dtype, narwhals.Enum):
         declared = tuple(dtype.categories)
-    elif isinstance(dtype, narwhals.Categorical) and series.implementation.is_pandas_like():
-        # Not polars' and pyarrow's: those list whatever else shares their dictionary.
-        declared = tuple(series.cat.get_categories().to_list())
+    elif isinstance(dtype, narwhals.Categorical):
+        # Without an order, polars and pyarrow list whatever else shares their dictionary.
+        ordered = getattr(getattr(series.to_native(), "type", None), "ordered", False)
+        base = "Enum" if ordered else base
+        if ordered or series.implementation.is_pandas_like():
+            declared = tuple(series.cat.get_categories().to_list())
     cells = cells_of_objects(series.to_list())
     if declared is not None:
         declared = tuple(_scalar(value) for value in declared)
@@ -132,7 +136,7 @@ def cells_of_objects(values: Sequence[Any]) -> Cells:
         return Cells("date", np.empty(0), missing, "Datetime")
     value = values[first[1]] if first else None
     problem = (
-        f"must hold numbers, text or booleans, got a {type(value).__name__} ({str(value)[:40]}) in "
+        f"must hold numbers, text or booleans, got {kind_of(value)} ({str(value)[:40]}) in "
         f"row {first[1] if first else 0}"
     )
     return Cells("other", np.empty(0), missing, "Object", problem=problem)

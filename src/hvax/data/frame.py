@@ -15,6 +15,7 @@ import numpy as np
 from hvax.data.column_cells import Cells, cells_of_array, cells_of_objects, cells_of_series
 from hvax.data.csv_columns import CSV_SUFFIXES, is_csv, read_csv_columns
 from hvax.data.header import Header
+from hvax.wording import kind_of
 
 _BOOLEANS = {"true": True, "false": False}
 
@@ -63,7 +64,7 @@ def library_of(data: Any) -> str:
     """The library of a DataFrame: pandas, polars, pyarrow, or numpy for a dict of arrays."""
     if isinstance(data, Mapping):
         return "numpy"
-    import narwhals
+    import narwhals.stable.v2 as narwhals
 
     name = str(narwhals.from_native(data, eager_only=True).implementation).lower()
     return next((known for known in ("polars", "pyarrow") if known in name), "pandas")
@@ -73,7 +74,7 @@ def names_of(data: Any) -> list[Any]:
     """The column names of a DataFrame or a dict of arrays, as it has them."""
     if isinstance(data, Mapping):
         return list(data)
-    import narwhals
+    import narwhals.stable.v2 as narwhals
 
     return list(narwhals.from_native(data, eager_only=True).columns)
 
@@ -121,13 +122,12 @@ def _read_parquet(path: Path) -> Any:
 
 
 def _from_dataframe(data: Any, name: str) -> tuple[Sequence[Any], list[Cells], str]:
-    import narwhals
+    import narwhals.stable.v2 as narwhals
     from narwhals.exceptions import DuplicateError
 
     if not isinstance(data, np.ndarray) and getattr(data, "collect", None) is not None:
         raise TypeError(
-            f"{name} must be a DataFrame in memory, got a {type(data).__name__}. Read it with "
-            ".collect()."
+            f"{name} must be a DataFrame in memory, got {kind_of(data)}. Read it with .collect()."
         )
     try:
         frame = narwhals.from_native(data, eager_only=True)
@@ -143,7 +143,7 @@ def _from_dataframe(data: Any, name: str) -> tuple[Sequence[Any], list[Cells], s
         )
         raise TypeError(
             f"{name} must be a DataFrame (pandas, polars, pyarrow, ...), a dict of arrays, or the "
-            f"path of a .csv or .parquet file, got a {type(data).__name__}. {advice}."
+            f"path of a .csv or .parquet file, got {kind_of(data)}. {advice}."
         ) from None
     columns = [cells_of_series(column) for column in frame.iter_columns()]
     return keys, columns, library_of(data)
