@@ -456,7 +456,7 @@ def test_stored_integers_are_scaled_on_the_device():
         ({"batch_size": 24}, ValueError, "at most the number of examples, 23, got 24"),
         ({"patience": -1, "validation": X}, ValueError, "patience must be >= 0, got -1"),
         ({"patience": 3}, ValueError, "patience needs validation data"),
-        ({"data": np.full((9, 3), np.nan)}, ValueError, "data must be finite, got nan"),
+        ({"data": np.full((9, 3), np.nan)}, ValueError, "observed in some example"),
         ({"validation": np.full((9, 3), np.inf)}, ValueError, "validation must be finite"),
         (
             {"data": Examples(np.full((9, 3), np.nan))},
