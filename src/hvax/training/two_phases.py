@@ -85,7 +85,7 @@ def vae_then_flow(
         return joined
     note = (
         f"the flow did not improve in its {counted(len(after.history), 'epoch')}: the model is the "
-        f"plain VAE with the flow as it was turned on, untrained (validation bound {gain:+.2g} nats)"
+        f"plain VAE with the flow as it was turned on, untrained (bound {gain:+.2g} nats)"
     )
     return joined._replace(notes=(note,))
 
