@@ -36,7 +36,7 @@ class Given(eqx.Module):
 
 
 @pytest.mark.parametrize("prepared", [False, True])
-def test_a_condition_that_networks_do_not_take_is_refused_at_the_door(prepared):
+def test_a_condition_that_networks_do_not_take_is_refused(prepared):
     """By every function, in an HVAE too, and inside the wrappers that `prepare` adds."""
     given = hvax.Batch(X, condition=np.ones(60, np.float32))
     far = X * np.float32(1e3)
