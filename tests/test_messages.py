@@ -8,6 +8,7 @@ import pytest
 
 import hvax
 from hvax.cli import main
+from hvax.models.latent_model import check_model
 from hvax.wording import counted, kind_of, with_article
 
 X = np.random.default_rng(0).normal(size=(60, 3)).astype(np.float32)
@@ -63,7 +64,8 @@ def test_a_pair_is_no_pair_of_examples_and_labels():
 
 
 def test_two_networks_are_no_model():
-    told = refused(TypeError, lambda: hvax.fit(hvax.mlp((3,), 2, key=jax.random.key(0)), X))
+    pair = hvax.mlp((3,), 2, key=jax.random.key(0))
+    told = refused(TypeError, lambda: check_model(pair))  # which `fit` calls first
     assert "hvax.VAE(*hvax.mlp(...))" in told
 
 
