@@ -8,14 +8,16 @@ import pytest
 
 import hvax
 from hvax.cli import main
+from hvax.models.latent_model import check_model
 from hvax.wording import counted, kind_of, with_article
 
 X = np.random.default_rng(0).normal(size=(60, 3)).astype(np.float32)
-KEY = jax.random.key(0)
 
 
 def vae(encoder=None):
-    own, decoder = hvax.mlp((3,), 2, hidden=(4,), likelihood=hvax.LearnedGaussian(), key=KEY)
+    own, decoder = hvax.mlp(
+        (3,), 2, hidden=(4,), likelihood=hvax.LearnedGaussian(), key=jax.random.key(0)
+    )
     return hvax.VAE(own if encoder is None else encoder, decoder)
 
 
@@ -36,7 +38,7 @@ class Given(eqx.Module):
 
 
 @pytest.mark.parametrize("prepared", [False, True])
-def test_a_condition_that_networks_do_not_take_is_refused_at_the_door(prepared):
+def test_a_condition_that_networks_do_not_take_is_refused(prepared):
     """By every function, in an HVAE too, and inside the wrappers that `prepare` adds."""
     given = hvax.Batch(X, condition=np.ones(60, np.float32))
     far = X * np.float32(1e3)
@@ -44,13 +46,13 @@ def test_a_condition_that_networks_do_not_take_is_refused_at_the_door(prepared):
     for model in (plain, hvax.HVAE(plain)):
         for call in (
             lambda model=model: hvax.fit(model, given, epochs=1, progress=False),
-            lambda model=model: hvax.elbo(model, given, key=KEY),
-            lambda model=model: hvax.evaluate(model, given, key=KEY, num_samples=2),
+            lambda model=model: hvax.elbo(model, given, key=jax.random.key(0)),
+            lambda model=model: hvax.evaluate(model, given, key=jax.random.key(0), num_samples=2),
         ):
             told = refused(ValueError, call)
             assert "no condition" in told and "encoder takes none, got encoder JointGaus" in told
-    half = vae(Given(eqx.nn.Linear(4, 4, key=KEY)))
-    told = refused(ValueError, lambda: hvax.elbo(half, given, key=KEY))
+    half = vae(Given(eqx.nn.Linear(4, 4, key=jax.random.key(0))))
+    told = refused(ValueError, lambda: hvax.elbo(half, given, key=jax.random.key(0)))
     assert "whose decoder takes none" in told and "decoder(z, condition)" in told
 
 
@@ -62,7 +64,8 @@ def test_a_pair_is_no_pair_of_examples_and_labels():
 
 
 def test_two_networks_are_no_model():
-    told = refused(TypeError, lambda: hvax.fit(hvax.mlp((3,), 2, key=KEY), X))
+    pair = hvax.mlp((3,), 2, key=jax.random.key(0))
+    told = refused(TypeError, lambda: check_model(pair))  # which `fit` calls first
     assert "hvax.VAE(*hvax.mlp(...))" in told
 
 
@@ -81,8 +84,12 @@ def test_a_missing_file_is_named():
 
 def test_an_array_of_python_numbers_is_one_of_numbers():
     mixed = np.array([[1.5, 2], [None, 4]], dtype=object)
-    assert hvax.evaluate(vae(), X.astype(object), key=KEY, num_samples=2, progress=False).elbo == (
-        hvax.evaluate(vae(), X.astype(np.float64), key=KEY, num_samples=2, progress=False).elbo
+    assert hvax.evaluate(
+        vae(), X.astype(object), key=jax.random.key(0), num_samples=2, progress=False
+    ).elbo == (
+        hvax.evaluate(
+            vae(), X.astype(np.float64), key=jax.random.key(0), num_samples=2, progress=False
+        ).elbo
     )
     found = hvax.data.examples.as_examples(mixed)
     assert found.holes and found.stored.dtype == np.float64
@@ -94,7 +101,7 @@ def test_an_array_of_python_numbers_is_one_of_numbers():
 
 def test_numbers_of_messages_have_no_noise_of_32_bits():
     assert refused(ValueError, lambda: hvax.HamiltonianFlow(2, -0.1)).endswith("got -0.1.")
-    bits = hvax.VAE(*hvax.mlp((3,), 2, key=KEY))
+    bits = hvax.VAE(*hvax.mlp((3,), 2, key=jax.random.key(0)))
     low = np.full((4, 3), -0.1, np.float32)
     assert "got -0.1 at index (0, 0)" in refused(ValueError, lambda: hvax.fit(bits, low))
 

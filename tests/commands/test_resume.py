@@ -101,7 +101,7 @@ def test_an_interrupted_run_ends_in_the_same_numbers(here, first, monkeypatch, c
     """The options come from config.json: --resume alone is enough. Seen to fail on defaults."""
     interrupted(monkeypatch, f"{TRAIN} --run-dir run")
     out = capsys.readouterr().out
-    assert "interrupted after 1 epochs" in out
+    assert "interrupted after 1 epoch;" in out
     (line,) = re.findall(r"^    hvax (train .*)$", out, re.M)  # what it says to do
     assert not Path("run/results.json").exists()
     assert program(line) == 0

@@ -99,14 +99,14 @@ def test_a_batch_has_a_condition_and_a_mask():
         as_data(Batch(x, mask=STORED >= 0), "data", check=accept)
     with pytest.raises(ValueError, match=r"no missing values in x if it has a target"):
         as_data((x, STORED), "data", check=accept)
-    with pytest.raises(ValueError, match="as many condition as x, got 5 and 6"):
+    with pytest.raises(ValueError, match="a condition for each example, got 5 for 6"):
         as_data(given._replace(condition=np.arange(5)), "data", check=accept)
 
 
 def test_a_pair_has_two_parts_of_one_length():
     with pytest.raises(ValueError, match=r"pair \(x, target\) or a Batch, got 3 parts"):
         as_data((STORED, STORED, STORED), "data", check=accept)
-    with pytest.raises(ValueError, match="as many target as x, got 2 and 6"):
+    with pytest.raises(ValueError, match="a target for each example, got 2 for 6"):
         as_data((STORED, STORED[:2]), "data", check=accept)
 
 

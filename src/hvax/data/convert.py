@@ -44,7 +44,7 @@ def _of_objects(x: NDArray[Any]) -> NDArray[Any]:
         return x
     flat = x.ravel()
     holes = np.array([is_missing_value(value) for value in flat], bool)
-    if not all(hole or _is_number(value) for hole, value in zip(holes, flat, strict=True)):
+    if holes.all() or not all(map(_is_number, flat[~holes])):
         return x  # whose first other value is named where the array is refused
     return _from_objects(flat, holes).reshape(x.shape)
 

@@ -75,6 +75,8 @@ def outcome_table(trained: Trained) -> str:
         )
         if scored.fit.ended in ("flow failed", "flow of no use"):
             moved = "switched off"
+        elif flowed and scored.fit.best_epoch <= scored.fit.vae_epochs:
+            moved += ", untrained"
         elbo, nll = _pm(score.elbo, score.elbo_se), _pm(score.nll, score.nll_se)
         cells.append((scored.label, elbo, nll, f"{scored.fit.seconds_training:.1f}", moved))
     if (apart := trained.difference) is not None:

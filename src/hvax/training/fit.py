@@ -94,9 +94,9 @@ def fit(
       VAE inside is trained. By default the flow gets about the last quarter of the time; it is on
       from epoch 1 if the VAE is trained already (its bound is above that of independent features),
       and with a `loss_function` or `loss_kwargs` of your own. Learned step sizes start where
-      trajectories are stable. A flow that fails, that leaves the validation bound below that of
-      the plain VAE, or that none of its epochs improves, is switched off, with a `FlowFailed`
-      warning.
+      trajectories are stable. A flow that fails, or that leaves the validation bound below that of
+      the plain VAE, is switched off, with a `FlowFailed` warning; one that none of its epochs
+      improves is kept as it was turned on, with a note.
     - `callback`: called with an `Event` after each epoch; returning True ends the run.
     - `run_dir`: a folder for checkpoints, the best model and the metrics of each epoch.
     - `resume`: continue from the latest checkpoint in `run_dir`, if there is one. With the same

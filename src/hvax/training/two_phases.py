@@ -16,9 +16,7 @@ from hvax.training.phase import Fit, train_phase
 from hvax.wording import counted, named
 
 _ON_REQUEST = ("interrupted", "terminated", "callback")
-# Nats that the validation bound with a flow may be below that of its VAE; if no epoch with the flow
-# was better than its start, nats that the start must be above.
-_MARGIN = 0.05
+_WORSE = 0.05  # nats that the validation bound with a flow may be below that of its VAE
 
 
 def vae_then_flow(
@@ -32,9 +30,9 @@ def vae_then_flow(
 ) -> Fit:
     """Train the plain VAE before `flow_from_epoch` >= 2, then the flow from the best of its models.
 
-    If the flow fails, leaves the validation bound below that of the plain VAE, or improves it in
-    none of its epochs, it is switched off, with a `FlowFailed` warning. A flow that helps as it
-    was turned on, but that training does not improve, is kept so, with a note.
+    If the flow fails, or leaves the validation bound below that of the plain VAE, it is switched
+    off, with a `FlowFailed` warning. A flow that none of its epochs improves is kept as it was
+    turned on, with a note.
     """
     if run_dir is not None:
         if not options.resume:
@@ -77,27 +75,19 @@ def vae_then_flow(
     if held_out is None or after.ended in _ON_REQUEST:
         return joined
     gain = after.best_bound - before.best_bound
-    epochs = counted(len(after.history), "epoch")
-    if learned and not gain >= -_MARGIN:
+    if not gain >= -_WORSE:
         why = (
             f"the flow left the validation bound at {after.best_bound:.4g}, below the "
             f"{before.best_bound:.4g} of the plain VAE."
         )
-    elif not learned and not gain >= _MARGIN:
-        why = (
-            f"the flow did not improve on the plain VAE in {epochs}: the best validation bound "
-            f"with it is the one that it started from, {after.best_bound:.4g}; without it "
-            f"{before.best_bound:.4g}."
-        )
-    elif not learned:
-        note = (
-            f"training did not improve the flow in {epochs}: it is kept as it was turned on, "
-            f"{gain:.2g} nats of the validation bound above the plain VAE"
-        )
-        return joined._replace(notes=(note,))
-    else:
+        return _switched_off(joined, with_flow, run_dir, "flow of no use", why)
+    if learned:
         return joined
-    return _switched_off(joined, with_flow, run_dir, "flow of no use", why)
+    note = (
+        f"the flow did not improve in its {counted(len(after.history), 'epoch')}: the model is the "
+        f"plain VAE with the flow as it was turned on, untrained (bound {gain:+.2g} nats)"
+    )
+    return joined._replace(notes=(note,))
 
 
 def _switched_off(fitted: Fit, model: HVAE, run_dir: Path | None, ended: str, why: str) -> Fit:
