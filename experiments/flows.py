@@ -73,7 +73,7 @@ class Setting(NamedTuple):
     @property
     def of_fit(self) -> dict[str, Any]:
         """What `fit` is told of it."""
-        told: dict[str, Any] = {"num_samples": self.num_samples}
+        told: dict[str, Any] = {"train_samples": self.num_samples}
         if self.estimator != "standard":
             told["loss_kwargs"] = {"estimator": self.estimator}
         return told

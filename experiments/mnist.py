@@ -232,7 +232,7 @@ def train(config: Config, seed: int, parts: Parts) -> Trained:
             optimizer=optimizer(config, epochs, len(parts.train) // config.batch_size),
             epochs=epochs,
             batch_size=config.batch_size,
-            num_samples=config.train_samples,
+            train_samples=config.train_samples,
             transform=binary,
             patience=100 if config.recipe == "paper" else None,
             seed=seed,

@@ -102,7 +102,7 @@ def _run(options: argparse.Namespace, folder: Path) -> None:
                 optimizer=hvax.training.scale_flow_updates(
                     hvax.training.clip_by_running_norm(optax.adam(_rate(options, len(train))))
                 ),
-                num_samples=K if kind == "iw" else 1,
+                train_samples=K if kind == "iw" else 1,
                 seed=1,
                 run_dir=folder / "checkpoints" / name,
             )

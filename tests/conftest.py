@@ -11,6 +11,7 @@ from settings_for_tests import QUICK, settings
 TESTS = Path(__file__).parent
 COMPILED_QUICKLY = (
     "commands/",
+    "estimator/",
     "evaluation/",
     "hamiltonian/test_gradient.py",
     "hamiltonian/test_leapfrog.py",
@@ -62,6 +63,7 @@ SET_THEIR_PRECISION = (
 # in float32 alone, `make test-all` in both.
 IN_ONE_PRECISION = (
     "data/",
+    "estimator/",
     "report/",
     "storage/",
     "evaluation/test_finished.py",

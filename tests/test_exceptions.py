@@ -4,9 +4,14 @@ import re
 import warnings
 from pathlib import Path
 
+import equinox as eqx
+import jax
+import numpy as np
 import pytest
 
-from hvax.exceptions import HvaxWarning, SkippedUpdate, warn
+import hvax
+from hvax.exceptions import FailedDraws, HvaxWarning, SkippedUpdate, warn
+from models_for_tests import linear_gaussian
 
 WARNINGS = Path(__file__).parents[1] / "docs" / "warnings.md"
 # A test elsewhere may define one of its own.
@@ -38,6 +43,16 @@ def test_a_warning_begins_with_its_name():
     with pytest.warns(SkippedUpdate) as told:
         warn(SkippedUpdate, "it was left out.")
     assert [str(one.message) for one in told] == ["skipped-update: it was left out."]
+
+
+def test_a_warning_points_to_the_line_of_the_user():
+    """Also from below hvax, and JAX inside it; seen to fail with a fixed stack level."""
+    x = np.ones((2, 2), np.float32)
+    model = linear_gaussian(features=2)
+    broken = eqx.tree_at(lambda m: m.decoder.network, model, lambda z: z[:2] * np.nan)
+    with pytest.warns(FailedDraws) as told:
+        hvax.evaluate(broken, x, key=jax.random.key(0), num_samples=2, progress=False)
+    assert {one.filename for one in told} == {__file__}
 
 
 def test_a_warning_is_switched_off_or_an_error_by_its_class():

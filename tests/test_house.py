@@ -57,7 +57,6 @@ LONG = {
     "tests/training/test_fit.py",
     "tests/training/test_resume.py",
     "tests/training/test_skipped.py",
-    "torture/arguments.py",
     "torture/faults.py",
 }
 

@@ -77,7 +77,7 @@ def level(name: str) -> int:
 def test_imports_go_one_way(path):
     here, there = part(path), parts_imported(path) - {part(path), "data"}
     if here == "data":
-        assert there <= {"batch"}, "data stands beside and imports nothing else of hvax"
+        assert there <= {"batch", "checks"}, "data stands beside the rows above the first"
     elif here == "":
         assert all(level(name) < PROGRAM for name in there), "import hvax loads no program"
     else:
@@ -103,7 +103,9 @@ def test_banned_words(path):
         assert not f"{name}.".startswith("jax._src.")
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Name):
-            assert node.id not in {"super", "hasattr"}, node.lineno
+            # scikit-learn's own classes hand their tags on by super().
+            banned = {"hasattr"} if part(path) == "sklearn" else {"super", "hasattr"}
+            assert node.id not in banned, node.lineno
         if isinstance(node, ast.Attribute):
             assert node.attr != "_src", node.lineno
         if isinstance(node, ast.keyword) and node.arg == "allow_pickle":
@@ -117,7 +119,7 @@ before = dict(jax.config.values)
 import hvax
 assert dict(jax.config.values) == before, "import hvax changed a setting of JAX"
 assert not {"matplotlib", "jinja2"} & sys.modules.keys(), "imported where a page is written"
-assert not {"hvax.config", "hvax.cli"} & sys.modules.keys()
+assert not {"hvax.config", "hvax.cli", "hvax.sklearn", "sklearn"} & sys.modules.keys()
 try:
     jax.numpy.zeros(())
 except RuntimeError:

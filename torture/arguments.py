@@ -1,4 +1,4 @@
-"""Odd arguments for every public function: python -m torture.arguments [EVERY]
+"""Odd arguments for every public function: python -m torture.arguments [EVERY [PART]]
 
 Each gives a right answer, or a `ValueError` or `TypeError` of hvax's own whose message names the
 argument. Prints what does not, and how many were tried and how many were met as they must be.
@@ -7,9 +7,8 @@ argument. Prints what does not, and how many were tried and how many were met as
 import sys
 import traceback
 import warnings
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -20,149 +19,33 @@ import optax
 import hvax
 from hvax import hamiltonian, models, training
 from hvax.evaluation.ais import annealed_importance_sampling
+from torture.odd_values import (
+    BETAS,
+    CALLABLES,
+    CHOICES,
+    COUNTS,
+    ETAS,
+    GIVEN_COUNTS,
+    HIDDEN,
+    KEYS,
+    MASSES,
+    MODELS,
+    NUMBERS,
+    POSITIVE,
+    STEP_SIZES,
+    THREE,
+    WEIGHTS,
+    Case,
+    Odd,
+    Same,
+    Wrong,
+    arrays,
+    batches,
+    vectors,
+)  # fmt: skip
+from torture.pipeline import other_vae, pipeline_cases
 
 _OWN = str(Path(hvax.__file__).parent)
-
-
-class Same(NamedTuple):
-    """A value that must give the numbers of the plain float32 array."""
-
-    value: Any
-
-
-class Wrong(NamedTuple):
-    """A value that must be refused."""
-
-    value: Any
-
-
-class Odd(NamedTuple):
-    """A value that may be refused, or computed with: a NaN then gives a NaN."""
-
-    value: Any
-
-
-Values = list[tuple[str, Same | Wrong | Odd]]
-
-
-def arrays(x: np.ndarray) -> Values:
-    """Other forms of an array, and what is none."""
-    read_only = x.copy()
-    read_only.flags.writeable = False
-    doubled = np.repeat(x, 2, axis=-1)[..., ::2]
-    return [
-        ("float64", Same(x.astype(np.float64))),
-        ("jax", Same(jnp.asarray(x))),
-        ("read-only", Same(read_only)),
-        ("non-contiguous", Same(doubled)),
-        ("Fortran order", Same(np.asfortranarray(x))),
-        ("a list", Odd(x.tolist())),
-        ("foreign byte order", Odd(x.astype(">f4"))),
-        ("NaN", Odd(np.full_like(x, np.nan))),
-        ("infinity", Odd(np.full_like(x, np.inf))),
-        ("huge", Odd(np.full_like(x, 3e38))),
-        ("negative", Odd(-1 - x)),
-        ("complex", Wrong(x.astype(np.complex64))),
-        ("objects", Wrong(x.astype(object))),
-        ("text", Wrong(np.full(x.shape, "1"))),
-        ("None", Wrong(None)),
-        ("a string", Wrong("x")),
-        ("a dict", Wrong({})),
-    ]
-
-
-def batches(x: np.ndarray) -> Values:
-    """Examples in a batch; those of `x` are whole numbers."""
-    return [
-        *arrays(x),
-        ("float16", Same(x.astype(np.float16))),
-        ("integers", Same(x.astype(np.int32))),
-        ("uint8", Same(x.astype(np.uint8))),
-        ("booleans", Same(x.astype(bool))),
-        ("no example", Wrong(x[:0])),
-        ("no batch axis", Wrong(x[0])),
-        ("an axis too many", Wrong(x[None])),
-        ("one feature", Wrong(x[:, :1])),
-        ("a feature too many", Wrong(np.concatenate([x, x[:, :1]], axis=1))),
-        ("a number", Wrong(1.0)),
-    ]
-
-
-def vectors(z: np.ndarray) -> Values:
-    """A vector of the latent's size."""
-    return [
-        *arrays(z),
-        ("empty", Wrong(z[:0])),
-        ("a batch", Wrong(np.stack([z, z]))),
-        ("too short", Wrong(z[:1])),
-        ("too long", Wrong(np.concatenate([z, z]))),
-        ("a number", Wrong(np.float32(1))),
-    ]
-
-
-COUNTS: Values = [
-    ("0", Wrong(0)), ("-1", Wrong(-1)), ("1.5", Wrong(1.5)), ("NaN", Wrong(float("nan"))),
-    ("text", Wrong("3")), ("None", Wrong(None)), ("a boolean", Wrong(True)),
-    ("an array", Wrong(np.ones(2, int))),
-    ("NumPy's", Odd(np.int64(2))), ("a whole float", Odd(2.0)),
-]  # fmt: skip
-GIVEN_COUNTS = [value for value in COUNTS if value[0] != "None"]  # None is one by the data's size
-KEYS: Values = [
-    ("None", Wrong(None)), ("a number", Odd(0)), ("text", Wrong("key")),
-    ("an array", Wrong(np.zeros(3, np.float32))),
-    ("many keys", Wrong(jax.random.split(jax.random.key(0), 3))),
-]  # fmt: skip
-POSITIVE: Values = [
-    ("0", Wrong(0.0)), ("-1", Wrong(-1.0)), ("NaN", Wrong(float("nan"))),
-    ("infinity", Wrong(float("inf"))), ("text", Wrong("a")), ("complex", Wrong(1j)),
-    ("an integer", Odd(1)), ("NumPy's", Odd(np.float64(0.1))),
-]  # fmt: skip
-NUMBERS: Values = [
-    ("text", Wrong("a")), ("complex", Wrong(1j)), ("an array", Wrong(np.ones(2))),
-    ("NaN", Odd(float("nan"))), ("infinity", Odd(float("inf"))), ("-1", Odd(-1.0)),
-    ("an integer", Odd(1)),
-]  # fmt: skip
-THREE: Values = [
-    ("two", Wrong((1.0, 1.0))), ("four", Wrong((1.0,) * 4)), ("text", Wrong("abc")),
-    ("a number", Wrong(1.0)), ("complex", Wrong((1j, 1, 1))), ("None", Wrong(None)),
-    ("zeros", Odd((0, 0, 0))), ("NaN", Odd((np.nan, 1, 1))), ("a list", Odd([1, 1, 1])),
-]  # fmt: skip
-BETAS: Values = [
-    *POSITIVE, ("2", Wrong(2.0)), ("1", Odd(1.0)), ("an array", Wrong(np.full(2, 0.5))),
-]  # fmt: skip
-STEP_SIZES: Values = [
-    *POSITIVE, ("a vector", Odd(np.full(2, 0.1))), ("zeros", Wrong(np.zeros(2))),
-    ("three axes", Wrong(np.full((1, 1, 1), 0.1))), ("other steps", Wrong(np.full((9, 1), 0.1))),
-    ("None", Wrong(None)),
-]  # fmt: skip
-MODELS: Values = [
-    ("None", Wrong(None)), ("a number", Wrong(1)), ("text", Wrong("model")),
-    ("a function", Wrong(lambda x: x)), ("an array", Wrong(np.ones(3))),
-]  # fmt: skip
-ETAS: Values = [
-    ("2", Wrong(2.0)), ("-1", Wrong(-1.0)), ("NaN", Wrong(float("nan"))), ("text", Wrong("a")),
-    ("complex", Wrong(0.5j)), ("None", Odd(None)), ("an array", Wrong(np.full(2, 0.5))),
-    ("0", Odd(0)), ("NumPy's", Odd(np.float64(0.5))),
-]  # fmt: skip
-WEIGHTS: Values = [
-    ("falling", Wrong([0.9, 0.5])), ("equal", Wrong([0.5, 0.5])), ("0", Wrong([0.0, 0.5])),
-    ("above 1", Wrong([0.5, 1.5])), ("NaN", Wrong([0.5, float("nan")])),
-    ("three", Odd([0.1, 0.2, 0.3])),
-    ("a number", Wrong(0.5)), ("text", Wrong("ab")), ("complex", Wrong([0.1j, 0.5])),
-    ("empty", Wrong([])), ("a dict", Wrong({})), ("a tuple", Odd((0.2, 0.5))),
-]  # fmt: skip
-MASSES: Values = [v for v in STEP_SIZES if v[0] != "None"]
-CHOICES: Values = [("another", Wrong("nonsense")), ("None", Wrong(None)), ("a number", Wrong(1))]
-CALLABLES: Values = [("a number", Wrong(1)), ("text", Wrong("f"))]
-
-
-class Case(NamedTuple):
-    """A public function with good arguments, and odd values for some of them."""
-
-    name: str
-    call: Callable[..., Any]
-    good: dict[str, Any]
-    odd: dict[str, Values]
 
 
 def cases() -> list[Case]:
@@ -252,8 +135,7 @@ def cases() -> list[Case]:
              {"x_shape": [("empty", Odd(())), ("0", Wrong((0,))), ("text", Wrong("a")),
                           ("None", Wrong(None)), ("-1", Wrong((-1,))), ("1.5", Wrong((1.5,)))],
               "latent_size": COUNTS, "key": KEYS,
-              "hidden": [("empty", Wrong(())), ("0", Wrong((0,))), ("text", Wrong("a")),
-                         ("1.5", Wrong((1.5,)))]}),
+              "hidden": HIDDEN}),
         Case("hvax.conv", hvax.conv, {"latent_size": 2, "key": key},
              {"latent_size": COUNTS, "key": KEYS}),
         Case("hvax.VAE", hvax.VAE, {"encoder": vae.encoder, "decoder": vae.decoder},
@@ -278,7 +160,7 @@ def cases() -> list[Case]:
         Case("hvax.fit", lambda **k: hvax.fit(**k, progress=False).history[0]["loss"],
              {"model": vae, "data": x, "epochs": 1, "batch_size": 2},
              {"model": MODELS, "data": batches(x), "epochs": GIVEN_COUNTS,
-              "batch_size": GIVEN_COUNTS, "num_samples": COUNTS,
+              "batch_size": GIVEN_COUNTS, "train_samples": COUNTS,
               "validation": [v for v in batches(x) if v[0] != "None"],
               "seed": [*COUNTS[1:7]], "patience": COUNTS[1:5], "save_seconds": POSITIVE[:3],
               "save_steps": COUNTS[:5], "max_skipped": COUNTS, "optimizer": MODELS[1:],
@@ -309,6 +191,14 @@ def cases() -> list[Case]:
              {"model": vae, "data": x[:2], "key": key, "num_temperatures": 4, "num_chains": 2},
              {"model": MODELS, "data": batches(x[:2]), "key": KEYS, "num_temperatures": COUNTS,
               "num_chains": COUNTS, "start": CHOICES}),
+        Case("hvax.compare", lambda **k: hvax.compare(**k, **quiet),
+             {"models": {"vae": vae, "hvae": hvae}, "data": x, "key": key, "num_samples": 2},
+             {"models": [*MODELS, ("one", Wrong({"vae": vae})), ("a list", Wrong([vae, hvae])),
+                         ("one that is none", Wrong({"vae": vae, "b": 1})),
+                         ("one by None", Wrong({"vae": vae, "b": None})),
+                         ("of other sizes", Wrong({"vae": vae, "b": other_vae()}))],
+              "data": batches(x), "key": KEYS[1:], "num_samples": COUNTS}),
+        *pipeline_cases(chance),
     ]  # fmt: skip
 
 
@@ -321,7 +211,8 @@ def _regularization(outputs: Any) -> jax.Array:
 
 # What the model meets is one example of the data, x, and says so.
 _NAMES = {
-    "data": ("data", "x ", "examples"),
+    "data": ("data", "x ", "examples", "source"),
+    "models": ("model",),
     "validation": ("validation", "x "),
     "stored": ("stored", "data", "x ", "examples"),
     "scale": ("scale", "data"),
@@ -365,9 +256,10 @@ def _agree(a: Any, b: Any) -> bool:
     )
 
 
-def main(every: int = 1) -> int:
-    """`every`: only each so-many-th argument."""
-    tried = [(case, name, odd) for case in cases() for name in case.odd for odd in case.odd[name]]
+def main(every: int = 1, part: str = "") -> int:
+    """`every`: only each so-many-th argument; `part`: of the names of the functions to try."""
+    chosen = [case for case in cases() if part in case.name]
+    tried = [(case, name, odd) for case in chosen for name in case.odd for odd in case.odd[name]]
     found = [failure(*some) for some in tried[::every]]
     wrong = [f for f in found if f is not None]
     for words in wrong:
@@ -377,4 +269,4 @@ def main(every: int = 1) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(*map(int, sys.argv[1:])))
+    sys.exit(main(int((sys.argv[1:] or ["1"])[0]), *sys.argv[2:]))

@@ -16,9 +16,11 @@ class Batch(NamedTuple):
     target: Any = None
     """The data that the likelihood scores; None stands for x."""
     condition: Any = None
-    """An input of encoder and decoder that is not scored: the model is p(x | condition)."""
+    """(n, ...) of any shape, one for each example: what encoder and decoder are given beside x and
+    z, and what is not scored. The model is p(x | condition)."""
     mask: Any = None
-    """True where an entry of the target is observed; None means all of them are."""
+    """Booleans of x's shape (and target's), True where an entry is observed, which alone is scored;
+    None means all of them are, or in a data set that NaN in x is missing."""
 
     @property
     def scored(self) -> Any:

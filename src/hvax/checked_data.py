@@ -6,10 +6,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hvax.batch import Batch
-from hvax.checks import check_kind
 from hvax.data.examples import as_data, feature_name, scored_rows
 from hvax.exceptions import UnresolvedFeature, warn
-from hvax.models.latent_model import AbstractLatentModel, check_takes
+from hvax.models.latent_model import AbstractLatentModel, check_model, check_takes
 from hvax.models.origin import origin_of
 from hvax.precision import unresolved
 from hvax.wording import words
@@ -31,7 +30,7 @@ def checked_data_with_warnings(model: AbstractLatentModel, data: Any, name: str 
 
 def checked_data(model: AbstractLatentModel, data: Any, name: str) -> Batch:
     """`checked_data_with_warnings` without the warning: `fit` may yet give the model an origin."""
-    check_kind(model, "model", AbstractLatentModel)
+    check_model(model)
 
     def check(x: NDArray[Any], *mask: NDArray[np.bool_]) -> None:
         check_takes(model, ["mask"] if mask else [])

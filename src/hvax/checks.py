@@ -4,7 +4,8 @@ Only types, shapes and dtypes of arrays are looked at, never values, so every ch
 traced arrays (inside `jax.jit`).
 """
 
-from collections.abc import Sequence
+import os
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import equinox as eqx
@@ -12,6 +13,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Shaped
+
+from hvax.wording import kind_of, with_article
 
 
 def real_array(value: Any, name: str) -> Shaped[Array, "..."]:
@@ -88,8 +91,20 @@ def check_key(key: Any) -> None:
 def check_kind(value: Any, name: str, *kinds: type) -> None:
     """Raise `TypeError` unless `value` is an instance of one of `kinds`."""
     if not isinstance(value, kinds):
-        wanted = " or ".join(f"a {kind.__name__}" for kind in kinds)
+        wanted = " or ".join(with_article(kind.__name__) for kind in kinds)
         raise TypeError(f"{name} must be {wanted}, got {_describe(value)}.")
+
+
+def check_one_of(value: Any, name: str, choices: Collection[str]) -> None:
+    """Raise `ValueError` unless `value` is one of the words `choices`."""
+    if not (isinstance(value, str) and value in choices):
+        raise ValueError(f"{name} must be one of {', '.join(choices)}, got {value!r}.")
+
+
+def check_path(value: Any, name: str) -> None:
+    """Raise `TypeError` unless `value` is a path: a string or a `pathlib.Path`."""
+    if not isinstance(value, str | os.PathLike):
+        raise TypeError(f"{name} must be a path, as text or pathlib.Path, got {_describe(value)}.")
 
 
 def check_callable(value: Any, name: str) -> None:
@@ -121,7 +136,9 @@ def _is_real(dtype: Any) -> bool:
 def _describe(value: Any) -> str:
     if isinstance(value, jax.Array | np.ndarray):
         return f"an array of {value.dtype}, shape {value.shape}"
-    return f"{value!r}" if value is None or isinstance(value, str) else f"a {type(value).__name__}"
+    if value is None or isinstance(value, str):
+        return repr(value)
+    return kind_of(value)
 
 
 def unsupported_layers(network: Any) -> str | None:

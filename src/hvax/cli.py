@@ -1,5 +1,6 @@
 """The command-line program `hvax`: parse options, run the command, report errors as one line."""
 
+import difflib
 import os
 import signal
 import sys
@@ -58,6 +59,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if arguments == ["--version"]:
         print(f"hvax {__version__}")
         return 0
+    if arguments and not arguments[0].startswith("-") and arguments[0] not in COMMANDS:
+        close = difflib.get_close_matches(arguments[0], COMMANDS, n=1)
+        meant = f" Did you mean `hvax {close[0]}`?" if close else ""
+        _say(f"the command must be one of {', '.join(COMMANDS)}, got {arguments[0]!r}.{meant}")
+        return 2
     with readable_width():
         config = tyro.extras.subcommand_cli_from_dict(
             {name: options for name, (options, _) in COMMANDS.items()},

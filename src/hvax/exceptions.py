@@ -1,7 +1,10 @@
 """The warnings of hvax, by name. docs/warnings.md says what each means and what to do."""
 
+import sys
 import warnings
 from typing import ClassVar
+
+_OURS = ("hvax", "jax", "equinox", "jaxtyping", "beartype", "contextlib")
 
 
 class HvaxWarning(UserWarning):
@@ -83,5 +86,13 @@ class GrayLevels(HvaxWarning):
 
 
 def warn(kind: type[HvaxWarning], message: str) -> None:
-    """Give a warning; its message starts with the warning's name."""
-    warnings.warn(f"{kind.name}: {message}", kind, stacklevel=3)
+    """Give a warning; its message starts with the warning's name, and it points to the user's line:
+    the innermost one outside hvax and the libraries that call it back."""
+    level, frame = 2, sys._getframe(1)
+    while frame.f_back is not None and _is_ours(frame.f_globals.get("__name__", "")):
+        level, frame = level + 1, frame.f_back
+    warnings.warn(f"{kind.name}: {message}", kind, stacklevel=level)
+
+
+def _is_ours(module: str) -> bool:
+    return module.partition(".")[0] in _OURS

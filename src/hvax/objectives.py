@@ -7,6 +7,8 @@ A draw whose log w is not finite has failed. It counts as w = 0 in every bound a
 contributes nothing to a gradient. If all draws of an example fail, its bound is -inf.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable, Mapping
 from typing import Any, Literal
 

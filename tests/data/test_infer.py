@@ -24,8 +24,8 @@ def kind_of(values, **options):
     [
         (RNG.poisson(3, N), "count", ""),
         (np.where(np.arange(N) % 7 == 0, np.nan, RNG.poisson(3, N)), "count", ""),
-        (RNG.poisson(30, N) - 12, "real", ""),
-        (RNG.normal(100, 30, N).round() + 100, "count", ""),
+        (RNG.poisson(30, N) - 40, "real", ""),
+        (RNG.negative_binomial(2, 0.02, N), "count", ""),
         (RNG.integers(1980, 2020, N), "real", ""),
         (RNG.choice([1, 2, 3], N, p=[0.1, 0.1, 0.8]), "category", ""),
         (RNG.choice([2.5, 7.5], N), "binary", ""),

@@ -88,7 +88,7 @@ def test_kinds_of_dates_and_many_texts_are_refused():
     frame = FRAME.assign(
         day=pd.Timestamp("2020-01-01"), name=[f"n{i}" for i in range(N)], empty=np.nan
     )
-    table = Table.infer(frame)
+    table = Table.infer(frame, max_categories=20)
     for name, kind, message in [
         ("day", "real", "got dates. Add a column of your own, such as the days since a start"),
         ("name", "category", "at least two values, and not too many, got"),

@@ -141,7 +141,7 @@ def test_the_words_are_the_programs_where_there_is_a_run():
         lines = as_table(scores, "runs/a").splitlines()
         assert max(map(len, lines)) <= 80
         with pytest.warns(UntrustedNLL, match=r"^untrusted-nll: (heavy|too few).*evaluate runs/a"):
-            note(scores, "runs/a")
+            note(scores, untrusted_advice(scores, "runs/a"))
 
 
 def test_data_that_floats_do_not_resolve_are_said_to_be_so():

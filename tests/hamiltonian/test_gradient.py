@@ -163,12 +163,16 @@ def test_an_outer_gradient_passes_through(method, x64):
 
 
 def test_finite_step_is_a_constant_to_an_outer_gradient():
-    """On U = z^3 / 3 the central quotient is z^2 + h^2 / 3; were h = cbrt(eps) |z| differentiated,
-    its gradient would be 2 z + 2 h^2 / (3 z)."""
-    z = jnp.asarray([1e4], jnp.float32)
-    found = jax.grad(lambda z: gradient(FiniteDifference(), lambda z: jnp.sum(z**3) / 3, z)[0])(z)
-    # h = 49, so the moving step would give 0.16 more; 2 z = 2e4 has ulp 2e-3.
-    np.testing.assert_allclose(found, 2e4, rtol=0, atol=0.02)
+    """On U = (z - 5)^3 / 3 the central quotient is (z - 5)^2 + h^2 / 3. Its gradient at z = 5 is 0,
+    and z + h and z - h are rounded alike there; were h = cbrt(eps) |z| differentiated, it would be
+    2 h^2 / (3 z)."""
+
+    def slope(z):
+        return gradient(FiniteDifference(), lambda z: jnp.sum((z - 5) ** 3) / 3, z)[0]
+
+    z = jnp.asarray([5.0])
+    h = 5 * float(jnp.finfo(z.dtype).eps) ** (1 / 3)
+    np.testing.assert_allclose(jax.grad(slope)(z), 0, atol=1e-3 * 2 * h**2 / 15)
 
 
 # Names

@@ -24,7 +24,12 @@ READING = [
         "    return np.arange(len(source.x))",
         _LAYOUTS,
     ),
-    Mutant("pipeline/reading.py", "                header=self.header,\n", "", _LAYOUTS),
+    Mutant(
+        "pipeline/reading.py",
+        "                header=self.header,\n                missing",
+        "                missing",
+        _LAYOUTS,
+    ),
     # A moved project
     Mutant(
         "commands/places.py",

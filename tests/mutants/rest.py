@@ -50,8 +50,8 @@ TRAINING = [
 EVALUATION = [
     Mutant(
         "evaluation/weights.py",
-        "        log_p=np.logaddexp.reduce(log_w, axis=1) - np.log(samples),",
-        "        log_p=np.logaddexp.reduce(log_w, axis=1) - np.log(finite.sum(axis=1)),",
+        "    return np.logaddexp.reduce(log_w, axis=1) - np.log(log_w.shape[1])",
+        "    return np.logaddexp.reduce(log_w, axis=1) - np.log(np.isfinite(log_w).sum(axis=1))",
         "evaluation/test_weights.py::test_draws_that_are_not_finite_count_as_zero_weights",
     ),
     Mutant(
@@ -73,16 +73,16 @@ EVALUATION = [
         "evaluation/test_evaluate.py::test_nll_is_the_negative_log_likelihood",
     ),
     Mutant(
-        "evaluation/ais.py",
+        "evaluation/weights.py",
         "np.logaddexp.reduce(log_w, axis=1) - np.log(log_w.shape[1])",
         "log_w.mean(axis=1)",
         "evaluation/test_ais.py::test_both_bounds_close_on_the_closed_form "
         "evaluation/test_ais.py::test_a_draw_that_overflows_has_no_weight",
     ),
     Mutant(
-        "evaluation/ais.py",
-        "    log_w = np.where(np.isfinite(log_w), log_w, -np.inf)\n",
-        "",
+        "evaluation/weights.py",
+        "np.isfinite(log_weight), log_weight.astype(np.float64), -np.inf)\n    return np.log",
+        "True, log_weight.astype(np.float64), -np.inf)\n    return np.log",
         "evaluation/test_ais.py::test_a_draw_that_overflows_has_no_weight "
         "evaluation/test_ais.py::test_a_point_of_which_every_chain_fails_is_said_to_be_lost",
     ),

@@ -211,7 +211,7 @@ def test_the_best_model_is_that_of_the_best_validation_elbo():
 
 def test_several_draws_are_trained_and_watched():
     """The default loss is that of the draws, and the best epoch is that of their bound."""
-    fitted = train(moving(MODEL), num_samples=3, validation=X, epochs=3)
+    fitted = train(moving(MODEL), train_samples=3, validation=X, epochs=3)
     bounds = [row["validation_bound"] for row in fitted.history]
     assert fitted.best_epoch == 1 + int(np.argmax(bounds))
     for row in fitted.history:

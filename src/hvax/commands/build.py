@@ -26,12 +26,12 @@ from hvax.models.likelihood import AbstractLikelihood
 from hvax.models.vae import VAE
 from hvax.parameters import AbstractParameter
 from hvax.pipeline.likelihood import name_of
+from hvax.pipeline.models import models_for
 from hvax.pipeline.networks import Sizes, build_vae, networks_of, sizes_for
 from hvax.pipeline.parts import Parts, Whole, load_parts, load_whole
 from hvax.pipeline.reading import Reading
 from hvax.pipeline.settings import Settings, settings_for
 from hvax.pipeline.table import describe
-from hvax.pipeline.train import models_for
 from hvax.storage.run_folder import MODEL
 from hvax.storage.structure import load
 from hvax.training.optimizers import clip_by_running_norm, scale_flow_updates

@@ -65,7 +65,7 @@ def compare_runs(config: Compare) -> int:
     )
     scored = [_of(run, compared[str(run.path)]) for run in runs]
     for run in scored:
-        note(run.scores, Path(run.name))
+        note(run.scores, untrusted_advice(run.scores, Path(run.name), about=run.name))
     print(table(scored, "test points" if config.data is None else f"points of {config.data}"))
     for text in _notes(runs, scored):
         print(text)
@@ -150,8 +150,8 @@ def _notes(runs: Sequence[Run], scored: Sequence[Scored]) -> list[str]:
     untrusted = [run for run in scored if not run.scores.trusted]
     if untrusted:
         worst = max(untrusted, key=lambda run: run.scores.untrusted)
-        advice = untrusted_advice(worst.scores, Path(worst.name))
-        said.append(f"WARNING {advice.replace(':', f': {worst.name}:', 1)}")
+        advice = untrusted_advice(worst.scores, Path(worst.name), about=worst.name)
+        said.append(f"WARNING {advice}")
         others = [run.name for run in untrusted if run is not worst]
         if others:
             said.append(f"The NLL is not to be trusted either of: {', '.join(others)}")

@@ -25,6 +25,7 @@ from hvax.storage.run_files import check_no_links, is_empty, remove_run, trainin
 from hvax.storage.run_folder import BASELINE, BEFORE_FLOW, CONFIG, MODEL, check_begin
 from hvax.storage.structure import STRUCTURE, load
 from hvax.training.two_phases import concatenate_histories
+from hvax.wording import kind_of
 
 # The options that may differ between a resumed run and the run that it continues.
 _MAY_DIFFER = {
@@ -177,7 +178,7 @@ def open_run(path: Path) -> Run:
     model = load(path / MODEL)
     if type(model).__name__.lower() != config.model.model:
         raise ValueError(
-            f"{path / MODEL} holds a {type(model).__name__}, where {CONFIG} says "
+            f"{path / MODEL} holds {kind_of(model)}, where {CONFIG} says "
             f"{config.model.model}; the files are of two runs."
         )
     return Run(path, config, options, x_shape, scale, digest, table, model)

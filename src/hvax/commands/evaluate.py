@@ -29,7 +29,7 @@ from hvax.evaluation.sandwich import (
     predicted_seconds,
     rough_cases,
 )
-from hvax.evaluation.table import as_json, as_table, note
+from hvax.evaluation.table import as_json, as_table, note, untrusted_advice
 from hvax.storage.forms import write_record
 from hvax.storage.run_folder import EVALUATION
 
@@ -58,7 +58,7 @@ def evaluate_run(config: Evaluate) -> int:
     )
     again = _again(config)
     print(as_table(scores, again, ais_follows=config.ais), flush=True)
-    note(scores, again)
+    note(scores, untrusted_advice(scores, again))
     record: dict[str, Any] = {"source": config.source or "test", **as_json(scores)}
     columns: dict[str, NDArray[Any]] = dict(scores.per_point._asdict())
     columns["row"] = subsample(Examples(rows), config.points)[:]

@@ -170,7 +170,7 @@ class Reconstruct(TakesTime, WorksOnRun, ReadsData):
 
 @options
 class Impute(TakesTime, WorksOnRun, ReadsData):
-    """Fill in the missing values of a file, given the values that are there."""
+    """Fill in the missing values of a file."""
 
     run: RunPath
     source: OtherData = None
@@ -185,7 +185,7 @@ class Impute(TakesTime, WorksOnRun, ReadsData):
     level: float = 0.9
     """Probability that an interval of --cells contains the value."""
     draws: int = 100
-    """Draws of each missing value, resampled from four times as many draws of z."""
+    """Draws of each missing value, resampled from ten times as many draws of z."""
     seed: Seed = 0
 
 

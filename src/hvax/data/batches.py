@@ -40,3 +40,16 @@ def padded_batches(n: int, batch_size: int) -> Iterator[PaddedBatch]:
         index = np.arange(start, start + batch_size)
         mask = index < n
         yield PaddedBatch(np.where(mask, index, 0), mask)
+
+
+_SHARED = 64  # rows; fewer are padded to so many
+
+
+def shared_size(n: int) -> int:
+    """n rounded up to one of few sizes, by an eighth at most (from 64 on).
+
+    Arrays padded to it share compiled programs with others of about their length, such as the folds
+    of a cross-validation.
+    """
+    step = max(_SHARED, 1 << max(0, n.bit_length() - 4))
+    return -(-n // step) * step

@@ -30,7 +30,13 @@ def regular_file(path: str | Path, wanted: str = "a file") -> Path:
     path = Path(path)
     if path.is_dir():
         raise IsADirectoryError(f"{path} must be {wanted}, got a directory.")
-    mode = path.stat().st_mode
+    try:
+        mode = path.stat().st_mode
+    except FileNotFoundError as error:
+        raise FileNotFoundError(
+            f"{path} must be {wanted}, got no file. Check its name and folder: relative paths "
+            f"start from {Path.cwd()}."
+        ) from error
     if not stat.S_ISREG(mode):
         kind = "a pipe" if stat.S_ISFIFO(mode) else "a device"
         raise ValueError(

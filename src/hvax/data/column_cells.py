@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hvax.data.convert import is_missing_value
+from hvax.wording import kind_of
 
 Content = Literal["number", "boolean", "text", "date", "other"]
 Scalar = str | int | float | bool
@@ -135,7 +136,7 @@ def cells_of_objects(values: Sequence[Any]) -> Cells:
         return Cells("date", np.empty(0), missing, "Datetime")
     value = values[first[1]] if first else None
     problem = (
-        f"must hold numbers, text or booleans, got a {type(value).__name__} ({str(value)[:40]}) in "
+        f"must hold numbers, text or booleans, got {kind_of(value)} ({str(value)[:40]}) in "
         f"row {first[1] if first else 0}"
     )
     return Cells("other", np.empty(0), missing, "Object", problem=problem)

@@ -22,7 +22,7 @@ def to_array(data: Any, name: str) -> tuple[NDArray[Any], tuple[str, ...] | None
     different shapes.
     """
     if isinstance(data, np.ndarray):
-        return _unmasked(data), None
+        return _of_objects(_unmasked(data)), None
     _refuse_containers(data, name)
     columns = _columns(data)
     if columns is not None:
@@ -36,6 +36,24 @@ def to_array(data: Any, name: str) -> tuple[NDArray[Any], tuple[str, ...] | None
         return np.asarray(data), None
     except Exception as error:  # such as a library's own error for a tensor on a GPU
         raise _unconverted(data, name, error) from error
+
+
+def _of_objects(x: NDArray[Any]) -> NDArray[Any]:
+    """An array of Python numbers as one of integers or floats; any other array unchanged."""
+    if x.dtype != object:
+        return x
+    flat = x.ravel()
+    holes = np.array([is_missing_value(value) for value in flat], bool)
+    if not all(hole or _is_number(value) for hole, value in zip(holes, flat, strict=True)):
+        return x  # whose first other value is named where the array is refused
+    return _from_objects(flat, holes).reshape(x.shape)
+
+
+def _from_objects(column: NDArray[Any], holes: NDArray[np.bool_]) -> NDArray[Any]:
+    if holes.any():
+        return np.where(holes, np.nan, column).astype(np.float64)
+    whole = all(isinstance(value, numbers.Integral) for value in column)
+    return column.astype(np.int64 if whole else np.float64)
 
 
 def _unmasked(x: NDArray[Any]) -> NDArray[Any]:
@@ -105,10 +123,7 @@ def _numbers(column: NDArray[Any], name: str) -> NDArray[Any]:
                     f"{name} must hold numbers, got {value!r} in row {row}. Leave the column"
                     " out, or give its classes numbers."
                 )
-        if holes.any():
-            return np.where(holes, np.nan, column).astype(np.float64)
-        whole = all(isinstance(value, numbers.Integral) for value in column)
-        return column.astype(np.int64 if whole else np.float64)
+        return _from_objects(column, holes)
     if column.dtype.kind in "Mm":
         raise TypeError(
             f"{name} must hold numbers, got {column.dtype}. Give the time since a start, in "

@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hvax.data.cells import LONGEST_MARK, Numbers, is_missing, mark_of, text_lines
+from hvax.data.claims import regular_file
 from hvax.data.header import Header, split_header
 
 CSV_SUFFIXES = (".csv", ".tsv", ".txt")
@@ -115,7 +116,7 @@ def _plain_numbers(there: list[str]) -> list[float] | None:
 
 @contextmanager
 def _opened(path: Path) -> Iterator[io.TextIOBase]:
-    opener = _OPENERS.get(path.suffix.lower(), open)
+    opener = _OPENERS.get(regular_file(path, "a table").suffix.lower(), open)
     with (
         opener(path, "rb") as binary,
         io.TextIOWrapper(binary, encoding="utf-8-sig", newline="") as file,

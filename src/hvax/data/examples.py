@@ -14,6 +14,7 @@ from hvax.batch import Batch
 from hvax.data.check import check_array, check_examples
 from hvax.data.claims import require_whole
 from hvax.data.convert import to_array
+from hvax.data.masks import with_mask
 
 _CHECKED_ROWS = 4096  # checked at a time, since data may be larger than memory
 
@@ -159,6 +160,7 @@ def as_data(
 
     Raises what `as_examples` and `check` raise, and `ValueError` if the parts do not match.
     """
+    of_pair = isinstance(data, tuple) and not isinstance(data, Batch)
     if not isinstance(data, Batch):
         pair = data if isinstance(data, tuple) else (data,)
         if len(pair) not in (1, 2):
@@ -166,7 +168,14 @@ def as_data(
                 f"{name} must be an array, a pair (x, target) or a Batch, got {len(pair)} parts."
             )
         data = Batch(*pair)
-    parts: Batch = data.map(lambda part: as_examples(part, name))
+    if data.x is None:
+        raise TypeError(f"{name} must be an array, a pair (x, target) or a Batch, got no x.")
+    parts = Batch(
+        *(
+            None if part is None else _as_part(part, name, field, of_pair=of_pair)
+            for field, part in data._asdict().items()
+        )
+    )
     _check_parts(parts, name)
     parts = with_origin(with_mask(parts, name), origin)
     if not jax.config.read("jax_enable_x64"):
@@ -185,11 +194,27 @@ def as_data(
     return parts
 
 
+def _as_part(part: Any, name: str, field: str, *, of_pair: bool) -> Examples:
+    """`as_examples` of one part of a data set, which messages name."""
+    if field == "x":
+        return as_examples(part, name)
+    try:
+        return as_examples(part, f"the {field} of {name}")
+    except TypeError as error:
+        if not of_pair:
+            raise
+        raise TypeError(
+            f"{error} It is the second of the pair `{name}`: a pair is (x, target), of which x is "
+            "encoded and target is scored. Labels have no place in it: give x alone."
+        ) from error
+
+
 def _check_parts(parts: Batch, name: str) -> None:
     for field, part in parts._asdict().items():
         if part is not None and len(part) != len(parts.x):
             raise ValueError(
-                f"{name} must have as many {field} as x, got {len(part)} and {len(parts.x)}."
+                f"{name} must have a {field} for each example, got {len(part)} for "
+                f"{len(parts.x)} examples. Give both the same rows."
             )
     target = parts.target
     if target is not None and parts.x.x_shape and not target.x_shape:
@@ -197,51 +222,6 @@ def _check_parts(parts: Batch, name: str) -> None:
             f"{name} must be (x, target) if it is a pair, with a target that is scored, got one "
             f"{target.stored.dtype} per example, which looks like labels. Give x alone."
         )
-
-
-def with_mask(parts: Batch, name: str = "data") -> Batch:
-    """The same data set with the mask of its missing values, if x has any.
-
-    Raises `ValueError` for NaN elsewhere than in x (or where its mask says observed), and for a
-    mask of another shape or dtype than booleans of x's shape.
-    """
-    for field in ("target", "condition"):
-        part = getattr(parts, field)
-        if part is not None and part.holes:
-            raise ValueError(
-                f"{name} must have missing values in x alone, got NaN in its {field}. Give the "
-                "Batch a mask (booleans, True where an entry is observed) and any number there."
-            )
-    mask = parts.mask
-    if mask is None:
-        if not parts.x.holes:
-            return parts
-        if parts.target is not None:
-            raise ValueError(
-                f"{name} must have no missing values in x if it has a target, got NaN. Give one "
-                "array, whose observed entries are both encoded and scored."
-            )
-        return parts._replace(mask=parts.x.observed())
-    if mask.is_mask:
-        return parts
-    shapes = {parts.x.x_shape, parts.scored.x_shape, mask.x_shape}
-    if len(shapes) > 1 or mask.stored.dtype != np.bool_:
-        raise ValueError(
-            f"the mask of {name} must be booleans of the shape of x (and target), True where an "
-            f"entry is observed, got {mask.stored.dtype} of shape {mask.x_shape} for examples of "
-            f"shape {parts.scored.x_shape}."
-        )
-    if parts.x.holes:
-        for start in range(0, len(mask), _CHECKED_ROWS):
-            some = slice(start, start + _CHECKED_ROWS)
-            lost = mask.rows(some) & ~parts.x.observed().rows(some)
-            if lost.any():
-                row, *rest = (int(i) for i in np.argwhere(lost)[0])
-                raise ValueError(
-                    f"x of {name} must have a number wherever its mask is True, got NaN at index "
-                    f"{(start + row, *rest)}."
-                )
-    return parts
 
 
 def scored_rows(data: Batch | Examples, most: int) -> NDArray[Any]:

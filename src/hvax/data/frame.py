@@ -15,6 +15,7 @@ import numpy as np
 from hvax.data.column_cells import Cells, cells_of_array, cells_of_objects, cells_of_series
 from hvax.data.csv_columns import CSV_SUFFIXES, is_csv, read_csv_columns
 from hvax.data.header import Header
+from hvax.wording import kind_of
 
 _BOOLEANS = {"true": True, "false": False}
 
@@ -126,8 +127,7 @@ def _from_dataframe(data: Any, name: str) -> tuple[Sequence[Any], list[Cells], s
 
     if not isinstance(data, np.ndarray) and getattr(data, "collect", None) is not None:
         raise TypeError(
-            f"{name} must be a DataFrame in memory, got a {type(data).__name__}. Read it with "
-            ".collect()."
+            f"{name} must be a DataFrame in memory, got {kind_of(data)}. Read it with .collect()."
         )
     try:
         frame = narwhals.from_native(data, eager_only=True)
@@ -143,7 +143,7 @@ def _from_dataframe(data: Any, name: str) -> tuple[Sequence[Any], list[Cells], s
         )
         raise TypeError(
             f"{name} must be a DataFrame (pandas, polars, pyarrow, ...), a dict of arrays, or the "
-            f"path of a .csv or .parquet file, got a {type(data).__name__}. {advice}."
+            f"path of a .csv or .parquet file, got {kind_of(data)}. {advice}."
         ) from None
     columns = [cells_of_series(column) for column in frame.iter_columns()]
     return keys, columns, library_of(data)

@@ -37,15 +37,15 @@ def split(source: Source, *, seed: int = 0, fractions: Sequence[float] = FRACTIO
     positive first, if there are too few examples, if they are given for a source that fixes its
     parts, and for a negative `seed`; `TypeError` if `seed` is no integer.
     """
-    pool = source.pool
+    pool, fractions = source.pool, _checked(fractions)
     if not source.fixed:
         num_validation, num_test = _sizes(source.name, len(pool), fractions)
-    elif tuple(fractions) == FRACTIONS:
+    elif fractions == FRACTIONS:
         num_validation, num_test = source.num_validation, 0
     else:
         raise ValueError(
             f"fractions must be the default for {source.name}, which fixes its own parts"
-            f" ({', '.join(source.fixed)}), got {tuple(fractions)}. Leave them out."
+            f" ({', '.join(source.fixed)}), got {fractions}. Leave them out."
         )
     shuffled = pool[random_order(len(pool), seed)]
     validation, test, train = np.split(shuffled, [num_validation, num_validation + num_test])
@@ -53,19 +53,26 @@ def split(source: Source, *, seed: int = 0, fractions: Sequence[float] = FRACTIO
     return Split(**{part: np.sort(indices) for part, indices in parts.items()})
 
 
-def _sizes(name: str, n: int, fractions: Sequence[float]) -> tuple[int, int]:
-    """The numbers of validation and test examples among n."""
-    valid = len(fractions) == 3 and min(fractions) >= 0 and fractions[0] > 0
-    if not valid or not abs(sum(fractions) - 1) < 1e-6:
+def _checked(fractions: Sequence[float]) -> tuple[float, ...]:
+    try:
+        parts = tuple(float(part) for part in fractions)
+    except (TypeError, ValueError):
+        parts = ()
+    valid = len(parts) == 3 and min(parts) >= 0 and parts[0] > 0
+    if not valid or not abs(sum(parts) - 1) < 1e-6:
         raise ValueError(
             "fractions must be three numbers for train, validation and test, none negative,"
-            f" the first positive, that sum to 1, got {tuple(fractions)}. Use {FRACTIONS}, for"
-            " example."
+            f" the first positive, that sum to 1, got {fractions!r}. Use {FRACTIONS}, for example."
         )
+    return parts
+
+
+def _sizes(name: str, n: int, fractions: tuple[float, ...]) -> tuple[int, int]:
+    """The numbers of validation and test examples among n."""
     num_validation, num_test = (max(1, round(n * part)) if part else 0 for part in fractions[1:])
     if num_validation + num_test >= n:
         raise ValueError(
             f"{name} must have enough examples for at least one in each part of"
-            f" {tuple(fractions)}, got {n}. Give more examples or other fractions."
+            f" {fractions}, got {n}. Give more examples or other fractions."
         )
     return num_validation, num_test

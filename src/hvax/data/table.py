@@ -269,7 +269,7 @@ def _listed(names: list[str]) -> str:
     return ", ".join(names[:5]) + more
 
 
-def as_integers(x: NDArray[np.float64]) -> NDArray[Any]:
+def as_integers(x: NDArray[np.floating[Any]]) -> NDArray[Any]:
     """x as int64 if all its numbers are integers that float64 holds exactly, else unchanged."""
     if np.isnan(x).any():
         return x

@@ -12,7 +12,8 @@ from hvax.evaluation.diagnosis import ESS, K_HAT, Diagnosis
 AIS_POINTS = 100
 """Data points that `hvax evaluate --ais` uses by default."""
 
-_AIS_IN_PYTHON = "hvax.annealed_importance_sampling(model, x, key=key)"
+_PATIENCE = 600.0  # seconds of AIS from which fewer points are advised
+_FEWER_POINTS = (50, 20, 10)
 _ONE_SIDED, _BOTH_SIDED = (
     transitions(TEMPERATURES, both=False),
     transitions(TEMPERATURES, both=True),
@@ -28,30 +29,61 @@ def untrusted_words(
     seconds_per_gradient: float = math.nan,
     run: str | None = None,
     ais_follows: bool = False,
+    about: str = "",
+    python: tuple[str, str] = ("model", "x"),
+    affects: str = "",
 ) -> str:
     """The text of the warning untrusted-nll, in lines, beginning with its name.
 
-    `run` is the argument of `hvax evaluate`, quoted for a shell; None gives advice for Python.
-    `seconds_per_gradient` predicts the duration of annealed importance sampling (NaN: unknown).
-    `ais_follows` says that the program runs it next anyway.
+    `run` is the argument of `hvax evaluate`, quoted for a shell; None gives advice for Python, with
+    `python`, model and data, as the arguments of its calls. `about` names the model where there are
+    several; `affects` is a sentence about the numbers that are affected. `seconds_per_gradient`
+    predicts the duration of annealed importance sampling (NaN: unknown). `ais_follows` says that
+    the program runs it next anyway.
     """
-    lines = [f"untrusted-nll: {_cause(diagnosis)}."]
+    lines = [f"untrusted-nll: {about and f'{about}: '}{_cause(diagnosis)}."]
+    if affects:
+        lines.append(affects)
     if diagnosis.unresolved > diagnosis.points / 2:
         return "\n".join([*lines, "Rescale the data to suit the likelihood, and train again."])
     if diagnosis.needed is not None:
         lines.append(f"With about {diagnosis.needed} samples the estimate would be trusted:")
-        with_more = f"hvax.evaluate(model, x, key=key, num_samples={diagnosis.needed})"
+        with_more = f"hvax.evaluate({', '.join(python)}, key=key, num_samples={diagnosis.needed})"
         if run is not None:
             with_more = f"hvax evaluate {run} --num-samples {diagnosis.needed}"
         return "\n".join([*lines, f"    {with_more}"])
     if ais_follows:
         return "\n".join([*lines, "The cure is annealed importance sampling, which follows."])
-    seconds = ais_seconds(diagnosis.points, seconds_per_gradient, program=run is not None)
-    time = "" if math.isnan(seconds) else f", in about {duration(seconds)}"
-    lines.append(f"The cure is annealed importance sampling{time}:")
-    return "\n".join(
-        [*lines, f"    {_AIS_IN_PYTHON if run is None else f'hvax evaluate {run} --ais'}"]
-    )
+    return "\n".join([*lines, *_ais_words(diagnosis.points, seconds_per_gradient, run, python)])
+
+
+def _ais_words(
+    points: int, seconds_per_gradient: float, run: str | None, python: tuple[str, str]
+) -> tuple[str, ...]:
+    """How to run annealed importance sampling, and how long it takes; on fewer points where on all
+    it takes long."""
+
+    def seconds(points: int) -> float:
+        return ais_seconds(points, seconds_per_gradient, program=run is not None)
+
+    cure, fewer = "The cure is annealed importance sampling", None
+    lines = [f"{cure}:"]
+    if not math.isnan(whole := seconds(points)):
+        lines = [f"{cure}, in about {duration(whole)}:"]
+        able = [n for n in _FEWER_POINTS if n < points]
+        if whole > _PATIENCE and able:
+            fewer = next((n for n in able if seconds(n) <= _PATIENCE), able[-1])
+            short = duration(seconds(fewer))
+            lines = [
+                f"{cure}, in about {duration(whole)};",
+                f"on {fewer} of the points in about {short}:",
+            ]
+    model, x = python
+    some = f"{x}[:{fewer}]" if fewer else x
+    call = f"hvax.annealed_importance_sampling({model}, {some}, key=key)"
+    if run is not None:
+        call = f"hvax evaluate {run} --ais" + (f" --ais-points {fewer}" if fewer else "")
+    return (*lines, f"    {call}")
 
 
 def failed_words(

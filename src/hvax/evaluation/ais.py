@@ -12,6 +12,8 @@ p(x), which gives an upper bound. log p(x) is between the two. Neal, "Annealed i
 (2001); Grosse, Ghahramani and Adams, "Sandwiching the marginal likelihood" (2015).
 """
 
+from __future__ import annotations
+
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -25,14 +27,15 @@ from numpy.typing import NDArray
 
 from hvax.batch import Batch
 from hvax.checked_data import checked_data_with_warnings
-from hvax.checks import check_key, check_kind, count
+from hvax.checks import check_key, count
 from hvax.data.batches import PaddedBatch, padded_batches
 from hvax.devices import model_rows_of
 from hvax.evaluation.annealing import Start, Sweep
 from hvax.evaluation.finished import Bounds, Finished, fingerprint
+from hvax.evaluation.weights import log_mean_weight
 from hvax.exceptions import FailedDraws, warn
 from hvax.models.hvae import without_flow
-from hvax.models.latent_model import AbstractLatentModel
+from hvax.models.latent_model import AbstractLatentModel, check_model
 from hvax.models.origin import origin_of, to_data
 from hvax.progress import progress_bar
 
@@ -106,7 +109,7 @@ def annealed_importance_sampling(
     check_key(key)
     if start not in ("prior", "posterior"):
         raise ValueError(f"start must be 'prior' or 'posterior', got {start!r}.")
-    check_kind(model, "model", AbstractLatentModel)
+    check_model(model)
     vae = without_flow(model)
     parts = checked_data_with_warnings(model, data)
     n = len(parts.x)
@@ -188,9 +191,9 @@ def _batch(plan: _Plan, x: Batch, indices: NDArray[np.int64], bar: Any) -> Bound
             x, jnp.asarray(plan.posterior_draws[indices], float), plan.num_chains
         )
         back = (b[:0:-1], 0 * b[1:], np.diff(b)[::-1], steps[:, ::-1])
-        upper = -_log_mean_exp(-sweep(x, chains, *back, keys[5], bar).log_weight)
+        upper = -log_mean_weight(-sweep(x, chains, *back, keys[5], bar).log_weight)
     return Bounds(
-        lower=_log_mean_exp(done.log_weight),
+        lower=log_mean_weight(done.log_weight),
         upper=upper,
         acceptance=done.acceptance.mean(axis=0),
         lost=np.sum(~np.isfinite(done.log_weight), axis=1),
@@ -218,9 +221,3 @@ def temperatures(count: int) -> NDArray[np.float64]:
     """b_0 = 0 ... b_count = 1 along a sigmoid: dense at both ends, where densities change most."""
     t = np.tanh(2 * (2 * np.arange(count + 1) / count - 1))
     return (t - t[0]) / (t[-1] - t[0])
-
-
-def _log_mean_exp(log_w: NDArray[np.float64]) -> NDArray[np.float64]:
-    """log (1/C) sum w over chains; a log w that is not finite counts as w = 0."""
-    log_w = np.where(np.isfinite(log_w), log_w, -np.inf)
-    return np.logaddexp.reduce(log_w, axis=1) - np.log(log_w.shape[1])

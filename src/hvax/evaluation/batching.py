@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 
 from hvax.batch import Batch
 from hvax.checked_data import checked_data_with_warnings
-from hvax.checks import check_key, check_kind
+from hvax.checks import check_key
 from hvax.data.batches import padded_batches
 from hvax.devices import model_rows_of
-from hvax.models.latent_model import AbstractLatentModel
+from hvax.models.latent_model import AbstractLatentModel, check_model
 from hvax.progress import progress_bar
 
 BATCH = 256
@@ -34,7 +34,7 @@ def key_or_default(key: PRNGKeyArray | None) -> PRNGKeyArray:
 
 def checked_parts(model: AbstractLatentModel, data: Any) -> Batch:
     """A data set as a checked `Batch` of `Examples`. Warns and raises before compiling anything."""
-    check_kind(model, "model", AbstractLatentModel)
+    check_model(model)
     parts = checked_data_with_warnings(model, data)
     first = parts.x.seen(slice(0, 1))
     row, whole = (
@@ -72,11 +72,14 @@ def failed_points(array: NDArray[Any]) -> str | None:
 
 
 def in_batches(
-    data: Batch, progress: bool, title: str, size: int = BATCH
+    data: Batch, progress: bool, title: str, size: int = BATCH, *, whole: bool = False
 ) -> Iterator[tuple[Int[Array, " rows"], NDArray[np.bool_], Batch]]:
-    """Iterate over (indices, mask, rows on the device), padded to one size, with a progress bar."""
+    """Iterate over (indices, mask, rows on the device), padded to one size, with a progress bar.
+
+    The size is `size`, or the number of rows if that is smaller; with `whole` always `size`.
+    """
     n = len(data.x)
     with progress_bar(progress=progress, total=n, unit="point", desc=title, delay=_QUICK) as bar:
-        for indices, mask in padded_batches(n, min(size, n)):
+        for indices, mask in padded_batches(n, size if whole else min(size, n)):
             yield jnp.asarray(indices, jnp.int32), mask, model_rows_of(data, indices)
             bar.update(int(mask.sum()))

@@ -1,5 +1,7 @@
 """Several models scored on the same data points with the same draws."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -10,12 +12,12 @@ from jaxtyping import PRNGKeyArray
 
 from hvax.batch import Batch
 from hvax.checked_data import checked_data
-from hvax.checks import check_kind, count
+from hvax.checks import count
 from hvax.devices import place
 from hvax.evaluation.batching import key_or_default
 from hvax.evaluation.evaluate import evaluate
 from hvax.evaluation.result import Evaluation, difference
-from hvax.models.latent_model import AbstractLatentModel
+from hvax.models.latent_model import AbstractLatentModel, check_model
 from hvax.parameters import trainable
 
 
@@ -53,10 +55,15 @@ def compare(
     model.
     """
     num_samples, key = count(num_samples, "num_samples"), key_or_default(key)
+    if not isinstance(models, Mapping):
+        raise TypeError(
+            f"`models` must be a dict of models by name, got a {type(models).__name__}. Write "
+            '{"vae": vae, "hvae": hvae}, for example.'
+        )
     if len(models) < 2:
         raise ValueError(f"`models` must be at least two, by name, got {len(models)}.")
     for name, model in models.items():
-        check_kind(model, name, AbstractLatentModel)
+        check_model(model, f"models[{name!r}]")
         with jax.enable_x64(_is_float64(model)):
             _check_shapes(model, name, checked_data(model, data, "data"))
     compared: dict[str, Compared] = {}

@@ -28,7 +28,10 @@ from hvax.hamiltonian.phase_space import PhaseSpace
 from hvax.models.gaussian import DiagonalGaussian
 from hvax.models.hvae import guarded_log_weight, has_flow, without_flow
 from hvax.models.latent_model import AbstractLatentModel, Draw, batch_of_posteriors, map_examples
+from hvax.models.likelihood import AbstractLikelihood
+from hvax.models.mixed import MixedLikelihood
 from hvax.models.prior import StandardNormal
+from hvax.models.standardize import StandardizedLikelihood
 
 _POINTS = 32  # data points of one compiled call
 # Draws of one compiled call, over all its points. On a CPU calls that fit the caches are fastest.
@@ -82,14 +85,16 @@ def draws(
     *,
     num_samples: int,
     key: PRNGKeyArray,
+    numbers: NDArray[np.int64] | None = None,
     done: Callable[[float], object] = lambda points: None,
 ) -> Iterator[Draws]:
     """`num_samples` draws for every example, a few examples at a time.
 
-    `done(points)` is called after each compiled call with the number of points it has completed,
-    a fraction if the draws of a point take several calls.
+    `numbers` are the i of the examples' keys, by default their places; with them every call has one
+    shape, however few the examples. `done(points)` is called after each compiled call with the
+    number of points it has completed, a fraction if the draws of a point take several calls.
     """
-    points = min(_POINTS, len(data.x))
+    points = _POINTS if numbers is not None else min(_POINTS, len(data.x))
     rows = _ROWS_CPU if jax.default_backend() == "cpu" else _ROWS
     calls = math.ceil(num_samples * points / rows)
     width = math.ceil(num_samples / calls)
@@ -99,7 +104,8 @@ def draws(
     for indices, mask in padded_batches(len(data.x), points):
         batch = model_rows_of(data, indices)
         posterior = _posteriors(model, batch)
-        some = _Points(posterior, batch, key, place(indices.astype(np.int32)))
+        of_keys = indices if numbers is None else numbers[indices]
+        some = _Points(posterior, batch, key, place(of_keys.astype(np.int32)))
         plain = mask & _flow_fails(model, some, pilot)
         progress = partial(_report_progress, done, mask.sum() / num_samples)
         all_draws = _in_pieces(model, some, range(num_samples), width, progress)
@@ -167,11 +173,23 @@ def _kl(
     return np.asarray(drawn, np.float64).mean(axis=1)
 
 
-def _mean_square(error: Array, mask: Array | None) -> Float[Array, ""]:
-    """Over the observed entries; NaN if there are none."""
+def _square_error(
+    likelihood: AbstractLikelihood, x: Array, mean: Array, mask: Array | None
+) -> Float[Array, ""]:
+    """The mean over observed features of (x - E[x | z])^2; NaN if there are none.
+
+    In standard deviations of each feature where the likelihood standardizes, since features may
+    have different units. NaN too where no such mean makes sense: integer classes cannot be compared
+    with class probabilities, nor columns of several kinds with one another.
+    """
+    if x.shape != mean.shape or isinstance(likelihood, MixedLikelihood):
+        return jnp.asarray(jnp.nan)
+    if isinstance(likelihood, StandardizedLikelihood):
+        hidden = x if mask is None else jnp.where(mask, x, mean)
+        x, mean = likelihood.standardized(hidden), likelihood.standardized(mean)
     if mask is None:
-        return jnp.mean(error**2)
-    return jnp.sum(jnp.where(mask, error, 0.0) ** 2) / jnp.sum(mask)
+        return jnp.mean((x - mean) ** 2)
+    return jnp.sum(jnp.where(mask, x - mean, 0.0) ** 2) / jnp.sum(mask)
 
 
 @eqx.filter_jit
@@ -187,10 +205,7 @@ def _draw(
 
     def numbers(draw: Draw, target: Array, given: dict[str, Array]) -> dict[str, Array]:
         mean = model.decoder.likelihood.mean(draw.output)
-        # Integer classes cannot be compared with class probabilities: the error is then NaN.
-        error = jnp.asarray(jnp.nan)
-        if target.shape == mean.shape:
-            error = _mean_square(target - mean, given.get("mask"))
+        error = _square_error(model.decoder.likelihood, target, mean, given.get("mask"))
         log_w, ran_away = guarded_log_weight(model, draw, target, **given)
         energy, divergent = jnp.zeros(()), jnp.zeros((), bool)
         if isinstance(draw.trajectory, PhaseSpace):

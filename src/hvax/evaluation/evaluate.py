@@ -1,5 +1,7 @@
 """Evaluation of a trained model on held-out data: ELBO, NLL, their errors and diagnostics."""
 
+from __future__ import annotations
+
 import math
 import time
 from collections.abc import Callable, Sequence

@@ -5,6 +5,8 @@ point. Some of them are chosen by weight (sampling importance resampling), and e
 x_missing ~ p(x_missing | z): as S grows, a draw of p(x_missing | x_observed).
 """
 
+from __future__ import annotations
+
 import math
 from dataclasses import dataclass
 from typing import Any
@@ -30,7 +32,7 @@ from hvax.models.origin import to_data
 from hvax.progress import progress_bar
 
 _NUMBERS = 1 << 22  # decoded numbers that one compiled call may hold
-_PER_DRAW = 4  # proposals for each draw, by default
+_PER_DRAW = 10  # proposals for each draw, by default
 
 
 @dataclass(frozen=True, eq=False)
@@ -130,7 +132,7 @@ def impute(
     - `data`: as in `encode`: an array (n, *x_shape) with NaN, a DataFrame, or a `Batch` with a
       mask.
     - `num_draws`: draws of each missing value, for intervals.
-    - `num_samples`: draws of z from which those are resampled; 4 * num_draws by default.
+    - `num_samples`: draws of z from which those are resampled; 10 * num_draws by default.
     - `key`: `jax.random.key(0)` by default. Point i uses fold_in(key, i).
 
     Raises `ValueError` for numbers < 1, num_samples < num_draws, and what `encode` raises. Warns

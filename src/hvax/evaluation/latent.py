@@ -6,6 +6,8 @@ size, so device memory does not grow with the data. Without a `key` they use `ja
 the same call then returns the same numbers.
 """
 
+from __future__ import annotations
+
 from typing import Any, NamedTuple
 
 import equinox as eqx

@@ -28,7 +28,9 @@ class Evaluation:
     - `ess_median`, `ess_5`: effective sample size per point, median and 5th percentile;
       `untrusted`: the fraction of points with k-hat > 0.7 or ESS < 10.
     - `kl`: KL(q(z_0 | x) || N(0, I)); `active_units`: latent units whose posterior mean varies.
-    - `reconstruction_nll`: -log p(x | z_K); `reconstruction_rmse`: of E[x | z_K], per feature.
+    - `reconstruction_nll`: -log p(x | z_K); `reconstruction_rmse`: of E[x | z_K], per feature; in
+      standard deviations of each feature if the model standardizes them, NaN for columns of
+      several kinds.
     - `distance`: rms |z_K - z_0| in standard deviations of q(z_0 | x); `energy_error`: median over
       draws of the largest |H_k - H_{k-1}|; `divergent`: fraction of diverged trajectories. The
       first two are over the points that were scored with the flow.
@@ -160,13 +162,10 @@ class Evaluation:
             lines += f"WARNING {self.untrusted_because()}".splitlines()
         return "\n".join(lines)
 
-    def untrusted_because(self, run: str | None = None, *, ais_follows: bool = False) -> str:
-        """The text of the warning untrusted-nll; see `untrusted_words`."""
+    def untrusted_because(self, run: str | None = None, **options: Any) -> str:
+        """The text of the warning untrusted-nll; `untrusted_words` explains the options."""
         return untrusted_words(
-            self.diagnosis,
-            seconds_per_gradient=self.seconds_per_gradient,
-            run=run,
-            ais_follows=ais_follows,
+            self.diagnosis, seconds_per_gradient=self.seconds_per_gradient, run=run, **options
         )
 
     def failed(self) -> str | None:

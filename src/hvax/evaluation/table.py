@@ -32,16 +32,14 @@ def as_json(evaluation: Evaluation) -> dict[str, Any]:
     return evaluation.to_dict()
 
 
-def untrusted_advice(
-    evaluation: Evaluation, run: str | Path | None = None, *, ais_follows: bool = False
-) -> str:
+def untrusted_advice(evaluation: Evaluation, run: str | Path | None = None, **options: Any) -> str:
     """The text of the warning untrusted-nll: the cause, the remedy and the command for it.
 
     `run` is the run directory, or the arguments of `hvax evaluate` as one string for a shell; None
-    gives advice for Python. `ais_follows` says that annealed importance sampling runs next.
+    gives advice for Python. `untrusted_words` explains the other options.
     """
     arguments = shlex.quote(str(run)) if isinstance(run, Path) else run
-    return evaluation.untrusted_because(arguments, ais_follows=ais_follows)
+    return evaluation.untrusted_because(arguments, **options)
 
 
 def as_table(
@@ -132,10 +130,12 @@ def _or_none(shown: str, value: float) -> str:
     return "none" if math.isnan(value) else shown
 
 
-def note(evaluation: Evaluation, run: str | Path | None = None) -> None:
-    """Issue the table's warnings as Python warnings, except failed-draws, which `evaluate` does."""
+def note(evaluation: Evaluation, advice: str) -> None:
+    """Issue the table's warnings as Python warnings, except failed-draws, which `evaluate` does.
+
+    `advice` is that of `untrusted_advice`.
+    """
     if evaluation.gray:
         warn(GrayLevels, "the data are gray levels under a Bernoulli.")
     if not evaluation.trusted:
-        message = " ".join(untrusted_advice(evaluation, run).split())
-        warn(UntrustedNLL, message.removeprefix(f"{UntrustedNLL.name}: "))
+        warn(UntrustedNLL, " ".join(advice.split()).removeprefix(f"{UntrustedNLL.name}: "))

@@ -49,7 +49,7 @@ def weight_statistics(
     spacing = np.spacing(np.abs(largest).astype(log_weight.dtype))
     return WeightStatistics(
         elbo=log_w.mean(axis=1),
-        log_p=np.logaddexp.reduce(log_w, axis=1) - np.log(samples),
+        log_p=log_mean_weight(log_weight),
         variance=spread,
         ess=np.where(lost, 0.0, np.clip(ess, 1.0, samples)),
         k_hat=np.array([pareto_k_hat(row) for row in log_w]),
@@ -57,6 +57,12 @@ def weight_statistics(
         plain_draws=np.zeros(points, bool) if plain_draws is None else plain_draws,
         rounding=np.where(lost, 0.0, spacing.astype(np.float64)),
     )
+
+
+def log_mean_weight(log_weight: NDArray[np.floating]) -> Points:
+    """log (1/S) sum w of log-weights (points, S) in nats; a draw that is not finite has w = 0."""
+    log_w = np.where(np.isfinite(log_weight), log_weight.astype(np.float64), -np.inf)
+    return np.logaddexp.reduce(log_w, axis=1) - np.log(log_w.shape[1])
 
 
 def importance_bound(log_weight: NDArray[np.floating], num_samples: int) -> Points:

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
-from hvax.checks import check_callable
+from hvax.checks import check_callable, check_one_of
 
 Potential = Callable[[Float[Array, " d"]], tuple[Float[Array, ""], PyTree]]
 """z -> (U, aux): the potential in nats, and anything else that is computed with it."""
@@ -120,8 +120,7 @@ def gradient_method(method: str | AbstractGradient) -> AbstractGradient:
     """
     if isinstance(method, AbstractGradient):
         return method
-    if method not in _METHODS:
-        raise ValueError(f"gradient method must be one of {', '.join(_METHODS)}, got {method!r}.")
+    check_one_of(method, "gradient method", _METHODS)
     return _METHODS[method]()
 
 

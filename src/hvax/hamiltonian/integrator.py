@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
+from hvax.checks import check_one_of
 from hvax.hamiltonian.gradient import Potential, ValueAndGrad
 from hvax.hamiltonian.leapfrog import PhaseState, leapfrog_step, phase_state
 
@@ -127,8 +128,5 @@ def integrator_named(integrator: str | AbstractIntegrator) -> AbstractIntegrator
     """
     if isinstance(integrator, AbstractIntegrator):
         return integrator
-    if integrator not in _INTEGRATORS:
-        raise ValueError(
-            f"integrator must be one of {', '.join(_INTEGRATORS)}, got {integrator!r}."
-        )
+    check_one_of(integrator, "integrator", _INTEGRATORS)
     return _INTEGRATORS[integrator]()

@@ -11,7 +11,7 @@ from typing import Any, Literal
 import numpy as np
 from jax.typing import ArrayLike
 
-from hvax.checks import count
+from hvax.checks import check_one_of, count
 from hvax.hamiltonian.bridge import AbstractBridge, FixedBridge, LearnedBridge
 from hvax.hamiltonian.step_size import Units
 from hvax.hamiltonian.tempering import (
@@ -98,8 +98,7 @@ def preset_options(name: str, num_steps: int | None, given: Mapping[str, Any]) -
     The force is limited whenever step sizes are in units of the posterior. Raises `ValueError` for
     an unknown name.
     """
-    if name not in PRESETS:
-        raise ValueError(f"the flow must be one of {', '.join(PRESETS)}, got {name!r}.")
+    check_one_of(name, "the flow", PRESETS)
     preset = PRESETS[name]
     K = preset.num_steps if num_steps is None else count(num_steps, "num_steps", least=0)
     options = dict(given)

@@ -46,7 +46,7 @@ def check_positive(value: Float[Array, "..."], name: str) -> None:
     if isinstance(value, jax.core.Tracer):
         return
     if not np.all(np.isfinite(value) & (np.asarray(value) > 0)):
-        raise ValueError(f"{name} must be finite and > 0, got {value}.")
+        raise ValueError(f"{name} must be finite and > 0, got {np.asarray(value)!s}.")
 
 
 def check_step_sizes(value: Float[Array, "..."], num_steps: int) -> None:

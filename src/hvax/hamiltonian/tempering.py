@@ -182,7 +182,9 @@ def check_schedule(beta: Float[Array, "..."], num_steps: int) -> None:
     if isinstance(beta, jax.core.Tracer):
         return
     if not np.all(np.isfinite(beta) & (np.asarray(beta) > 0)):
-        raise ValueError(f"the schedule's inverse temperatures must be finite and > 0, got {beta}.")
+        raise ValueError(
+            f"the schedule's inverse temperatures must be finite and > 0, got {np.asarray(beta)!s}."
+        )
 
 
 def _stages(schedule: Callable, beta0: Float[Array, ""], num_steps: int) -> Float[Array, " stages"]:

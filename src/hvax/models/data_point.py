@@ -60,5 +60,5 @@ def check_range(
         valid = valid | ~mask
     if not np.all(valid):
         where = tuple(int(i) for i in np.argwhere(~valid)[0])
-        message = f"data of {family} must be {wanted}, got {x[where]} at index {where}. {advice}"
+        message = f"data of {family} must be {wanted}, got {x[where]!s} at index {where}. {advice}"
         raise ValueError(message.rstrip())

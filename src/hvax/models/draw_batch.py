@@ -10,9 +10,15 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float, PRNGKeyArray, Shaped
 
 from hvax.batch import Batch
-from hvax.checks import check_key, check_kind, count, real_array
+from hvax.checks import check_key, count, real_array
 from hvax.models.data_point import ShapeMismatch
-from hvax.models.latent_model import AbstractLatentModel, Draw, batch_of_posteriors, map_examples
+from hvax.models.latent_model import (
+    AbstractLatentModel,
+    Draw,
+    batch_of_posteriors,
+    check_model,
+    map_examples,
+)
 from hvax.models.many_draws import many_draws
 
 Examples = Shaped[ArrayLike, "batch ..."] | Batch
@@ -64,7 +70,7 @@ def draws_of_batch(
     model: AbstractLatentModel, batch: Batch, key: PRNGKeyArray, num_samples: int, estimator: str
 ) -> tuple[Draw, Float[Array, "*samples batch"] | None]:
     """`draw_batch`, plus the zeros that "dreg" needs added to the bound (see `many_draws`)."""
-    check_kind(model, "model", AbstractLatentModel)
+    check_model(model)
     check_key(key)
     num_samples = count(num_samples, "num_samples")
     if estimator not in ("standard", "dreg"):

@@ -80,6 +80,10 @@ class HVAE(AbstractLatentModel):
         """The origin of the VAE."""
         return self.vae.origin
 
+    def check_condition(self) -> None:
+        """Raise `ValueError` unless the VAE's networks take one."""
+        self.vae.check_condition()
+
     @property
     def latent_size(self) -> int:
         """The dimension of z, inferred from the networks; `ValueError` if it cannot be inferred."""

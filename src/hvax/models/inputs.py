@@ -33,6 +33,29 @@ def takes(function: Callable[..., Any], name: str) -> bool:
         return False
 
 
+def takes_condition(network: Callable[..., Any]) -> bool:
+    """Whether a network can be called with a second argument, the condition."""
+    try:
+        inspect.signature(_innermost(network)).bind(None, None)
+    except TypeError:
+        return False
+    except ValueError:  # such as a built-in function, which has no signature
+        return True
+    return True
+
+
+def innermost_name(network: Callable[..., Any]) -> str:
+    """The name of a network's class, or of a function, without hvax's wrappers for units."""
+    inner = _innermost(network)
+    return getattr(inner, "__name__", None) or type(inner).__name__
+
+
+def _innermost(network: Callable[..., Any]) -> Callable[..., Any]:
+    while getattr(network, "passes_condition", False):
+        network = network.network  # type: ignore[attr-defined]
+    return network
+
+
 class MaskedInput(eqx.Module):
     """An encoder of data with missing values: x and mask -> network([x, mask]).
 

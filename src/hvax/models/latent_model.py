@@ -12,13 +12,14 @@ import equinox as eqx
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from hvax.batch import Batch
-from hvax.checks import check_key, real_array
+from hvax.checks import check_key, check_kind, real_array
 from hvax.hamiltonian.gradient import Potential
 from hvax.models.data_point import Data, Mask, ShapeMismatch
 from hvax.models.decoder import Decoder
 from hvax.models.inputs import takes
 from hvax.models.posterior import Posterior
 from hvax.models.prior import AbstractPrior
+from hvax.wording import kind_of
 
 
 class Draw(NamedTuple):
@@ -80,6 +81,9 @@ class AbstractLatentModel(eqx.Module):
         Every implementation must satisfy E[exp(draw.log_weight)] = p(target | condition), whatever
         the posterior; with a mask, p of the observed entries of target.
         """
+
+    def check_condition(self) -> None:
+        """Raise `ValueError` if parts of the model take no condition; by default nothing."""
 
     def __call__(
         self,
@@ -143,21 +147,35 @@ class AbstractLatentModel(eqx.Module):
         return potential
 
 
+def check_model(model: Any, name: str = "model") -> None:
+    """Raise `TypeError` unless `model` is a model."""
+    if isinstance(model, tuple) and len(model) == 2 and isinstance(model[1], Decoder):
+        raise TypeError(
+            f"{name} must be an AbstractLatentModel, got a pair (encoder, decoder). Make a model "
+            "of it: hvax.VAE(*pair), such as hvax.VAE(*hvax.mlp(...))."
+        )
+    check_kind(model, name, AbstractLatentModel)
+
+
 def check_takes(model: AbstractLatentModel, given: Iterable[str]) -> None:
-    """Raise `ValueError` for a condition or a mask where the model's methods take none."""
+    """Raise `ValueError` for a condition or a mask where the model's methods take none, and for a
+    condition where networks of hvax's models take none."""
     for name in given:
         for method in (model.posterior, model.draw):
             if not takes(method, name):
+                kind = kind_of(model)
                 raise ValueError(
-                    f"the batch must have no {name} for a {type(model).__name__}, whose methods "
+                    f"the batch must have no {name} for {kind}, whose methods "
                     f"take none. Leave {name} out, or take a model with posterior(x, {name}=...) "
                     f"and draw(posterior, target, {name}=..., key=...)."
                 )
+    if "condition" in given:
+        model.check_condition()
     likelihood = model.decoder.likelihood
     methods = likelihood.log_prob, likelihood.check
     if "mask" in given and not all(takes(method, "mask") for method in methods):
         raise ValueError(
-            f"the data must have no missing values for a {type(likelihood).__name__}, whose "
+            f"the data must have no missing values for {kind_of(likelihood)}, whose "
             "log_prob and check take no mask. Fill them in, or give both methods a parameter "
             "`mask`: booleans of x's shape, True where x is observed and counts."
         )

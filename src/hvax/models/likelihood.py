@@ -103,7 +103,7 @@ class FixedGaussian(AbstractLikelihood):
         if isinstance(value, jax.core.Tracer):
             return
         if not np.all(np.isfinite(value) & (np.asarray(value) > 0)):
-            raise ValueError(f"sigma must be finite and > 0, got {value}.")
+            raise ValueError(f"sigma must be finite and > 0, got {np.asarray(value)!s}.")
 
     def log_prob(self, output: Float[Array, "..."], x: Data, mask: Mask = None) -> Float[Array, ""]:
         return LearnedGaussian().log_prob(self._density(output), x, mask)

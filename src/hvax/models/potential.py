@@ -4,10 +4,10 @@ from collections.abc import Callable
 
 from jaxtyping import Array, Float, PyTree
 
-from hvax.checks import check_callable, check_kind, real_array, vector
+from hvax.checks import check_callable, real_array, vector
 from hvax.hamiltonian.gradient import AbstractGradient, Potential, gradient_method, with_aux
 from hvax.models.data_point import Data
-from hvax.models.latent_model import AbstractLatentModel
+from hvax.models.latent_model import AbstractLatentModel, check_model
 
 LogLikelihood = Callable[[Array, PyTree], Float[Array, ""]]
 LogPrior = Callable[[Array], Float[Array, ""]]
@@ -53,7 +53,7 @@ def _potential(
     log_likelihood: LogLikelihood | None,
     log_prior: LogPrior | None,
 ) -> Potential:
-    check_kind(model, "model", AbstractLatentModel)
+    check_model(model)
     x = real_array(x, "x")
     for name, own in (("log_likelihood", log_likelihood), ("log_prior", log_prior)):
         if own is not None:

@@ -7,7 +7,7 @@ rates, logits) are offset + gain * network output.
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import equinox as eqx
 import jax
@@ -28,6 +28,8 @@ from hvax.wording import named
 
 class StandardizedInput(eqx.Module):
     """An encoder of raw data: x -> network((t(x) - shift) / scale), 0 where x is hidden."""
+
+    passes_condition: ClassVar[bool] = True
 
     network: Callable[[Array], Any]
     shift: Fixed
@@ -80,6 +82,10 @@ class StandardizedLikelihood(AbstractLikelihood):
         sigma = inner.sigma if isinstance(inner, DiagonalGaussian) else self._inner_sigma()
         return self.transform.mean(location, self.scale.value.astype(location.dtype) * sigma)
 
+    def standardized(self, x: Num[Array, "..."]) -> Float[Array, "..."]:
+        """y = (t(x) - shift) / scale: in standard deviations of each feature."""
+        return _standardized(x, self.shift, self.scale, self.transform, None)
+
     def sample(self, output: PyTree, *, key: PRNGKeyArray) -> Num[Array, "..."]:
         y = self._raw(self.inner.sample(self._floored(output), key=key))
         return y if self.transform is None else self.transform.inverse(y)
@@ -98,7 +104,7 @@ class StandardizedLikelihood(AbstractLikelihood):
             row, *feature = (int(i) for i in np.argwhere(outside)[0])
             raise ValueError(
                 f"feature {', '.join(map(str, feature))} must be positive, as in the training data "
-                f"(its logarithm is modeled), got {x[row, *feature]} at index {row}. Train with "
+                f"(its logarithm is modeled), got {x[row, *feature]!s} at index {row}. Train with "
                 f"{named('transform')} none to allow such values."
             )
 
@@ -131,6 +137,8 @@ class ScaledOutput(eqx.Module):
     `offset` and `gain` have one array per array of the network's output, of the same shape and in
     the order of `jax.tree.leaves`: one for logits, two for a `CountRate`.
     """
+
+    passes_condition: ClassVar[bool] = True
 
     network: Callable[[Array], PyTree]
     offset: tuple[Fixed, ...]

@@ -12,7 +12,7 @@ from jaxtyping import Array, PRNGKeyArray
 from hvax.checks import check_callable, check_kind, real_array, unsupported_layers
 from hvax.models.data_point import Data, Mask, ShapeMismatch, batch_advice, filled
 from hvax.models.decoder import Decoder
-from hvax.models.inputs import call_network
+from hvax.models.inputs import call_network, innermost_name, takes_condition
 from hvax.models.latent_model import AbstractLatentModel, Draw
 from hvax.models.latent_size import find_latent_size
 from hvax.models.posterior import Posterior
@@ -65,6 +65,16 @@ class VAE(AbstractLatentModel):
             self.origin = origin
         else:
             self.origin = Fixed(split_float64(np.asarray(origin, np.float64)))
+
+    def check_condition(self) -> None:
+        """Raise `ValueError` unless both networks take one: else it is no p(x | condition)."""
+        for what, network in (("encoder", self.encoder), ("decoder", self.decoder.network)):
+            if not takes_condition(network):
+                raise ValueError(
+                    f"the batch must have no condition for a VAE whose {what} takes none, got "
+                    f"{what} {innermost_name(network)}. Leave condition out, or take networks that "
+                    "are called as encoder(x, condition) and decoder(z, condition)."
+                )
 
     @property
     def latent_size(self) -> int:

@@ -11,7 +11,7 @@ from hvax.data.examples import Examples
 from hvax.evaluation.table import note
 from hvax.exceptions import StillImproving, WorseThanIndependent, warn
 from hvax.pipeline.references import is_worse, why_worse
-from hvax.pipeline.table import folder_of
+from hvax.pipeline.table import untrusted_words_of
 from hvax.pipeline.trained import Trained
 from hvax.training.phase import Fit
 from hvax.wording import words
@@ -25,7 +25,7 @@ def judge(trained: Trained, name: str, test: Examples, independent: NDArray[np.f
     `independent` is log p of each test example under independent features.
     """
     scored, parts = trained.results[name], trained.parts
-    note(scored.scores, run=folder_of(trained, name))
+    note(scored.scores, untrusted_words_of(trained, name))
     improving = _still_improves(scored.fit)
     if improving and name == trained.name:
         warn(

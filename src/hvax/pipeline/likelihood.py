@@ -5,6 +5,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from hvax.checks import check_one_of, count
 from hvax.data.check import holds_bits
 from hvax.data.examples import Examples
 from hvax.data.source import SOURCES, Source
@@ -20,6 +21,7 @@ from hvax.models.likelihood import (
 from hvax.models.mixed import MixedLikelihood
 from hvax.models.standardize import StandardizedLikelihood
 from hvax.training.marginals import are_counts, spaced_rows
+from hvax.wording import named
 
 LikelihoodName = Literal[
     "bernoulli",
@@ -58,11 +60,9 @@ def likelihood_named(
     default one more than the largest in the data. Raises `ValueError` for another name, and for
     classes that are no integers.
     """
-    name = name or default_likelihood(source, train)
-    if name not in _KINDS:
-        raise ValueError(
-            f"`likelihood` must be one of {', '.join(get_args(LikelihoodName))}, got {name!r}."
-        )
+    if name is None:
+        name = default_likelihood(source, train)
+    check_one_of(name, "`likelihood`", get_args(LikelihoodName))
     if name == "mixed":
         raise ValueError(
             f"`likelihood` mixed is for a table (.csv, .parquet, DataFrame), got {source.name}."
@@ -70,7 +70,8 @@ def likelihood_named(
     if name == "categorical":
         if not np.issubdtype(source.x.dtype, np.integer):
             raise ValueError(f"categorical needs integer classes, got {source.x.dtype} data.")
-        classes = int(source.x.max()) + 1 if num_classes is None else num_classes
+        most = int(source.x.max()) + 1
+        classes = most if num_classes is None else count(num_classes, named("num_classes"))
         as_many = source.x.ndim > 1 and source.x.shape[-1] == classes
         return Categorical(classes, one_hot=False if as_many and not _one_hot(source.x) else None)
     return FixedGaussian(sigma) if name == "fixed-gaussian" else _KINDS[name]()

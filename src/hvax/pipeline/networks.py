@@ -1,12 +1,13 @@
 """The networks of a VAE for prepared data: their sizes, and where they start."""
 
 import math
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 import equinox as eqx
 import jax
 from jaxtyping import PRNGKeyArray
 
+from hvax.checks import check_one_of
 from hvax.models.convolution import conv
 from hvax.models.hvae import without_flow
 from hvax.models.latent_model import AbstractLatentModel
@@ -18,7 +19,7 @@ from hvax.pipeline.parts import Parts
 from hvax.training.marginals import spaced_rows
 from hvax.training.mixed import mixed_mlp
 from hvax.training.prepare import prepared_vae
-from hvax.wording import words
+from hvax.wording import kind_of, named, words
 
 Network = Literal["mlp", "conv"]
 
@@ -48,7 +49,9 @@ def sizes_for(
 
 def build_vae(parts: Parts, sizes: Sizes, *, network: Network = "mlp", key: PRNGKeyArray) -> VAE:
     """A VAE for prepared data, of networks that have not been trained; in the units of the data
-    where they were prepared so. Raises `ValueError` for data that the network does not suit."""
+    where they were prepared so. Raises `ValueError` for another `network`, and for data that it
+    does not suit."""
+    check_one_of(network, named("network"), get_args(Network))
     x_shape = parts.train.x_shape
     if isinstance(parts.likelihood, MixedLikelihood):
         return mixed_vae(parts, sizes, network=network, key=key)
@@ -117,7 +120,7 @@ def networks_of(model: AbstractLatentModel, vae: VAE, told: str) -> VAE:
     """
     found = without_flow(model)
     if not isinstance(found, VAE):
-        raise ValueError(f"{told} must hold a VAE or an HVAE, got a {type(found).__name__}.")
+        raise ValueError(f"{told} must hold a VAE or an HVAE, got {kind_of(found)}.")
     here, there = _shapes(vae), _shapes(found)
     for name in sorted(here.keys() | there.keys()):
         if here.get(name) != there.get(name):

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 import jax
 import jax.numpy as jnp
@@ -12,13 +12,14 @@ from jaxtyping import PRNGKeyArray
 from numpy.typing import NDArray
 
 from hvax.batch import Batch
+from hvax.checks import check_one_of, check_path, count
 from hvax.data.binarize import binarize_once
 from hvax.data.digest import digest_of_numbers
-from hvax.data.examples import Examples, feature_name
+from hvax.data.examples import Examples
 from hvax.data.header import Header
 from hvax.data.schema import Table
 from hvax.data.source import SOURCES, Source
-from hvax.data.split import FRACTIONS
+from hvax.data.split import FRACTIONS, Split
 from hvax.data.table import Missing
 from hvax.models.likelihood import (
     AbstractLikelihood,
@@ -28,12 +29,12 @@ from hvax.models.likelihood import (
 )
 from hvax.models.mixed import MixedLikelihood
 from hvax.pipeline.likelihood import LikelihoodName, likelihood_named, scale_of
+from hvax.pipeline.origin import origin_for, taken_off
 from hvax.pipeline.reading import Reading, read_alike, read_split, rows_of
 from hvax.pipeline.tables import is_mixed, mixed_likelihood, transforms_of
-from hvax.precision import origin_of_rows
 from hvax.training.marginals import Marginals, has_holes, marginals, smallest, spaced_rows
 from hvax.training.units import TransformChoice, Transforms, real_units
-from hvax.wording import words
+from hvax.wording import named, words
 
 Binarize = Literal["none", "static", "dynamic"]
 
@@ -131,9 +132,54 @@ def load_parts(
     Raises as `hvax.data.load_source` and `hvax.data.split` do, and `ValueError` where a part is
     empty or the numbers do not suit the likelihood.
     """
+    words_of = (("header", header, Header), ("missing", missing, Missing),
+                ("transform", transform, TransformChoice))  # fmt: skip
+    for name, value, choices in words_of:
+        check_one_of(value, named(name), get_args(choices))
+    check_path(data_dir, "data_dir")
+    seed = count(split_seed, named("split_seed"), least=0)
     mixed = None if likelihood is None else likelihood == "mixed"
     reading = Reading(data, data_dir, array, labels, columns, header, missing, kinds, table, mixed)
-    source, indices, notes = read_split(reading, fractions=fractions, seed=split_seed)
+    source, indices, notes = read_split(reading, fractions=fractions, seed=seed)
+    for part in ("validation", "test"):
+        if len(getattr(indices, part)) == 0:
+            raise ValueError(
+                f"fractions must leave {part} examples, got none of {source.name}. Give that part "
+                "a fraction > 0."
+            )
+    return prepared_parts(
+        source,
+        indices,
+        likelihood=likelihood,
+        sigma=sigma,
+        num_classes=num_classes,
+        binarize=binarize,
+        standardize=standardize,
+        transform=transform,
+        fractions=fractions,
+        notes=notes,
+    )
+
+
+def prepared_parts(
+    source: Source,
+    indices: Split,
+    *,
+    likelihood: LikelihoodName | None = None,
+    sigma: float = 1.0,
+    num_classes: int | None = None,
+    binarize: Binarize | None = None,
+    standardize: bool = True,
+    transform: TransformChoice = "auto",
+    unbounded: bool = False,
+    fractions: Sequence[float] = FRACTIONS,
+    notes: tuple[str, ...] = (),
+) -> Parts:
+    """The parts of a source that has been read, prepared for training; see `load_parts`.
+
+    `unbounded` is for models of data yet unseen: a real column is then never taken by its logarithm
+    for being positive so far. Validation and test parts may be empty.
+    """
     if source.table is not None and (likelihood == "mixed" or is_mixed(source.table)):
         chosen: AbstractLikelihood = mixed_likelihood(source.table)
         transforms: Transforms = transforms_of(source.table, transform)
@@ -147,9 +193,6 @@ def load_parts(
         Examples(source.x, index, scale, names=source.feature_names, holes=source.holes)
         for index in (indices.train, indices.validation, indices.test)
     )
-    for part, examples in (("validation", validation), ("test", test)):
-        if len(examples) == 0:
-            raise ValueError(f"{source.name} has no {part} examples; give it a fraction > 0.")
     how = _binarize(binarize, source, chosen)
     if how != "none" and source.holes:
         raise ValueError(
@@ -162,16 +205,19 @@ def load_parts(
     if how == "static":
         train = _binarized(train, "train")
     if standardize and isinstance(chosen, LearnedGaussian | FixedGaussian | MixedLikelihood):
-        origin = _origin(chosen, spaced_rows(train))
+        origin = origin_for(chosen, spaced_rows(train))
         train, validation, test = (
             replace(part, origin=origin) for part in (train, validation, test)
         )
-        notes += _taken_off(train)
+        notes += taken_off(train)
     rows = spaced_rows(train)
     chosen.check(rows, *((~np.isnan(rows),) if has_holes(rows) else ()))
     if isinstance(chosen, FixedGaussian) and standardize:
         chosen = FixedGaussian(sigma * real_units(rows, "none").scale)
     least = smallest(train, validation, test)
+    if unbounded and least is not None:
+        asked = np.broadcast_to(np.array(transforms), least.shape)
+        least = np.where(asked == "log", least, np.minimum(least, 0.0))
     independent = marginals(chosen, rows, transform=transforms, least=least)
     assert independent is not None
     return Parts(
@@ -185,7 +231,7 @@ def load_parts(
         scale=scale,
         feature_names=source.feature_names,
         independent=independent,
-        fractions=tuple(fractions),
+        fractions=tuple(map(float, fractions)),
         table=source.table,
         standardized=standardize,
         notes=notes,
@@ -193,18 +239,6 @@ def load_parts(
         test_rows=rows_of(source)[indices.test],
         digest=digest_of_numbers(source.x),
     )
-
-
-def _origin(likelihood: AbstractLikelihood, rows: NDArray[Any]) -> NDArray[np.float64] | None:
-    """The constant that is subtracted of features float32 does not resolve; see `VAE.origin`."""
-    found = origin_of_rows(rows)
-    if found is not None and isinstance(likelihood, MixedLikelihood):
-        real = np.zeros(found.shape, bool)
-        for group in likelihood.groups:
-            if isinstance(group.likelihood, LearnedGaussian):
-                real[list(group.columns)] = True
-        found = np.where(real & (rows.min(axis=0) <= 0), found, 0.0)
-    return found
 
 
 def load_whole(
@@ -243,7 +277,8 @@ def fresh_bits(batch: Batch, *, key: PRNGKeyArray) -> Batch:
 
 def _binarize(how: Binarize | None, source: Source, likelihood: AbstractLikelihood) -> Binarize:
     gray = source.scale != 1 and isinstance(likelihood, Bernoulli)
-    chosen = how or ("dynamic" if gray else "none")
+    chosen: Binarize = ("dynamic" if gray else "none") if how is None else how
+    check_one_of(chosen, "`binarize`", get_args(Binarize))
     if chosen != "none" and not isinstance(likelihood, Bernoulli):
         option = words(f"binarize={chosen!r}", f"--binarize {chosen}")
         raise ValueError(f"{option} is for the bernoulli likelihood.")
@@ -255,14 +290,3 @@ def _binarized(examples: Examples, part: str) -> Examples:
     for start in range(0, len(examples), 4096):
         Bernoulli().check(examples[start : start + 4096])
     return binarize_once(examples, part)
-
-
-def _taken_off(train: Examples) -> tuple[str, ...]:
-    """A note of what is taken off features that float32 does not resolve."""
-    if train.origin is None:
-        return ()
-    which = np.argwhere(train.origin != 0)
-    means = [f"{feature_name(train, tuple(i))} {train.origin[*i]:.9g}" for i in which[:5].tolist()]
-    more = f" and of {len(which) - 5} more" if len(which) > 5 else ""
-    return (f"float32 does not resolve some columns: their means are taken off before, of "
-            f"{', '.join(means)}{more}",)  # fmt: skip

@@ -65,8 +65,8 @@ class Reading:
                 header=self.header,
                 missing=self.missing,
             )
-        for name, value in (("array", self.array), ("columns", self.columns)):
-            if value is not None:
+        for name, default in (("array", None), ("columns", None), ("header", "auto")):
+            if (value := getattr(self, name)) != default:
                 raise ValueError(
                     f"`{name}` must be given only with a file or a table, got {value!r}. Give the "
                     "examples that are to be used."

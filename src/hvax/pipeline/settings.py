@@ -1,13 +1,14 @@
 """How long and by what a model is trained, and how it is scored: the options of one training."""
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, get_args
 
 import optax
 
-from hvax.checked_data import checked_training_data
-from hvax.checks import count
+from hvax.checked_data import checked_data, checked_training_data
+from hvax.checks import check_one_of, count
 from hvax.models.vae import VAE
+from hvax.objectives import Estimator
 from hvax.pipeline.parts import Parts
 from hvax.training.optimizers import default_optimizer
 from hvax.training.options import TrainingOptions
@@ -30,7 +31,7 @@ class Settings:
     """None is that of `fit`."""
     train_samples: int = 1
     """Draws per example in training."""
-    estimator: Literal["standard", "dreg"] = "standard"
+    estimator: Estimator = "standard"
     num_samples: int = 500
     """Importance samples per data point of the final NLL."""
     test_points: int = 1000
@@ -56,7 +57,7 @@ class Settings:
             **self.plan(),
             "patience": self.patience,
             "optimizer": default_optimizer() if self.optimizer is None else self.optimizer,
-            "num_samples": self.train_samples,
+            "train_samples": self.train_samples,
             "loss_kwargs": {"estimator": self.estimator},
             "prepare": False,  # `build_vae` has done so where it is asked for
         }
@@ -64,9 +65,10 @@ class Settings:
     def check(self, vae: VAE, parts: Parts) -> None:
         """Refuse, before any work, numbers out of range and data that do not suit the model. Raises
         as `fit` does."""
+        check_one_of(self.estimator, named("estimator"), get_args(Estimator))
         options = TrainingOptions(**self.plan())
         options.check_for(*checked_training_data(vae, parts.train, parts.validation))
-        checked_training_data(vae, parts.test, None)
+        checked_data(vae, parts.test, "test")
         for name in ("num_samples", "test_points", "train_samples"):
             count(getattr(self, name), named(name))
 

@@ -1,6 +1,7 @@
 """A training in words: what is made of the data, how each model ended, and the table of scores."""
 
 from pathlib import Path
+from typing import Any
 
 from hvax.data.source import SOURCES
 from hvax.data.split import FRACTIONS
@@ -13,7 +14,7 @@ from hvax.pipeline.trained import Trained
 from hvax.storage.run_folder import BASELINE
 from hvax.storage.structure import digest
 from hvax.training.phase import Fit
-from hvax.wording import words
+from hvax.wording import counted, words
 
 _FEW = 20  # test points, of which a standard error is none
 _PARTS = ("train", "validation", "test")
@@ -47,8 +48,11 @@ def how_it_ended(label: str, fitted: Fit, settings: Settings) -> str:
         why = f"stopped early (no better validation ELBO for {settings.patience} epochs)"
     else:
         why = ended.get(fitted.ended, fitted.ended)
+    epochs = counted(fitted.vae_epochs or len(fitted.history), "epoch")
+    if fitted.vae_epochs:
+        epochs += f" of the VAE and {len(fitted.history) - fitted.vae_epochs} with the flow"
     return (
-        f"{label:5} {why} after {len(fitted.history)} epochs; "
+        f"{label:5} {why} after {epochs}; "
         f"best epoch {fitted.best_epoch}{skipped}; {fitted.seconds_training:.1f} s training, "
         f"{fitted.seconds_compiling:.1f} s compiling\n"
         f"      weights {digest(fitted.model)[:16]}"
@@ -66,7 +70,9 @@ def outcome_table(trained: Trained) -> str:
             cells.append((label, "-", _pm(row["nll"], row["nll_se"]), "-", "-"))
     for name, scored in results.items():
         score = scored.scores
-        moved = f"{score.distance:.2f} sd" if name == "hvae" and score.beta is not None else "-"
+        moved = (
+            f"{score.distance:.2f} encoder sd" if name == "hvae" and score.beta is not None else "-"
+        )
         if scored.fit.ended in ("flow failed", "flow of no use"):
             moved = "switched off"
         elbo, nll = _pm(score.elbo, score.elbo_se), _pm(score.nll, score.nll_se)
@@ -99,10 +105,23 @@ def _what_stands_against_it(trained: Trained) -> list[str]:
         lines.append(gray_warning())
     untrusted = [name for name, scored in results.items() if not scored.scores.trusted]
     if untrusted:  # of the model with a flow, where it is among them
-        worst = results[untrusted[-1]]
-        advice = untrusted_advice(worst.scores, folder_of(trained, untrusted[-1]))
-        lines.append(f"WARNING {advice.replace(':', f': {worst.label}:', 1)}")
+        lines.append(f"WARNING {untrusted_words_of(trained, untrusted[-1])}")
     return lines
+
+
+def untrusted_words_of(trained: Trained, name: str) -> str:
+    """The warning untrusted-nll of one of the models: which, what it is about, and the cure."""
+    scored, beside = trained.results[name], name != trained.name
+    options: dict[str, Any] = {
+        "about": scored.label,
+        "python": ("trained.model", "trained.parts.test"),
+    }
+    if beside:
+        options["about"] += ", the baseline"
+        options["python"] = ("trained.baseline.model", "trained.parts.test")
+    also = f", and {trained.labels[trained.name]}'s gain in NLL with it" if beside else ""
+    affects = f"This NLL may be too high{also}. ELBOs hold."
+    return untrusted_advice(scored.scores, folder_of(trained, name), affects=affects, **options)
 
 
 def folder_of(trained: Trained, name: str) -> Path | None:

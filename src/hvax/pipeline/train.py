@@ -1,5 +1,7 @@
 """`hvax.train`: from data to a trained model, a plain VAE beside it, and the scores of both."""
 
+from __future__ import annotations
+
 import contextlib
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -10,22 +12,22 @@ import jax
 import optax
 from tqdm import tqdm
 
-from hvax.checks import check_kind, count
+from hvax.checks import check_path, count, shape
 from hvax.compile_cache import keep_compiled_programs
 from hvax.data.examples import subsample
 from hvax.evaluation.evaluate import evaluate
 from hvax.hamiltonian.abstract_flow import AbstractFlow
-from hvax.hamiltonian.flow import HamiltonianFlow
-from hvax.models.hvae import HVAE, without_flow
+from hvax.models.hvae import without_flow
 from hvax.models.latent_model import AbstractLatentModel
-from hvax.models.vae import VAE
 from hvax.pipeline.judge import judge
+from hvax.pipeline.models import flow_of, models_for, num_gradients_of
 from hvax.pipeline.networks import Network, build_vae, networks_of, sizes_for
 from hvax.pipeline.parts import Parts, load_parts
 from hvax.pipeline.references import reference_rows
 from hvax.pipeline.settings import Settings, settings_for
 from hvax.pipeline.table import describe, how_it_ended
 from hvax.pipeline.trained import Scored, Trained
+from hvax.report.model_view import name_of
 from hvax.storage.run_files import copy_training
 from hvax.storage.run_folder import BASELINE, BEFORE_FLOW, check_unused, read_plan
 from hvax.training.fit import fit
@@ -62,28 +64,32 @@ def train(
     """Train a model on data, and the plain VAE beside it, and score both on test data.
 
     It does what `hvax train` does: with the same seed and options the weights are the same, bit for
-    bit. Three calls are enough:
+    bit. The result has `model`, `fitted`, `scores`, `baseline`, `difference`, `parts` (the data:
+    `train`, `validation`, `test`), `history`, `run_dir`, and the methods `encode`, `sample`,
+    `reconstruct`, `impute`, `score`, `report` and `save`:
 
         trained = hvax.train("table.csv")
         print(trained)                                    # the table of scores
-        z = hvax.encode(trained.model, trained.parts.test, key=jax.random.key(0)).mean
+        z = trained.encode(trained.parts.test).mean
 
     **Arguments:**
 
     - `data`: a name, a path, or examples in memory, (n, *x_shape), of which tenths are set apart to
       validate and to test; see `hvax.load_parts`, whose result is taken too, where something is to
       be read or prepared otherwise: `hvax.train(hvax.load_parts("a.csv", labels="kind"))`.
-    - `flow`: one of `PRESETS` (hvae, uha, dais, ula, reference), a flow, or None for a plain VAE.
+    - `flow`: "dais", "uha", "hvae", "ula" or "reference" (see docs/flows.md), a flow, or None for a
+      plain VAE.
     - `baseline`: beside a model with a flow, train the plain VAE with the same networks, data and
       epochs. The epochs before the flow are trained once for both.
-    - `network`, `hidden`, `latent_size`: "mlp", the sizes of its hidden layers and of z, by default
-      as `sizes_for` says; or "conv", the paper's network for 28 x 28 images.
+    - `network`, `hidden`, `latent_size`: "mlp", the sizes of its hidden layers (by default 400, or
+      100 for fewer than 1,000 training examples) and of z (20, or half the features where those
+      are fewer); or "conv", the paper's network for 28 x 28 images.
     - `warm_start`: a trained model of the same sizes, whose networks are trained on. The flow is
       then there from the first epoch on.
     - `epochs`, `batch_size`, `patience`, `flow_from_epoch`, `optimizer`, `seed`, `save_seconds`,
       `max_skipped`, `handle_signals`: as `fit` has them.
-    - `train_samples`, `estimator`: draws per example in training (`fit` calls them `num_samples`),
-      and the gradient of their bound, "standard" or "dreg".
+    - `train_samples`, `estimator`: draws per example in training, and the gradient of their bound,
+      "standard" or "dreg".
     - `num_samples`, `test_points`: importance samples of the NLL, on at most so many test examples.
     - `run_dir`: a folder for checkpoints, the best models and the metrics of each epoch, the
       baseline's in its folder baseline/. Without one they lie in a temporary folder meanwhile.
@@ -98,6 +104,8 @@ def train(
     """
     keep_compiled_programs()
     key = jax.random.key(count(seed, "seed", least=0))
+    if run_dir is not None:
+        check_path(run_dir, "run_dir")
     folder = None if run_dir is None else Path(run_dir)
     if resume and folder is None:
         raise ValueError("`resume` needs the `run_dir` to resume from.")
@@ -105,7 +113,9 @@ def train(
         check_unused(folder)
     parts = data if isinstance(data, Parts) else load_parts(data)
     sizes = sizes_for(
-        parts, hidden=None if hidden is None else tuple(hidden), latent_size=latent_size
+        parts,
+        hidden=None if hidden is None else shape(hidden, "hidden"),
+        latent_size=None if latent_size is None else count(latent_size, "latent_size"),
     )
     vae = build_vae(parts, sizes, network=network, key=key)
     if warm_start is not None:
@@ -113,7 +123,7 @@ def train(
     models = models_for(vae, flow_of(flow), baseline=baseline)
     settings = settings_for(
         len(parts.train),
-        gradients=_gradients(models),
+        gradients=num_gradients_of(models),
         epochs=epochs,
         batch_size=batch_size,
         patience=patience,
@@ -135,38 +145,13 @@ def train(
         models,
         parts,
         settings,
-        flow_label=flow if isinstance(flow, str) else "hvae",
+        flow_label=flow if isinstance(flow, str) else name_of(models[next(reversed(models))]),
         run_dir=folder,
         resume=resume,
         tell=tqdm.write if progress else _silent,
         progress=progress,
         handle_signals=handle_signals,
     )
-
-
-def flow_of(flow: str | AbstractFlow | None) -> AbstractFlow | None:
-    """A flow, or that of a name. Raises `ValueError` for a name that is not in `PRESETS`."""
-    if flow is None:
-        return None
-    if isinstance(flow, str):
-        return HamiltonianFlow.preset(flow)
-    check_kind(flow, "flow", AbstractFlow)
-    return flow
-
-
-def models_for(
-    vae: VAE, flow: AbstractFlow | None, *, baseline: bool
-) -> dict[str, AbstractLatentModel]:
-    """What is trained, by name and in this order: "vae", and with a flow "hvae"."""
-    if flow is None:
-        return {"vae": vae}
-    models: dict[str, AbstractLatentModel] = {"vae": vae} if baseline else {}
-    return models | {"hvae": HVAE(vae, flow)}
-
-
-def _gradients(models: Mapping[str, AbstractLatentModel]) -> int:
-    model = models.get("hvae")
-    return model.flow.num_gradients if isinstance(model, HVAE) else 0
 
 
 def _begun(folder: Path | None, given: int | None) -> int | None:

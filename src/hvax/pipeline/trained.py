@@ -53,6 +53,7 @@ class Scored(NamedTuple):
             **as_json(self.scores),
             "ended": self.fit.ended,
             "epochs": len(self.fit.history),
+            "vae_epochs": self.fit.vae_epochs,
             "best_epoch": self.fit.best_epoch,
             "skipped": self.fit.skipped,
             "weights": digest(self.model),

@@ -17,13 +17,13 @@ from hvax.report.full_tables import everything, options
 from hvax.report.inputs import ReportInputs
 from hvax.report.latent import latent
 from hvax.report.model_view import kind_of, likelihood_words
-from hvax.report.numbers import counted
 from hvax.report.parts import Picture, Table
 from hvax.report.posteriors import Posteriors, posteriors
 from hvax.report.reconstructions import Reconstructions, reconstructions
 from hvax.report.results import Results, results
 from hvax.report.samples import Samples, samples
 from hvax.report.scores import scores_of
+from hvax.wording import counted
 
 
 @dataclass(frozen=True)

@@ -36,7 +36,8 @@ _NAMES = {
     "active_units": "active latent units",
     "latent_size": "latent dimensions",
     "reconstruction_nll": "−log p(x | z), nats",
-    "reconstruction_rmse": "reconstruction error, root mean square",
+    "reconstruction_rmse": "reconstruction error, root mean square; in standard deviations where "
+    "the model standardizes",
     "distance": "flow moves z by, encoder standard deviations",
     "energy_error": "largest energy error of a trajectory, median, nats",
     "divergent": "fraction of divergent trajectories",
@@ -46,6 +47,7 @@ _NAMES = {
     "eta": "momentum kept, η",
     "ended": "training ended",
     "epochs": "epochs",
+    "vae_epochs": "of these before the flow",
     "best_epoch": "best epoch",
     "skipped": "updates skipped",
     "seconds_training": "seconds of training",
@@ -73,7 +75,8 @@ def options(label: str, nested: Mapping[str, Any]) -> Table:
 
 def _flat(evaluation: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     for key in [*_NAMES, *(key for key in evaluation if key not in _NAMES)]:
-        if key in evaluation:
+        # An NLL that is trusted needs no other number of samples.
+        if key in evaluation and not (key == "samples_needed" and evaluation.get("trusted")):
             yield from _rows(_NAMES.get(key, key), evaluation[key])
 
 

@@ -22,6 +22,17 @@ class _Line(NamedTuple):
     key: str | None = None  # of a number whose difference between the models is shown
 
 
+def _epochs(e: Evaluation) -> str:
+    """The best epoch among how many; where the flow came later, how many were without it."""
+    words = f"best epoch {e['best_epoch']} of {e['epochs']}"
+    if not (before := e.get("vae_epochs")):
+        return words
+    words += f", {before} of the VAE and {e['epochs'] - before} with the flow"
+    if _has_flow(e) and e["best_epoch"] <= before:
+        words += ", none of which was better: the flow is as it was turned on"
+    return words
+
+
 def _has_flow(e: Evaluation) -> bool:
     """A flow of no steps has one temperature, and moves nothing."""
     return e["beta"] is not None and len(e["beta"]) > 1
@@ -72,7 +83,7 @@ _LINES = (
         "Training",
         "",
         lambda e: f"{number(e['seconds_training'], 0 if e['seconds_training'] >= 10 else 1)} s",
-        lambda e: f"best epoch {e['best_epoch']} of {e['epochs']}; {e['ended']}",
+        lambda e: f"{_epochs(e)}; {e['ended']}",
         lambda e: {"seconds_training", "best_epoch", "epochs", "ended"} <= e.keys(),
     ),
 )

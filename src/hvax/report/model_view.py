@@ -12,7 +12,8 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 
 from hvax.batch import Batch
-from hvax.data.examples import Examples, with_mask, with_origin
+from hvax.data.examples import Examples, with_origin
+from hvax.data.masks import with_mask
 from hvax.devices import model_rows_of
 from hvax.hamiltonian.abstract_flow import AbstractFlow
 from hvax.hamiltonian.flow import HamiltonianFlow
@@ -27,7 +28,7 @@ from hvax.models.prior import StandardNormal
 from hvax.models.standardize import StandardizedLikelihood
 from hvax.models.vae import VAE
 from hvax.parameters import trainable
-from hvax.report.numbers import counted
+from hvax.wording import counted
 
 Model = AbstractLatentModel
 
@@ -93,8 +94,15 @@ def has_gaussian_posterior(model: Model, row: Batch) -> bool:
 
 
 def name_of(model: Model) -> str:
-    """What a model is called where its user gave it no name."""
-    return type(model).__name__
+    """What a model is called where its user gave it no name: with a flow of the presets its name,
+    as the program calls it; else its class."""
+    flow = model.flow if isinstance(model, HVAE) else None
+    if not isinstance(flow, HamiltonianFlow) or flow.bridge is None:
+        return type(model).__name__
+    if isinstance(flow.integrator, PositionVerlet):
+        return "DAIS"
+    eta = flow.momentum.eta if isinstance(flow.momentum, GaussianMomentum) else None
+    return "ULA" if eta is not None and not is_learned(eta) and eta.value == 0 else "UHA"
 
 
 def kind_of(model: Model) -> str:

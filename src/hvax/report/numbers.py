@@ -38,8 +38,3 @@ def known(evaluation: Mapping[str, Any]) -> dict[str, Any]:
     return (
         {name: or_nan(value) for name, value in evaluation.items()} | no_flow | {"bounds": bounds}
     )
-
-
-def counted(number: int, what: str) -> str:
-    """A number of things: 1 step, 2 steps."""
-    return f"{number:,} {what}{'' if number == 1 else 's'}"

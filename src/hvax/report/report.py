@@ -1,5 +1,7 @@
 """A trained model as one HTML file, which holds everything it shows."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any

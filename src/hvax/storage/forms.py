@@ -125,7 +125,7 @@ _EVALUATION: dict[str, Callable[[Any], str | None]] = {
     **dict.fromkeys(
         (
             "active_units", "non_finite", "plain_points", "lost_points", "epochs", "best_epoch",
-            "skipped",
+            "vae_epochs", "skipped",
         ),
         _count,
     ),

@@ -16,6 +16,7 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree
 from hvax.batch import Batch
 from hvax.training.programs import is_compiled, output_shapes, program
 from hvax.training.state import LossFunction, TrainState, Update, traced_numbers, update
+from hvax.wording import kind_of
 
 LossKwargs = Mapping[str, Any] | Callable[[Int[Array, ""]], Mapping[str, Any]]
 Transform = Callable[..., Batch]
@@ -170,7 +171,7 @@ class _Steps(NamedTuple):
         batch = self.transform(batch, key=jax.random.fold_in(stream, step))
         if not isinstance(batch, Batch):
             raise TypeError(
-                f"transform must return a Batch, got a {type(batch).__name__}. Return "
+                f"transform must return a Batch, got {kind_of(batch)}. Return "
                 "batch._replace(x=...) of its argument."
             )
         return batch

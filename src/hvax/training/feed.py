@@ -8,6 +8,7 @@ from jaxtyping import Array
 from numpy.typing import NDArray
 
 from hvax.batch import Batch
+from hvax.data.batches import shared_size
 from hvax.devices import place, rows_of
 from hvax.training.compiled_steps import Chunk
 
@@ -26,15 +27,23 @@ class AbstractFeed(ABC):
 
 
 class ResidentFeed(AbstractFeed):
-    """All rows on the device, as stored, for the whole run."""
+    """All rows on the device, as stored, for the whole run.
+
+    Rows and batches are padded to a `shared_size`, because another shape would compile the loop
+    again: the folds of a cross-validation share one program.
+    """
 
     def __init__(self, data: Batch):
-        self._rows = rows_of(data, slice(None))
+        n = len(data.x)
+        self._size = shared_size(n)
+        padded = np.arange(self._size) % n
+        self._rows = rows_of(data, slice(None) if self._size == n else padded)
         self._order: tuple[NDArray[np.int32], Array] | None = None
 
     def chunk(self, batches: NDArray[np.int32], start: int, stop: int) -> tuple[Chunk, int]:
         if self._order is None or self._order[0] is not batches:
-            self._order = (batches, place(batches))
+            spare = self._size // batches.shape[1] - len(batches)
+            self._order = (batches, place(np.pad(batches, ((0, spare), (0, 0)))))
         return Chunk(self._rows, self._order[1], _int(start), _int(stop)), stop
 
 

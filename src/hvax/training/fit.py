@@ -1,6 +1,8 @@
 """`hvax.fit`: checks its arguments, prepares the model for the data, and trains it."""
 
-from collections.abc import Callable
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +12,11 @@ from tqdm import tqdm
 
 from hvax.batch import Batch
 from hvax.checked_data import checked_training_data, describe_missing, warn_of_unresolved
-from hvax.checks import check_kind
+from hvax.checks import check_path
 from hvax.compile_cache import keep_compiled_programs
 from hvax.data.examples import with_origin
 from hvax.models.hvae import HVAE, has_flow
-from hvax.models.latent_model import AbstractLatentModel
+from hvax.models.latent_model import AbstractLatentModel, check_model
 from hvax.models.origin import origin_of
 from hvax.storage.run_folder import MODEL, read_plan
 from hvax.storage.structure import check_saveable
@@ -26,6 +28,7 @@ from hvax.training.prepare import is_trained, prepared_if_needed
 from hvax.training.schedule import first_epoch_with_flow, schedule
 from hvax.training.state import LossFunction, check_optimizer
 from hvax.training.two_phases import vae_then_flow
+from hvax.wording import counted
 
 
 def fit(
@@ -36,7 +39,7 @@ def fit(
     optimizer: optax.GradientTransformation | None = None,
     epochs: int | None = None,
     batch_size: int | None = None,
-    num_samples: int = 1,
+    train_samples: int = 1,
     loss_function: LossFunction | None = None,
     loss_kwargs: LossKwargs | None = None,
     transform: Transform | None = None,
@@ -54,7 +57,7 @@ def fit(
     handle_signals: bool = False,
 ) -> Fit:
     """Train a model, and return the one with the best validation bound: the ELBO, or with
-    `num_samples` > 1 the importance-weighted bound.
+    `train_samples` > 1 the importance-weighted bound.
 
     The batch and the noise of step t are functions of (seed, t) alone. An epoch's last, partial
     batch is dropped. Ctrl-C raises `KeyboardInterrupt` after the current steps and, with a
@@ -72,7 +75,7 @@ def fit(
     - `optimizer`: any of optax's; by default
       `scale_flow_updates(clip_by_running_norm(optax.adam(1e-3)))`.
     - `epochs`, `batch_size`: by default chosen by the number of examples: about 20,000 updates.
-    - `num_samples`: draws per example, in the default loss and in validation. With more than one
+    - `train_samples`: draws per example, in the default loss and in validation. With more than one
       the importance-weighted bound is trained and validated; `loss_kwargs={"estimator": "dreg"}`
       chooses its doubly reparameterized gradient.
     - `loss_function`: (model, batch, *, key, **loss_kwargs) -> loss, of a `Batch`; by default
@@ -91,8 +94,9 @@ def fit(
       VAE inside is trained. By default the flow gets about the last quarter of the time; it is on
       from epoch 1 if the VAE is trained already (its bound is above that of independent features),
       and with a `loss_function` or `loss_kwargs` of your own. Learned step sizes start where
-      trajectories are stable. A flow that fails, or that leaves the validation bound below that of
-      the plain VAE, is switched off, with a `FlowFailed` warning.
+      trajectories are stable. A flow that fails, that leaves the validation bound below that of
+      the plain VAE, or that none of its epochs improves, is switched off, with a `FlowFailed`
+      warning.
     - `callback`: called with an `Event` after each epoch; returning True ends the run.
     - `run_dir`: a folder for checkpoints, the best model and the metrics of each epoch.
     - `resume`: continue from the latest checkpoint in `run_dir`, if there is one. With the same
@@ -111,7 +115,7 @@ def fit(
     consecutive skipped updates, unless a flow could be switched off: the checkpoints remain.
     """
     keep_compiled_programs()
-    check_kind(model, "model", AbstractLatentModel)
+    check_model(model)
     examples, held_out = checked_training_data(model, data, validation)
     chosen = schedule(
         len(examples.x),
@@ -130,7 +134,7 @@ def fit(
         patience=chosen.patience,
         callback=callback,
         optimizer=default_optimizer() if optimizer is None else optimizer,
-        num_samples=num_samples,
+        train_samples=train_samples,
         loss_function=loss_function,
         loss_kwargs=loss_kwargs,
         transform=transform,
@@ -139,6 +143,8 @@ def fit(
         handle_signals=handle_signals,
     )
     options.check_for(examples, held_out)
+    if run_dir is not None:
+        check_path(run_dir, "run_dir")
     folder = None if run_dir is None else Path(run_dir)
     if folder is not None:
         check_saveable(model, folder / MODEL)
@@ -159,10 +165,11 @@ def fit(
     if None in (epochs, batch_size):
         notes.append(f"at most {options.epochs} epochs, batches of {options.batch_size}")
     if first > 1:
-        notes.append(f"the plain VAE until epoch {first}, the flow from there")
-    if progress:
-        for note in notes:
-            tqdm.write(f"fit: {note}")
+        notes.append(
+            f"at most {counted(first - 1, 'epoch')} of the plain VAE, then at most "
+            f"{options.epochs - first + 1} with the flow"
+        )
+    _tell(notes, progress=progress)
     if first == 1:
         fitted = train_phase(model, examples, held_out, options, run_dir=folder, stabilize=True)
     else:
@@ -170,7 +177,14 @@ def fit(
         fitted = vae_then_flow(
             model, examples, held_out, options, flow_from_epoch=first, run_dir=folder
         )
-    return fitted._replace(notes=tuple(notes))
+    _tell(fitted.notes, progress=progress)
+    return fitted._replace(notes=(*notes, *fitted.notes))
+
+
+def _tell(notes: Iterable[str], *, progress: bool) -> None:
+    if progress:
+        for note in notes:
+            tqdm.write(f"fit: {note}")
 
 
 def _first_epoch_with_flow(

@@ -8,6 +8,7 @@ of at most 20,000 evenly spaced rows, in float64.
 import math
 from typing import Any, NamedTuple
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -15,7 +16,8 @@ from jaxtyping import PyTree
 from numpy.typing import NDArray
 
 from hvax.batch import Batch
-from hvax.data.examples import Examples, scored_rows, with_mask
+from hvax.data.examples import Examples, scored_rows
+from hvax.data.masks import with_mask
 from hvax.models.gaussian import DiagonalGaussian
 from hvax.models.likelihood import (
     AbstractLikelihood,
@@ -65,13 +67,18 @@ class Marginals(NamedTuple):
     def log_prob(self, x: NDArray[Any]) -> NDArray[np.float64]:
         """log p(x) of the observed entries (not NaN) of each example (batch axis first), in nats,
         under independent features."""
-        one: Any = jax.jit(jax.vmap(lambda *row: self.likelihood.log_prob(self.output, *row)))
         holes, pieces = has_holes(x), []
         for i in range(0, len(x), 4096):
             some = x[i : i + 4096]
             mask = (~np.isnan(some),) if holes else ()
-            pieces.append(np.asarray(one(jnp.asarray(some), *map(jnp.asarray, mask))))
+            arrays = map(jnp.asarray, (some, *mask))
+            pieces.append(np.asarray(_log_prob(self.likelihood, self.output, *arrays)))
         return np.concatenate(pieces).astype(np.float64)
+
+
+@eqx.filter_jit
+def _log_prob(likelihood: AbstractLikelihood, output: PyTree, *rows: jax.Array) -> jax.Array:
+    return jax.vmap(lambda *row: likelihood.log_prob(output, *row))(*rows)
 
 
 def has_holes(x: NDArray[Any]) -> bool:

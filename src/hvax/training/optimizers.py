@@ -15,13 +15,15 @@ from hvax.checks import check_kind
 from hvax.models.hvae import HVAE
 
 
-@cache
-def default_optimizer() -> optax.GradientTransformation:
-    """The optimizer that `fit` uses by default: Adam at 1e-3 with the two wrappers below.
+def default_optimizer(learning_rate: float = 1e-3) -> optax.GradientTransformation:
+    """The optimizer that `fit` uses by default: Adam with the two wrappers below."""
+    return _adam(learning_rate)
 
-    Cached, because compiled training steps are shared by identity of their optimizer.
-    """
-    return scale_flow_updates(clip_by_running_norm(optax.adam(1e-3)))
+
+@cache
+def _adam(learning_rate: float) -> optax.GradientTransformation:
+    # Cached, because compiled training steps are shared by identity of their optimizer.
+    return scale_flow_updates(clip_by_running_norm(optax.adam(learning_rate)))
 
 
 _MEMORY = 0.99  # decay per step of the running mean of gradient norms

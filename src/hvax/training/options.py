@@ -38,7 +38,7 @@ class TrainingOptions:
     patience: int | None = None
     callback: Callable[[Event], Any] | None = None
     optimizer: optax.GradientTransformation | None = None
-    num_samples: int = 1
+    train_samples: int = 1
     loss_function: LossFunction | None = None
     loss_kwargs: LossKwargs | None = None
     transform: Transform | None = None
@@ -47,7 +47,7 @@ class TrainingOptions:
     handle_signals: bool = False
 
     def __post_init__(self) -> None:
-        for name in ("batch_size", "epochs", "max_skipped", "num_samples"):
+        for name in ("batch_size", "epochs", "max_skipped", "train_samples"):
             count(getattr(self, name), name)
         for name in ("save_steps", "patience"):
             if getattr(self, name) is not None:

@@ -40,7 +40,7 @@ class Fit(NamedTuple):
     model: PyTree  # the best by validation bound; without validation data the last
     state: TrainState  # the last
     history: list[dict[str, float | int]]  # one entry per epoch
-    best_epoch: int
+    best_epoch: int  # at most `vae_epochs` if no epoch with the flow was better than its start
     ended: str
     """finished, early stop, callback, interrupted (Ctrl-C) or terminated (SIGTERM, SIGHUP); or flow
     failed or flow of no use: then the flow was switched off, and the model is the plain VAE."""
@@ -49,6 +49,7 @@ class Fit(NamedTuple):
     seconds_training: float
     best_bound: float = -np.inf  # the best bound on validation data, nats
     notes: tuple[str, ...] = ()  # the choices that `fit` made itself, in words
+    vae_epochs: int = 0  # those of the history in which the plain VAE was trained, before its flow
 
 
 def train_phase(
@@ -68,7 +69,7 @@ def train_phase(
     """
     key = jax.random.key(options.seed)
     steps = CompiledSteps(
-        options.loss_function or default_loss(model, options.num_samples),
+        options.loss_function or default_loss(model, options.train_samples),
         options.loss_kwargs or {},
         options.transform,
         data.map(lambda part: part.scale),
@@ -78,7 +79,7 @@ def train_phase(
         validate = Validation(
             held_out,
             batch_size=max(options.batch_size, 256),
-            num_samples=options.num_samples,
+            num_samples=options.train_samples,
             key=jax.random.fold_in(key, 1),
         )
     with (
@@ -212,7 +213,7 @@ def _identity(
     return {
         "seed": options.seed,
         "batch_size": options.batch_size,
-        "num_samples": options.num_samples,
+        "num_samples": options.train_samples,
         "examples": [len(data.x), *(list(part.x_shape) for part in data.parts())],
         "scale": [part.scale for part in data.parts()],
         "digest of the data": digest_of_rows(data.parts()),

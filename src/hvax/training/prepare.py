@@ -4,7 +4,7 @@ The encoder then takes standardized numbers (log1p of counts), and a decoder net
 zeros is the model of independent features, so training starts at about the bound of that model.
 """
 
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 import equinox as eqx
 import jax
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from hvax.batch import Batch
 from hvax.checked_data import checked_data
-from hvax.checks import check_kind
+from hvax.checks import check_kind, check_one_of
 from hvax.data.examples import with_origin
 from hvax.devices import model_rows_of
 from hvax.models.decoder import Decoder
@@ -72,10 +72,11 @@ def prepare(model: Model, data: Any, *, transform: TransformChoice = "auto") -> 
     - `data`: as in `fit`: an array with the batch axis first, a pair (x, target), or a `Batch`.
     - `transform`: "auto", or "none", "log" or "asinh" for every feature; for a `LearnedGaussian`.
 
-    Raises `TypeError` for another model, and `ValueError` for data outside the likelihood's
-    support.
+    Raises `TypeError` for another model, and `ValueError` for another `transform` and for data
+    outside the likelihood's support.
     """
     check_kind(model, "model", VAE, HVAE)
+    check_one_of(transform, "transform", get_args(TransformChoice))
     vae = model.vae if isinstance(model, HVAE) else model
     parts = checked_data(model, data, "data")
     if is_prepared(vae):

@@ -15,7 +15,7 @@ from hvax.batch import Batch
 from hvax.checks import check_key, check_kind
 from hvax.hamiltonian.phase_space import PhaseSpace
 from hvax.models.draw_batch import as_batch, each
-from hvax.models.latent_model import AbstractLatentModel, Draw
+from hvax.models.latent_model import AbstractLatentModel, Draw, check_model
 from hvax.objectives import finite_or_zero_weight, loss, mean_bound
 from hvax.parameters import trainable
 from hvax.training.flow_start import can_shrink, with_smaller_steps
@@ -215,7 +215,7 @@ def default_loss(model: PyTree, num_samples: int = 1) -> LossFunction:
     It reports "elbo" in nats, with several samples "bound" in nats, and for a `HamiltonianFlow`
     "divergent", the fraction of diverged trajectories.
     """
-    check_kind(model, "model", AbstractLatentModel)
+    check_model(model)
     return _reporting_loss(num_samples)
 
 

@@ -13,10 +13,12 @@ from hvax.storage.structure import save
 from hvax.training.flow_start import switched_off
 from hvax.training.options import TrainingOptions
 from hvax.training.phase import Fit, train_phase
-from hvax.wording import named
+from hvax.wording import counted, named
 
 _ON_REQUEST = ("interrupted", "terminated", "callback")
-_WORSE = 0.05  # nats that the validation bound with a flow may be below that of its VAE
+# Nats that the validation bound with a flow may be below that of its VAE; if no epoch with the flow
+# was better than its start, nats that the start must be above.
+_MARGIN = 0.05
 
 
 def vae_then_flow(
@@ -30,8 +32,9 @@ def vae_then_flow(
 ) -> Fit:
     """Train the plain VAE before `flow_from_epoch` >= 2, then the flow from the best of its models.
 
-    If the flow fails, or leaves the validation bound below that of the plain VAE, it is switched
-    off, with a `FlowFailed` warning.
+    If the flow fails, leaves the validation bound below that of the plain VAE, or improves it in
+    none of its epochs, it is switched off, with a `FlowFailed` warning. A flow that helps as it
+    was turned on, but that training does not improve, is kept so, with a note.
     """
     if run_dir is not None:
         if not options.resume:
@@ -59,23 +62,42 @@ def vae_then_flow(
             score_start=True,
         )
     except FloatingPointError as error:
+        before = before._replace(vae_epochs=done)
         return _switched_off(before, with_flow, run_dir, "flow failed", str(error))
+    learned = after.best_epoch > 0  # else the best is the flow as it was turned on
     joined = after._replace(
         history=concatenate_histories(before.history, after.history),
-        best_epoch=after.best_epoch + done,
+        best_epoch=after.best_epoch + done if learned else before.best_epoch,
+        vae_epochs=done,
         skipped=before.skipped + after.skipped,
         seconds_compiling=before.seconds_compiling + after.seconds_compiling,
         seconds_training=before.seconds_training + after.seconds_training,
     )
     # A training that was stopped on request can be resumed, and its flow may yet help.
-    over = after.ended not in _ON_REQUEST
-    if over and held_out is not None and not after.best_bound >= before.best_bound - _WORSE:
+    if held_out is None or after.ended in _ON_REQUEST:
+        return joined
+    gain = after.best_bound - before.best_bound
+    epochs = counted(len(after.history), "epoch")
+    if learned and not gain >= -_MARGIN:
         why = (
             f"the flow left the validation bound at {after.best_bound:.4g}, below the "
             f"{before.best_bound:.4g} of the plain VAE."
         )
-        return _switched_off(joined, with_flow, run_dir, "flow of no use", why)
-    return joined
+    elif not learned and not gain >= _MARGIN:
+        why = (
+            f"the flow did not improve on the plain VAE in {epochs}: the best validation bound "
+            f"with it is the one that it started from, {after.best_bound:.4g}; without it "
+            f"{before.best_bound:.4g}."
+        )
+    elif not learned:
+        note = (
+            f"training did not improve the flow in {epochs}: it is kept as it was turned on, "
+            f"{gain:.2g} nats of the validation bound above the plain VAE"
+        )
+        return joined._replace(notes=(note,))
+    else:
+        return joined
+    return _switched_off(joined, with_flow, run_dir, "flow of no use", why)
 
 
 def _switched_off(fitted: Fit, model: HVAE, run_dir: Path | None, ended: str, why: str) -> Fit:

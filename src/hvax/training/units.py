@@ -6,11 +6,12 @@ recorded in steps, or varies hardly, bounds how narrow its density may become.
 
 import math
 from collections.abc import Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
+from hvax.checks import check_one_of
 from hvax.models.transform import Kind, Transform
 from hvax.training.few_rows import least_sigma
 from hvax.wording import named
@@ -45,6 +46,8 @@ def real_units(
     least: NDArray[np.float64] | None = None,
 ) -> Units:
     """Shift, scale, floor and transform of each feature of real rows x; see `marginals`."""
+    for choice in [transform] if isinstance(transform, str) else transform:
+        check_one_of(choice, named("transform"), get_args(TransformChoice))
     x = np.asarray(x, np.float64)
     flat = x.reshape(len(x), -1)
     table = x.ndim == 2

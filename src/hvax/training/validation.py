@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, PRNGKeyArray, PyTree
 
 from hvax.batch import Batch
-from hvax.data.batches import padded_batches
+from hvax.data.batches import padded_batches, shared_size
 from hvax.devices import model_rows_of, place
 from hvax.hamiltonian.phase_space import PhaseSpace
 from hvax.models.hvae import guarded_log_weight
@@ -35,7 +35,7 @@ class Validation:
     ):
         self._data = data
         self._num_samples = num_samples
-        self._batch_size = min(batch_size, len(data.x))
+        self._batch_size = min(batch_size, shared_size(len(data.x)))
         self._key = key
         self._program: Any = None
         self.seconds_compiling = 0.0

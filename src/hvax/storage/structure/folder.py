@@ -24,6 +24,7 @@ from hvax.storage.structure.decode import NO_LIKE, Decoder
 from hvax.storage.structure.encode import encode
 from hvax.storage.structure.manifest import FORMAT, STRUCTURE, read_manifest, weights_named_in
 from hvax.storage.structure.node import Malformed, Mismatch
+from hvax.wording import kind_of
 
 _LOADS, _LOAD_PAUSE = 50, 0.002  # attempts, and seconds between them, while others save
 _SAVES, _SAVE_PAUSE = 1000, 0.01  # the same of a save
@@ -94,13 +95,13 @@ def load(folder: str | Path, *, like: eqx.Module | None = None) -> Any:
     """
     path = Path(folder) / STRUCTURE
     if like is not None and not isinstance(like, eqx.Module):
-        raise TypeError(f"`like` must be an equinox.Module, got a {type(like).__name__}.")
+        raise TypeError(f"`like` must be an equinox.Module, got {kind_of(like)}.")
     manifest, arrays = _read(path)
     decoder = Decoder(arrays, path.parent / manifest["weights"])
     try:
         model = decoder.decode(manifest["model"], NO_LIKE if like is None else like)
         if not isinstance(model, eqx.Module):
-            raise Malformed(f"at its top it has a {type(model).__name__}")
+            raise Malformed(f"at its top it has {kind_of(model)}")
     except (Malformed, RecursionError) as error:
         why = "it is nested too deeply" if isinstance(error, RecursionError) else error
         raise ValueError(f"{path} does not describe a model of this version: {why}.") from error
@@ -111,7 +112,7 @@ def load(folder: str | Path, *, like: eqx.Module | None = None) -> Any:
 
 def _encoded(model: eqx.Module, arrays: dict[str, np.ndarray]) -> dict[str, Any]:
     if not isinstance(model, eqx.Module):
-        raise TypeError(f"model must be an equinox.Module, got a {type(model).__name__}.")
+        raise TypeError(f"model must be an equinox.Module, got {kind_of(model)}.")
     return encode(model, arrays)
 
 

@@ -17,7 +17,9 @@ def read_manifest(path: Path) -> dict[str, Any]:
     """The manifest of a saved model. Raises `FileNotFoundError` where there is none, `ValueError`
     for a damaged one, and `NewerFormat` for that of a later version."""
     if not path.is_file():
-        raise FileNotFoundError(f"no model in {path.parent}: {path.name} is missing.")
+        inside = path.parent / "model"  # where a run keeps its own
+        advice = f" Load {inside}." if (inside / STRUCTURE).is_file() else ""
+        raise FileNotFoundError(f"no model in {path.parent}: {path.name} is missing.{advice}")
     manifest = FORMAT.read(path)
     weights = manifest["weights"]
     if Path(weights).name != weights:

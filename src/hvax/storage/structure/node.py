@@ -17,6 +17,7 @@ import numpy as np
 
 from hvax.storage.arrays import storable
 from hvax.storage.structure.names import name_of
+from hvax.wording import kind_of
 
 # What each kind of node looks like in JSON.
 NAMED = ("module", "namedtuple", "partial")  # {kind: name, "fields": {label: node}}
@@ -128,5 +129,5 @@ def _function(function: Any, path: str) -> Node:
 
 
 def _cannot_save(thing: Any, path: str, advice: str = "") -> TypeError:
-    what = f"cannot save a {type(thing).__name__}, at {without_dot(path)} of the model. {advice}"
+    what = f"cannot save {kind_of(thing)}, at {without_dot(path)} of the model. {advice}"
     return TypeError(what.rstrip())
