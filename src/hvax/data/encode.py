@@ -1,6 +1,6 @@
 """Cells of a column as numbers, by its schema."""
 
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,6 +9,9 @@ from hvax.data.column import Column
 from hvax.data.column_cells import Cells
 from hvax.data.csv_columns import as_numbers
 from hvax.data.infer import number_or_missing
+
+Unseen = Literal["refuse", "missing"]
+"""What becomes of a class that the schema does not know."""
 
 
 class Unfit(ValueError):
