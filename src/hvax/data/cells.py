@@ -11,6 +11,9 @@ MARKS = "\t;,"
 
 _LONGEST = 1 << 24  # characters of one line, at most: a device such as /dev/zero never ends one
 _MISSING = frozenset({"", "na", "n/a", "nan", "null", "none", "?"})  # in lower case
+LONGEST_MARK = max(map(len, _MISSING))
+"""The characters of the longest mark of a missing value."""
+
 _COMMA = re.compile(r"[+-]?[0-9]+,[0-9]+([eE][+-]?[0-9]+)?")
 
 

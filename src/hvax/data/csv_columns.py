@@ -9,9 +9,10 @@ import gzip
 import io
 import itertools
 import lzma
+import math
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hvax.data.cells import Numbers, is_missing, mark_of, text_lines
+from hvax.data.cells import LONGEST_MARK, Numbers, is_missing, mark_of, text_lines
 from hvax.data.claims import regular_file
 from hvax.data.header import Header, split_header
 
@@ -27,6 +28,7 @@ CSV_SUFFIXES = (".csv", ".tsv", ".txt")
 _OPENERS: dict[str, Callable[..., Any]] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
 _FIRST = 20  # lines by which the separator is recognized
 _CODE = re.compile(r"[+-]?0[0-9]")  # 007 is a code: as a number it would lose its zeros
+_CODES = re.compile(r"(?m)^\s*[+-]?0[0-9]")
 
 Texts = list[str | None]
 
@@ -55,9 +57,12 @@ def read_csv_columns(
             mark = mark_of(list(itertools.islice(text_lines(file), _FIRST)))
             file.seek(0)
             reader = csv.reader(text_lines(file), strict=True, delimiter=mark)
-            lines = ((f"{path}, line {(place := reader.line_num)}", row) for row in reader if row)
+            start = f"{path}, line "  # once: to write out a path takes longer than to read a line
+            lines = ((start + str(place := reader.line_num), row) for row in reader if row)
             names, columns = _split(path, lines, Numbers(mark), header)
-        except (csv.Error, UnicodeDecodeError, EOFError, lzma.LZMAError, gzip.BadGzipFile) as error:
+        except (csv.Error, UnicodeDecodeError, EOFError, lzma.LZMAError, OSError) as error:
+            if isinstance(error, OSError) and error.errno is not None:
+                raise  # of the disk; bz2 and gzip raise one without a number for damaged data
             raise ValueError(
                 f"{path} must be separated text in UTF-8, got something else after line {place} "
                 f"({error}). Export the table again."
@@ -77,14 +82,36 @@ def read_csv_columns(
 
 def as_numbers(cells: Texts, read: Callable[[str], float | None]) -> NDArray[np.float64] | None:
     """Texts as numbers, NaN for missing ones; None unless all that are there are numbers."""
-    known: dict[str | None, float] = {None: np.nan}
-    for cell in dict.fromkeys(cells):
-        if cell is not None:
+    there = [cell for cell in cells if cell is not None]
+    found = _plain_numbers(there)
+    if found is None:
+        known: dict[str, float] = {}
+        for cell in dict.fromkeys(there):
             value = read(cell)
             if value is None or _CODE.match(cell.strip()):
                 return None
             known[cell] = value
-    return np.array([known[cell] for cell in cells]) if len(known) > 1 else None
+        found = [known[cell] for cell in there]
+    elif (first := next((cell for cell in there if "." in cell), None)) is not None:
+        read(first)  # which sees the decimal mark
+    if not found:
+        return None
+    numbers = np.full(len(cells), np.nan)
+    numbers[[cell is not None for cell in cells]] = found
+    return numbers
+
+
+def _plain_numbers(there: list[str]) -> list[float] | None:
+    """The numbers in texts if Python reads all of them as what they are: the fast way."""
+    # The texts are searched as one, which takes a tenth of the time.
+    whole = "\n".join(there)
+    if "_" in whole or _CODES.search(whole):  # 1_000 is a number to Python alone
+        return None
+    try:
+        found = list(map(float, there))
+    except ValueError:
+        return None
+    return found if all(map(math.isfinite, found)) else None
 
 
 @contextmanager
@@ -126,7 +153,12 @@ def _split(
         rows.append(row)
     if not rows:
         raise ValueError(f"{path} must have at least one row, got only the names of columns.")
-    return names, [
-        [None if is_missing(cell) else cell.strip() for cell in column]
-        for column in zip(*rows, strict=True)
-    ]
+    return names, [_texts(column) for column in zip(*rows, strict=True)]
+
+
+def _texts(cells: Sequence[str]) -> Texts:
+    """The cells without blanks around them, None where one is missing."""
+    texts = list(map(str.strip, cells))
+    short = {text for text in texts if len(text) <= LONGEST_MARK}
+    marks = set(filter(is_missing, short))
+    return [None if text in marks else text for text in texts] if marks else list(texts)

@@ -11,13 +11,14 @@ from hvax.data.csv_columns import as_numbers
 from hvax.data.infer import number_or_missing
 
 Unseen = Literal["refuse", "missing"]
+"""What becomes of a class that the schema does not know."""
 
 
 class Unfit(ValueError):
     """The cells of a column do not fit its schema; the message says which and why."""
 
 
-def encode_cells(column: Column, cells: Cells, unseen: Unseen = "refuse") -> NDArray[np.float64]:
+def encode_cells(column: Column, cells: Cells, unseen: str = "refuse") -> NDArray[np.float64]:
     """The numbers (n,) of a column's cells, NaN where missing: a class as its index.
 
     A class that the schema does not know is refused, or with `unseen="missing"` taken as missing.
@@ -57,7 +58,7 @@ def _numbers(cells: Cells) -> NDArray[np.float64]:
     raise Unfit(f"must hold numbers, got {cells.content}s ({cells.dtype})")
 
 
-def _classes(column: Column, cells: Cells, unseen: Unseen) -> NDArray[np.float64]:
+def _classes(column: Column, cells: Cells, unseen: str) -> NDArray[np.float64]:
     """The place of each cell among the column's values."""
     if np.all(cells.missing):
         return np.full(len(cells.missing), np.nan)

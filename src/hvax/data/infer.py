@@ -2,6 +2,7 @@
 
 import math
 import re
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -57,12 +58,14 @@ def with_numbers(name: str, cells: Cells, kind: str | None) -> Cells:
     if values is not None and not np.all(np.isnan(values)):
         return cells._replace(content="number", values=values, missing=np.isnan(values))
     if kind is None:
-        present = [row for row, text in enumerate(texts) if text is not None]
-        wrong = [row for row in present if number_or_missing(texts[row]) is None]
-        if 0 < len(wrong) < (1 - _MOSTLY) * len(present) and not _has_codes(texts):
+        counted = Counter(text for text in texts if text is not None)
+        wrong = {text for text in counted if number_or_missing(text) is None}
+        share = sum(counted[text] for text in wrong) / max(1, counted.total())
+        if 0 < share < 1 - _MOSTLY and not _has_codes(texts):
+            row = next(row for row, text in enumerate(texts) if text in wrong)
             raise ValueError(
-                f"column {name!r} must hold numbers or text, got {texts[wrong[0]]!r} in row "
-                f"{wrong[0]} among numbers. Correct it, or give the column the kind 'category' or "
+                f"column {name!r} must hold numbers or text, got {texts[row]!r} in row {row} "
+                f"among numbers. Correct it, or give the column the kind 'category' or "
                 "'ignored'."
             )
     return cells
@@ -124,15 +127,15 @@ def _kind(column: Column, cells: Cells) -> tuple[Kind, str]:
     there = cells.values[~cells.missing]
     if len(there) == 0:
         return "ignored", "no values"
-    distinct = len(set(there.tolist()))
-    if distinct == 1:
+    if np.all(there == there[0]):
         return "ignored", f"one value only: {there[0]}"
     if len(column.values) == 2:
         return "binary", ""
     if cells.content == "text":
-        return _kind_of_text(column, there, distinct)
+        return _kind_of_text(column, there, len(set(there.tolist())))
     if cells.declared is not None:
-        return ("category", "") if column.values else ("ignored", f"{distinct} different values")
+        many = f"{len(cells.declared)} different values"
+        return ("category", "") if column.values else ("ignored", many)
     return _kind_of_numbers(column, cells, there)
 
 

@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hvax.data.build_frame import LIBRARIES, Decoded, build_frame, default_library
-from hvax.data.column import KINDS, Column, Kind, check_kinds, check_names
+from hvax.data.column import KINDS, Column, check_kinds, check_names
 from hvax.data.column_cells import Cells
-from hvax.data.encode import Unfit, Unseen, encode_cells
+from hvax.data.encode import Unfit, encode_cells
 from hvax.data.frame import Frame, library_of, names_of, read_frame
 from hvax.data.header import Header
 from hvax.data.infer import infer_column
@@ -51,7 +51,7 @@ class Table:
         cls,
         frame: Any,
         *,
-        kinds: Mapping[Any, Kind] | None = None,
+        kinds: Mapping[Any, str] | None = None,
         columns: Sequence[Any] | None = None,
         leave_out: Sequence[Any] = (),
         max_categories: int = 50,
@@ -93,7 +93,7 @@ class Table:
         table._check()
         return table
 
-    def with_kinds(self, kinds: Mapping[Any, Kind] | None = None, /, **named: Kind) -> "Table":
+    def with_kinds(self, kinds: Mapping[Any, str] | None = None, /, **named: str) -> "Table":
         """The table with other kinds for some columns: `table.with_kinds(age="real")`.
 
         Names that are no Python names go into a dict: `table.with_kinds({"zip code": "category"})`.
@@ -123,7 +123,7 @@ class Table:
     def __repr__(self) -> str:
         return listing(self.columns, self.num_rows)
 
-    def encode(self, frame: Any, *, unseen: Unseen = "refuse") -> NDArray[np.float64]:
+    def encode(self, frame: Any, *, unseen: str = "refuse") -> NDArray[np.float64]:
         """The modeled columns as float64 (n, d), NaN where a value is missing.
 
         Numbers stay as they are; a binary is 0 or 1, a category the index of its class. The order
@@ -264,7 +264,7 @@ class Table:
             )
 
     def _encoded(
-        self, read: Frame, wanted: Callable[[Column], bool], unseen: Unseen
+        self, read: Frame, wanted: Callable[[Column], bool], unseen: str
     ) -> NDArray[np.float64]:
         """The wanted columns as numbers; all that does not fit goes into one error."""
         problems, encoded = [], []
