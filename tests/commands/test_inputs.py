@@ -154,7 +154,7 @@ def test_new_archives_in_the_layout_of_the_training(arrays, options, has_labels,
 
 def test_rows_that_are_left_out_are_told(here, ran):
     csv_file("old.csv", list("abc"))
-    untrained(f"old.csv {SMALL}")
+    untrained(f"old.csv {SMALL} --missing drop")
     lines = Path("old.csv").read_text().splitlines()
     lines[3] = lines[3].split(",", 1)[0] + ",,1.5"
     Path("new.csv").write_text("\n".join(lines) + "\n")
@@ -229,7 +229,7 @@ def test_an_output_is_written_whole_or_not_at_all(command, error, here, monkeypa
 def write_data(folder: Path) -> None:
     np.save(folder / "ok.npy", bits(20))
     np.save(folder / "vectors.npy", np.zeros((5, 64), np.float32))
-    np.save(folder / "nan.npy", np.where(np.arange(320).reshape(5, 8, 8) == 70, np.nan, 0.5))
+    np.save(folder / "nan.npy", np.where(np.arange(320).reshape(5, 8, 8) == 70, np.inf, 0.5))
     np.save(folder / "above.npy", np.full((5, 8, 8), 1.5))
     np.save(folder / "below.npy", np.full((5, 8, 8), -1))
     np.save(folder / "none.npy", np.zeros((0, 8, 8)))
@@ -242,7 +242,7 @@ BAD_DATA = [
     ("missing.npy", "missing.npy"),
     ("mnist", "--data-dir"),
     ("vectors.npy", r"run was trained on examples of shape \(8, 8\), vectors.npy has \(64,\)"),
-    ("nan.npy", r"finite, got nan at index \(1, 0, 6\)"),
+    ("nan.npy", r"finite, got inf at index \(1, 0, 6\)"),
     ("above.npy", r"data of a Bernoulli must be in \[0, 1\], got 1.5"),
     ("below.npy", r"data of a Bernoulli must be in \[0, 1\], got -1"),
     ("none.npy", "at least one example"),
@@ -311,10 +311,10 @@ BAD_OPTIONS = [
     ("encode run --out z.npy", "must end in .npz, got z.npy"),
     ("encode run --out z", "must end in .npz, got z"),
     ("reconstruct run --out file.png", "file.png is there already"),
-    ("reconstruct run --out r.jpg", "must end in .npy or .npz or .png, got r.jpg"),
+    ("reconstruct run --out r.jpg", "must end in .npy or .npz or .csv or .png, got r.jpg"),
     ("reconstruct run --out none/r.npy", "the folder none does not exist"),
     ("sample run --out file.npy", "file.npy is there already"),
-    ("sample run --out s.npz", "must end in .npy or .png, got s.npz"),
+    ("sample run --out s.npz", "must end in .npy or .csv or .png, got s.npz"),
     ("sample run --out none/s.npy", "the folder none does not exist"),
     ("report run", "run/report.html is there already; give another name or use --overwrite"),
     ("report run --out file.html", "file.html is there already; .* or use --overwrite"),

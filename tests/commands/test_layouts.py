@@ -24,7 +24,7 @@ def write(name, header, *columns):
 @pytest.fixture
 def table_run(here):
     write("old.csv", (*NAMES, "kind"), *X.T, ["lark", "wren"] * 20)
-    untrained(f"old.csv --labels kind {SMALL}")
+    untrained(f"old.csv --labels kind --missing drop {SMALL}")
     return here
 
 

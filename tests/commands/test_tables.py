@@ -57,7 +57,9 @@ def results(here):
 
 def test_a_table_trains_at_the_first_try(here, ran):
     write(here)
-    code, out, err = ran(f"train table.csv --labels class --epochs 150 --batch-size 8 {QUICK}")
+    code, out, err = ran(
+        f"train table.csv --labels class --epochs 150 --batch-size 8 --missing drop {QUICK}"
+    )
     assert code == 0 and "skipped-update" not in err and "flow-failed" not in err
     first, second, *notes = out.splitlines()[:6]
     assert first.startswith("table.csv: 62 train, 8 validation, 8 test; 3 columns; (x - mean) / sd")
@@ -82,7 +84,10 @@ def test_a_table_trains_at_the_first_try(here, ran):
 
 def test_samples_and_reconstructions_have_the_tables_units(here, ran):
     write(here)
-    assert ran(f"train table.csv --labels class --epochs 40 --batch-size 8 {QUICK}")[0] == 0
+    assert (
+        ran(f"train table.csv --labels class --epochs 40 --batch-size 8 --missing drop {QUICK}")[0]
+        == 0
+    )
     assert ran("sample run -n 300 --out new.npy")[0] == 0
     made = np.load("new.npy")
     assert 3e-9 < np.median(made[:, 0]) < 7e-9 and 1e9 < np.median(made[:, 1]) < 3e9
@@ -180,7 +185,7 @@ def test_the_advice_to_go_on_helps(here, ran):
 )
 def test_what_cannot_be_trained_is_said_before(text, message, here, ran):
     (here / "bad.csv").write_text(text)
-    code, _, err = ran(f"train bad.csv {QUICK}")
+    code, _, err = ran(f"train bad.csv --missing drop {QUICK}")
     assert code == 2 and message in err and not (here / "run").exists()
 
 

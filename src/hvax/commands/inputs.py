@@ -138,7 +138,7 @@ def run_parts(run: Run, own: OwnData, *, labels: str | None = None) -> Parts:
     `ValueError` where they are not those that the run was trained on.
     """
     config = _moved(run, own)
-    if labels is not None:
+    if labels is not None and run.table is None:
         config = _with_data(config, labels=labels)
     try:
         parts = own_parts(config)
@@ -149,6 +149,9 @@ def run_parts(run: Run, own: OwnData, *, labels: str | None = None) -> Parts:
             f"the data of {run.path} are not at {config.source}. Say with --source where the file "
             "is now."
         ) from error
+    if labels is not None and run.table is not None:
+        column = column_of(config.source, labels, header=config.data.header)
+        parts = parts._replace(test_labels=column[parts.test_rows])
     _of_its_shape(run, parts.test, config.source)
     if run.digest is not None and parts.digest != run.digest:
         raise ValueError(

@@ -112,6 +112,8 @@ def ais_cases(
     ]
     refused = None
     try:
+        if made.dtype.kind == "f" and np.isnan(made).any():  # which would be missing values
+            raise ValueError("simulated data must be finite, got NaN.")
         checked_data(model, made, "simulated data")
     except ValueError as error:
         kinds, refused = kinds[:1], str(error)

@@ -70,9 +70,8 @@ def outcome_table(trained: Trained) -> str:
             cells.append((label, "-", _pm(row["nll"], row["nll_se"]), "-", "-"))
     for name, scored in results.items():
         score = scored.scores
-        moved = (
-            f"{score.distance:.2f} encoder sd" if name == "hvae" and score.beta is not None else "-"
-        )
+        flowed = name == "hvae" and score.beta is not None
+        moved = f"{score.distance:.2f} encoder sd" if flowed else "-"
         if scored.fit.ended in ("flow failed", "flow of no use"):
             moved = "switched off"
         elif flowed and scored.fit.best_epoch <= scored.fit.vae_epochs:

@@ -52,8 +52,11 @@ def inferred_table(
 
 
 def is_mixed(table: Table) -> bool:
-    """Whether the modeled columns need more than one family, or are no plain numbers."""
-    kinds = {column.kind for column in table.modeled}
+    """Whether the modeled columns need more than one family, or are no plain numbers.
+
+    Real and positive columns are both Gaussians, of x or of t(x).
+    """
+    kinds = {"real" if column.kind == "positive" else column.kind for column in table.modeled}
     numbers = all(column.content == "number" for column in table.modeled)
     if kinds == {"binary"}:
         return not all(set(column.values) <= {0, 1} for column in table.modeled)
@@ -94,6 +97,16 @@ def read_table(
         holes=bool(np.isnan(x).any()),
         table=table,
     )
+
+
+def column_of(source: Any, name: str, *, header: Header = "auto") -> NDArray[Any]:
+    """The cells of one column, as labels: numbers, or text."""
+    read = read_frame(source, header=header)
+    cells = read.columns[_named(name, list(read.columns))]
+    if cells.content == "number":
+        whole = bool(np.all(cells.values == np.rint(cells.values)))
+        return cells.values.astype(np.int64) if whole else cells.values
+    return np.array(["" if text is None else str(text) for text in cells.values], np.str_)
 
 
 def numbers_only(table: Table) -> Table:
