@@ -12,6 +12,7 @@ from hvax.cli import main
 from hvax.models.transform import Transform
 
 QUICK = "--hidden 8 --num-samples 20 --num-steps 1 --no-progress --no-report --run-dir run"
+DROP = f"--missing drop {QUICK}"
 
 
 @pytest.fixture
@@ -84,10 +85,7 @@ def test_a_table_trains_at_the_first_try(here, ran):
 
 def test_samples_and_reconstructions_have_the_tables_units(here, ran):
     write(here)
-    assert (
-        ran(f"train table.csv --labels class --epochs 40 --batch-size 8 --missing drop {QUICK}")[0]
-        == 0
-    )
+    assert ran(f"train table.csv --labels class --epochs 40 --batch-size 8 {DROP}")[0] == 0
     assert ran("sample run -n 300 --out new.npy")[0] == 0
     made = np.load("new.npy")
     assert 3e-9 < np.median(made[:, 0]) < 7e-9 and 1e9 < np.median(made[:, 1]) < 3e9
@@ -185,7 +183,7 @@ def test_the_advice_to_go_on_helps(here, ran):
 )
 def test_what_cannot_be_trained_is_said_before(text, message, here, ran):
     (here / "bad.csv").write_text(text)
-    code, _, err = ran(f"train bad.csv --missing drop {QUICK}")
+    code, _, err = ran(f"train bad.csv {DROP}")
     assert code == 2 and message in err and not (here / "run").exists()
 
 

@@ -281,10 +281,10 @@ def test_a_mask_is_refused_where_no_part_takes_one(call, part, tmp_path):
     vae = linear_gaussian()
     if part == "model":
         model = own()
-        said = "the batch must have no mask for a Own"
+        said = "the batch must have no mask for an Own"
     else:
         model = hvax.VAE(vae.encoder, hvax.Decoder(vae.decoder.network, Unmasked()))
-        said = "no missing values for a Unmasked, whose log_prob and check take no mask"
+        said = "no missing values for an Unmasked, whose log_prob and check take no mask"
     with pytest.raises(ValueError, match=said):
         calls[call](model)
     assert not (tmp_path / "run").exists()

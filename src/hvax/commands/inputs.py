@@ -18,6 +18,7 @@ from hvax.config import InsideFile, OwnData, Train
 from hvax.data.examples import Examples
 from hvax.data.source import SOURCES
 from hvax.pipeline.parts import Parts, Whole
+from hvax.pipeline.tables import column_of
 from hvax.storage.files import write_atomically
 
 
