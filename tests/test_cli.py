@@ -106,10 +106,12 @@ def test_help_fits_80_columns_and_explains_every_option(command, monkeypatch, ca
 )
 def test_wrong_usage_is_explained(arguments, here, capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "80")
-    with pytest.raises(SystemExit) as end:
-        main(arguments.split())
+    try:
+        code = main(arguments.split())
+    except SystemExit as end:
+        code = end.code
     out, err = capsys.readouterr()
-    assert end.value.code == 2 and not out and err
+    assert code == 2 and not out and err
     assert max(len(line) for line in err.splitlines()) <= 80
     assert not list(here.iterdir())
 
@@ -163,7 +165,7 @@ def test_a_run_tells_its_numbers(digits_run):
     # Five draws are never ten effective ones.
     (advice,) = [i for i, line in enumerate(lines) if line.startswith(UNTRUSTED)]
     assert not results["hvae"]["trusted"]
-    assert lines[advice + 2] == "    hvax evaluate out/first --num-samples 500"
+    assert "    hvax evaluate out/first --num-samples 500" in lines[advice : advice + 5]
     apart = results.pop("difference")
     assert f"{apart['nll']:+.3f} +- {apart['nll_se']:.3f}" in done.stdout
     for name, shown in (("vae", "VAE"), ("hvae", "DAIS")):

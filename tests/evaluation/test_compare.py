@@ -38,7 +38,7 @@ def test_what_is_refused_before_any_work(monkeypatch):
     monkeypatch.setattr("hvax.evaluation.compare.evaluate", work)
     with pytest.raises(ValueError, match="`models` must be at least two, by name, got 1"):
         hvax.compare({"a": MODEL}, X)
-    with pytest.raises(TypeError, match="b must be"):
+    with pytest.raises(TypeError, match=r"models\['b'\] must be"):
         hvax.compare({"a": MODEL, "b": 3}, X)
     with pytest.raises(ValueError, match="shape"):
         hvax.compare({"a": MODEL, "b": MODEL}, X[:, :2])

@@ -130,9 +130,7 @@ def test_annealed_importance_sampling_helps_where_it_is_advised():
 def test_the_words_are_the_programs_where_there_is_a_run():
     vae, x, _ = narrow(0.15)
     heavy, few = score(vae, x, 1000), score(narrow(1.3)[0], x, 10)
-    assert untrusted_advice(heavy, "runs/a --seed 3").endswith(
-        "\n    hvax evaluate runs/a --seed 3 --ais"
-    )
+    assert "\n    hvax evaluate runs/a --seed 3 --ais" in untrusted_advice(heavy, "runs/a --seed 3")
     told = untrusted_advice(few, "runs/a")
     assert told.endswith(f"\n    hvax evaluate runs/a --num-samples {few.diagnosis.needed}")
     assert "hvax." not in told

@@ -279,8 +279,8 @@ def test_at_least_one_sample(num_samples):
     ("data", "error", "message"),
     [
         (np.full((4, 3), 1.5), ValueError, r"data of a Bernoulli must be in \[0, 1\]"),
-        (np.full((4, 3), np.nan), ValueError, "data must be finite"),
-        ((X, X[:2]), ValueError, "as many target as x"),
+        (np.full((4, 3), np.inf), ValueError, "data must be finite"),
+        ((X, X[:2]), ValueError, "a target for each example"),
         (np.array([["a"]]), TypeError, "booleans, integers or floats"),
     ],
 )
