@@ -106,8 +106,9 @@ def test_it_learns_from_rows_with_missing_values():
 
 def test_the_seed_decides(fitted, x):
     again = clone(fitted).fit(x)
-    np.testing.assert_array_equal(again.transform(x), fitted.transform(x))
-    assert again.score(x) == fitted.score(x)
+    # To rounding: a program compiled for another test may serve one of the two.
+    np.testing.assert_allclose(again.transform(x), fitted.transform(x), rtol=1e-4, atol=1e-5)
+    assert again.score(x) == pytest.approx(fitted.score(x), rel=1e-4)
     other = clone(fitted).set_params(random_state=1).fit(x)
     assert not np.array_equal(other.transform(x), fitted.transform(x))
     unseeded = [clone(fitted).set_params(random_state=None).fit(x).score(x) for _ in range(2)]

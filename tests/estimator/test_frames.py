@@ -94,6 +94,7 @@ def test_kinds_and_likelihoods_as_asked(gaps):
 
 
 def test_polars(gaps):
+    pytest.importorskip("pyarrow")  # by which polars reads pandas
     frame = polars.from_pandas(gaps)
     estimator = HVAE(**PLAIN).fit(frame).set_output(transform="polars")
     assert isinstance(estimator.transform(frame), polars.DataFrame)

@@ -1,11 +1,13 @@
 """From the rows of an estimator to a trained model."""
 
-from typing import NamedTuple
+from dataclasses import replace
+from typing import Any, NamedTuple, get_args
 
 import jax
 import numpy as np
 from tqdm import tqdm
 
+from hvax.checks import check_one_of
 from hvax.data.batches import random_order
 from hvax.data.source import Source
 from hvax.data.split import Split
@@ -38,12 +40,22 @@ class Plan(NamedTuple):
 
 
 def trained(
-    source: Source, likelihood: LikelihoodName | None, plan: Plan, seed: int
+    source: Source, likelihood: Any, plan: Plan, seed: int
 ) -> tuple[Fit, int]:
     """The fit of a model to the rows of a source, and its latent size.
 
     Raises what `prepared_parts` and `fit` raise.
     """
+    if likelihood is not None:
+        check_one_of(likelihood, "`likelihood`", get_args(LikelihoodName))
+    empty = np.flatnonzero(np.isnan(source.x).all(axis=0))
+    if len(empty):
+        raise ValueError(
+            f"each column of X must have a value, got only missing ones in column {empty[0]}. "
+            "Leave it out."
+        )
+    if likelihood == "categorical" and not source.holes:
+        source = replace(source, x=source.x.astype(np.int64))
     indices = held_out(source.x, plan.validation_fraction, seed)
     parts = prepared_parts(source, indices, likelihood=likelihood, unbounded=True)
     sizes = sizes_for(parts, hidden=plan.hidden, latent_size=plan.latent_size)
@@ -77,7 +89,7 @@ def held_out(x: np.ndarray, fraction: float, seed: int) -> Split:
     """Rows for training and for validation. All are for training where those for validation would
     be fewer than 4, or hold all the values of a column."""
     n = len(x)
-    number = round(fraction * n)
+    number = int(fraction * n)
     order = random_order(n, seed)
     validation, train = np.sort(order[:number]), np.sort(order[number:])
     unknown = np.isnan(x[train]).all(axis=0)
