@@ -39,9 +39,7 @@ class Plan(NamedTuple):
     progress: bool
 
 
-def trained(
-    source: Source, likelihood: Any, plan: Plan, seed: int
-) -> tuple[Fit, int]:
+def trained(source: Source, likelihood: Any, plan: Plan, seed: int) -> tuple[Fit, int]:
     """The fit of a model to the rows of a source, and its latent size.
 
     Raises what `prepared_parts` and `fit` raise.
