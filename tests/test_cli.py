@@ -112,7 +112,8 @@ def test_wrong_usage_is_explained(arguments, here, capsys, monkeypatch):
         code = end.code
     out, err = capsys.readouterr()
     assert code == 2 and not out and err
-    assert max(len(line) for line in err.splitlines()) <= 80
+    # hvax's own errors are one line, whatever its length; tyro's are boxes.
+    assert err.startswith("hvax: ") or max(len(line) for line in err.splitlines()) <= 80
     assert not list(here.iterdir())
 
 

@@ -38,9 +38,11 @@ class Numbers:
         # Whole numbers as integers, which may be counts or classes.
         self.source = Source("X", x if holes else as_integers(x), None, 1.0, holes=holes)
 
-    def read(self, estimator: Any, X: Any) -> NDArray[np.floating]:
-        """X as floats (n, d), NaN where a value is missing."""
-        return _validated(estimator, X, reset=False)
+    def read(self, estimator: Any, X: Any) -> NDArray[Any]:
+        """X as numbers (n, d), NaN where a value is missing."""
+        x = _validated(estimator, X, reset=False)
+        # Classes are integers to a categorical likelihood.
+        return as_integers(x) if np.issubdtype(self.source.x.dtype, np.integer) else x
 
     def restored(self, x: NDArray[Any], like: Any = None) -> Any:
         """Numbers of a model (n, d) as the user has them; of the type of `like`."""
