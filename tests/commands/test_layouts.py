@@ -125,7 +125,7 @@ def test_rows_of_the_test_part_are_those_of_its_file(here):
 
 def test_compare_writes_the_rows(table_run, ran):
     kept = with_holes("new.csv", [0, 1])
-    untrained(f"old.csv --labels kind {SMALL} --seed 1", folder=Path("twin"))
+    untrained(f"old.csv --labels kind --missing drop {SMALL} --seed 1", folder=Path("twin"))
     ran(f"compare other twin --data new.csv {FEW} --per-point points.csv")
     lines = [line.split(",") for line in Path("points.csv").read_text().splitlines()]
     assert lines[0][:3] == ["run", "point", "row"]
