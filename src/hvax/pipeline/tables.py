@@ -162,6 +162,11 @@ def _rows_kept(
     listed = ", ".join(named) + more
     if missing == "drop":
         kept = np.flatnonzero(~with_holes)
+        if 2 * len(kept) < len(holes):
+            raise ValueError(
+                f"a table must keep half of its rows, got {with_holes.sum()} of {len(holes)} "
+                f"{ROWS_WITH_HOLES}, most in {listed}. Keep them: --missing keep (`missing`)."
+            )
         return kept, (f"left out {with_holes.sum()} of {len(holes)} {ROWS_WITH_HOLES}: {listed}",)
     empty = holes.all(axis=1)
     said = f"{with_holes.sum()} of {len(holes)} {ROWS_WITH_HOLES}, which are modeled as missing"

@@ -78,7 +78,7 @@ class Columns:
         self.unseen = unseen
         self.source = read_table(X, self.table, "X")
 
-    def read(self, estimator: Any, X: Any) -> NDArray[np.floating]:
+    def read(self, estimator: Any, X: Any) -> NDArray[Any]:
         """X as floats (n, d) of the modeled columns, NaN where a value is missing."""
         validate_data(estimator, X, reset=False, skip_check_array=True)
         return self.table.encode(self._frame(X), unseen=self.unseen)
@@ -99,7 +99,7 @@ class Columns:
         return {name: x[:, j] for j, name in enumerate(self.table.names)}
 
 
-def _validated(estimator: Any, X: Any, *, reset: bool) -> NDArray[np.floating]:
+def _validated(estimator: Any, X: Any, *, reset: bool) -> NDArray[Any]:
     return validate_data(
         estimator,
         X,

@@ -118,7 +118,7 @@ class HVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin, Base
         self.n_iter_ = len(fitted.history)
         return self
 
-    def transform(self, X: Any) -> NDArray[np.floating]:
+    def transform(self, X: Any) -> NDArray[Any]:
         """The mean of the encoder's q(z_0 | x) of each row: (n, n_components), of X's dtype.
 
         It is where the flow starts, and needs no random numbers. For the posterior itself use
@@ -205,7 +205,7 @@ class HVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin, Base
         )
         return self._columns.restored(rows)
 
-    def _read(self, X: Any) -> NDArray[np.floating]:
+    def _read(self, X: Any) -> NDArray[Any]:
         check_is_fitted(self)
         return self._columns.read(self, X)
 
