@@ -56,6 +56,24 @@ def test_a_condition_that_networks_do_not_take_is_refused(prepared):
     assert "whose decoder takes none" in told and "decoder(z, condition)" in told
 
 
+def test_what_takes_no_condition_says_so(tmp_path):
+    """Drawing and the report, of a model that cannot do without one."""
+
+    def decoder(z, condition):
+        return hvax.DiagonalGaussian(jnp.zeros(3) + condition, jnp.zeros(3) + z[0])
+
+    encoder = Given(eqx.nn.Linear(4, 4, key=jax.random.key(0)))
+    model = hvax.VAE(encoder, hvax.Decoder(decoder, hvax.LearnedGaussian()))
+    for call in (
+        lambda: hvax.sample(model, 2, latent_size=2),
+        lambda: hvax.decode(model, np.zeros((4, 2), np.float32)),
+    ):
+        assert "decoder must need no condition, got decoder" in refused(ValueError, call)
+    given = hvax.Batch(X, condition=np.ones(60, np.float32))
+    page = tmp_path / "page.html"
+    assert "no condition" in refused(ValueError, lambda: hvax.write_report(model, given, page))
+
+
 def test_a_pair_is_no_pair_of_examples_and_labels():
     told = refused(TypeError, lambda: hvax.fit(vae(), (X, np.array(["a"] * 60)), epochs=1))
     assert "the target of data" in told and "the second of the pair" in told and "x alone" in told

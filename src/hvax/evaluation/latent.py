@@ -26,6 +26,7 @@ from hvax.evaluation.draws import each_draw
 from hvax.exceptions import FailedDraws, warn
 from hvax.models.data_point import ShapeMismatch
 from hvax.models.hvae import has_flow
+from hvax.models.inputs import innermost_name, needs_condition
 from hvax.models.latent_model import AbstractLatentModel, Draw, batch_of_posteriors, map_examples
 from hvax.models.latent_size import find_latent_size
 from hvax.models.origin import to_data
@@ -125,6 +126,7 @@ def decode(
         images = hvax.decode(model, hvax.encode(model, x).mean)
     """
     key = key_or_default(key)
+    _check_no_condition(model)
     points = real_array(z, "z")
     if points.ndim != 2 or points.size == 0:
         one = " For one latent point give z[None]." if points.ndim == 1 else ""
@@ -137,6 +139,16 @@ def decode(
     ):
         pieces.append(np.asarray(_decode(model, some.x, key, indices, mean))[mask])
     return to_data(model, np.concatenate(pieces))
+
+
+def _check_no_condition(model: AbstractLatentModel) -> None:
+    """Raise `ValueError` for a decoder that cannot do without a condition."""
+    if needs_condition(model.decoder.network):
+        raise ValueError(
+            f"the decoder must need no condition, got {innermost_name(model.decoder.network)}, "
+            "which is called as network(z, condition): `sample` and `decode` take none. Decode "
+            "each z yourself, with model.decoder(z, condition) (see docs/your-own.md)."
+        )
 
 
 def sample(
@@ -157,6 +169,7 @@ def sample(
         new = hvax.sample(model, 64, key=jax.random.key(1))
     """
     n = count(n, "n")
+    _check_no_condition(model)
     z_key, x_key = jax.random.split(key_or_default(key))
     prior = model.prior
     d = find_latent_size(model) if latent_size is None else count(latent_size, "latent_size")

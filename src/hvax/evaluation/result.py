@@ -151,7 +151,7 @@ class Evaluation:
         ]
         if self.beta is not None:
             lines.append(
-                f"  flow               moves z by {self.distance:.3f} posterior sd, "
+                f"  flow               moves z by {self.distance:.3f} encoder sd, "
                 f"{self.divergent:.2%} divergent"
             )
         lines.append(f"  trusted            {'yes' if self.trusted else 'no'}")

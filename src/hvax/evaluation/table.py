@@ -78,7 +78,7 @@ def as_table(
         rows.append(("points with log p = -inf", f"{e.lost_points} of {e.num_points}"))
     if e.beta is not None:
         rows += [
-            ("flow moves z by", _or_none(f"{e.distance:.3f} posterior sd", e.distance)),
+            ("flow moves z by", _or_none(f"{e.distance:.3f} encoder sd", e.distance)),
             (
                 "energy error (median of largest)",
                 _or_none(f"{e.energy_error:.4f}", e.energy_error),

@@ -35,8 +35,17 @@ def takes(function: Callable[..., Any], name: str) -> bool:
 
 def takes_condition(network: Callable[..., Any]) -> bool:
     """Whether a network can be called with a second argument, the condition."""
+    return _takes_arguments(network, 2)
+
+
+def needs_condition(network: Callable[..., Any]) -> bool:
+    """Whether a network can only be called with a condition."""
+    return not _takes_arguments(network, 1) and _takes_arguments(network, 2)
+
+
+def _takes_arguments(network: Callable[..., Any], number: int) -> bool:
     try:
-        inspect.signature(_innermost(network)).bind(None, None)
+        inspect.signature(_innermost(network)).bind(*(None,) * number)
     except TypeError:
         return False
     except ValueError:  # such as a built-in function, which has no signature

@@ -69,6 +69,10 @@ def write_report(
     key = key_or_default(key)
     if isinstance(data, Batch) and len(data.parts()) == 1:
         data = data.x
+    if isinstance(data, Batch) and data.condition is not None:
+        raise ValueError(
+            "`data` must have no condition, got one: there is no page of such a model."
+        )
     if isinstance(data, tuple):
         raise ValueError(
             "`data` must be one array of examples, got a pair or a batch of several parts. Give "
