@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from hvax.checks import check_one_of, count
 from hvax.data.check import holds_bits
+from hvax.data.count_test import look_like_counts
 from hvax.data.examples import Examples
 from hvax.data.source import SOURCES, Source
 from hvax.models.likelihood import (
@@ -20,7 +21,7 @@ from hvax.models.likelihood import (
 )
 from hvax.models.mixed import MixedLikelihood
 from hvax.models.standardize import StandardizedLikelihood
-from hvax.training.marginals import are_counts, spaced_rows
+from hvax.training.marginals import spaced_rows
 from hvax.wording import named
 
 LikelihoodName = Literal[
@@ -33,7 +34,6 @@ LikelihoodName = Literal[
     "mixed",
 ]
 
-_LARGEST_COUNT = 1_000_000  # whole numbers beyond are taken for measurements, not for counts
 _KINDS: dict[str, type[AbstractLikelihood]] = {
     "bernoulli": Bernoulli,
     "gaussian": LearnedGaussian,
@@ -85,9 +85,9 @@ def default_likelihood(source: Source, train: NDArray[np.int64] | None) -> Likel
         return _likelihood_of_observed(spaced_rows(Examples(x, train)))
     if source.name in SOURCES or x.dtype == np.uint8 or holds_bits(x):
         return "bernoulli"
-    if not np.issubdtype(x.dtype, np.integer) or x.min() < 0 or x.max() > _LARGEST_COUNT:
-        return "gaussian"
-    return "negative-binomial" if are_counts(spaced_rows(Examples(x, train))) else "gaussian"
+    whole = np.issubdtype(x.dtype, np.integer) and x.min() >= 0
+    counts = whole and look_like_counts(spaced_rows(Examples(x, train)))
+    return "negative-binomial" if counts else "gaussian"
 
 
 def _likelihood_of_observed(x: NDArray[Any]) -> LikelihoodName:
@@ -95,9 +95,7 @@ def _likelihood_of_observed(x: NDArray[Any]) -> LikelihoodName:
     seen = x[~np.isnan(x)]
     if np.all((seen == 0) | (seen == 1)):
         return "bernoulli"
-    if np.any(seen != np.rint(seen)) or seen.min() < 0 or seen.max() > _LARGEST_COUNT:
-        return "gaussian"
-    return "negative-binomial" if are_counts(x) else "gaussian"
+    return "negative-binomial" if look_like_counts(x) else "gaussian"
 
 
 def name_of(likelihood: AbstractLikelihood) -> LikelihoodName:

@@ -35,7 +35,6 @@ from hvax.parameters import Fixed
 from hvax.training.units import IGNORE_OVERFLOW, Transforms, Units, real_units
 
 _ROWS = 20_000
-_COUNT_ROWS, _COUNT_MARGIN = 500, 0.01  # rows for `are_counts`, and nats per feature of tolerance
 
 
 class Marginals(NamedTuple):
@@ -172,37 +171,6 @@ def as_prepared(
         return None
     zeros = jnp.zeros(likelihood.shift.value.shape)
     return Marginals(likelihood, DiagonalGaussian(zeros, zeros), DiagonalGaussian(zeros, zeros))
-
-
-def are_counts(x: NDArray[np.integer[Any]]) -> bool:
-    """Whether integers >= 0 look like counts rather than rounded measurements.
-
-    They do if independent negative binomials score them about as well as rounded normals, or
-    better.
-    """
-    # A density is not comparable with a probability: a rounded normal's is that of x +- 1/2.
-    step = max(1, len(x) // _COUNT_ROWS)
-    x = np.asarray(x[: _COUNT_ROWS * step : step])
-    if has_holes(x):
-        x = x[~np.isnan(x).reshape(len(x), -1).any(axis=1)]
-        if len(x) < 2:
-            return False
-    counted = marginals(NegativeBinomial(), x)
-    assert counted is not None
-    y = np.asarray(x, np.float64)
-    mean, sd = y.mean(0), np.maximum(y.std(0), 0.1)
-    ends = (_floats((y + half - mean) / sd) for half in (-0.5, 0.5))
-    rounded = float(jnp.mean(jnp.sum(_log_interval(*ends), axis=1)))
-    return float(counted.log_prob(x).mean()) > rounded - _COUNT_MARGIN * x[0].size
-
-
-def _log_interval(low: jax.Array, high: jax.Array) -> jax.Array:
-    """log of the standard normal's probability between `low` and `high`."""
-    # Flipped into the lower tail, where log_ndtr is accurate: in the upper both are about 0.
-    flipped = low > 0
-    low, high = jnp.where(flipped, -high, low), jnp.where(flipped, -low, high)
-    above, below = jax.scipy.special.log_ndtr(high), jax.scipy.special.log_ndtr(low)
-    return above + jnp.log(-jnp.expm1(jnp.minimum(below - above, -1e-7)))
 
 
 def _counts(likelihood: AbstractLikelihood, x: NDArray[np.float64]) -> Marginals:
