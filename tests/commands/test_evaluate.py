@@ -47,7 +47,7 @@ def test_evaluate_gives_the_numbers_of_the_library(ran):
     assert record == {"source": "test", **json.loads(dumps(as_json(scores)))}
     for name in ("elbo", "nll"):
         assert f"{record[name]:.3f} +- {record[name + '_se']:.3f} (data)" in out
-    assert f"{record['distance']:.3f} posterior sd" in out
+    assert f"{record['distance']:.3f} encoder sd" in out
     assert (record["num_points"], record["num_samples"]) == (10, 5)
     points = np.load("points.npy")
     np.testing.assert_array_equal(points, np.stack(scores.per_point, axis=1))

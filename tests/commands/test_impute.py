@@ -70,9 +70,11 @@ def test_only_missing_cells_change(folder, capsys):
     assert [(int(each["row"]), each["column"]) for each in listed] == [f[:2] for f in filled]
     for each in listed:
         if each["column"] in ("kind", "site"):
-            assert 0 < float(each["probability"]) <= 1 and each["low"] == ""
+            assert each["class"] == after[1 + int(each["row"])][after[0].index(each["column"])]
+            assert 0 < float(each["probability"]) <= 1 and each["value"] == each["low"] == ""
         else:
-            assert float(each["low"]) <= float(each["high"]) and each["probability"] == ""
+            assert float(each["low"]) <= float(each["high"]) and each["value"]
+            assert each["class"] == each["probability"] == ""
     assert f"{len(filled)} values imputed" in capsys.readouterr().out
 
 

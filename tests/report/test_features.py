@@ -3,32 +3,46 @@
 import numpy as np
 import pytest
 
-from hvax.report.features import by_rank, correlations, gaps
+from hvax.report.features import agreement, by_rank, gaps
 from hvax.report.series import as_series, laid_out
 
 RNG = np.random.default_rng(0)
 CURVES = np.sin(np.linspace(0, 9, 100) + RNG.uniform(0, 6, size=(30, 1)))
 
 
-def test_correlations_of_features():
+def test_agreement_of_features():
     x = RNG.normal(size=(50, 4))
     mean = np.stack([2 * x[:, 0] + 1, -x[:, 1], np.zeros(50), np.full(50, np.nan)], axis=1)
-    found = correlations(x, mean)
+    found = agreement(x, mean, {})
     np.testing.assert_allclose(found[:2], [1, -1], rtol=1e-12)
     assert np.isnan(found[2:]).all()
-    huge = correlations(x * 1e200, x * 1e250)
+    huge = agreement(x * 1e200, x * 1e250, {})
     np.testing.assert_allclose(huge, 1, rtol=1e-9)
+
+
+def test_agreement_of_classes():
+    """Kappa: 0 where one class is always given, 1 where all are right, and by hand between."""
+    there = np.array([0.0, 0, 0, 1, 1, 2, np.nan])
+    always, right = np.zeros(7), np.nan_to_num(there)
+    half = np.array([0.0, 0, 1, 1, 0, 2, 1])  # 4 of 6 right; chance (3 * 3 + 2 * 2 + 1) / 36
+    x, mean = np.stack([there] * 3, axis=1), np.stack([always, right, half], axis=1)
+    names = dict.fromkeys(range(3), ("a", "b", "c"))
+    expected = [0, 1, (4 / 6 - 14 / 36) / (1 - 14 / 36)]
+    np.testing.assert_allclose(agreement(x, mean, names), expected, atol=1e-12)
+    drawn = np.stack([right, right, np.full(7, 2.0)], axis=1)
+    found = gaps(x, drawn, names)  # of 3/6, 2/6, 1/6: seven are 4/7, 2/7, 1/7; or 0, 0, 1
+    np.testing.assert_allclose(found, [1 / 14, 1 / 14, 5 / 6], atol=1e-12)
 
 
 def test_gaps_of_samples():
     """Samples moved by two standard deviations, twice as wide, and equal."""
     x = RNG.normal(size=(4000, 3))
     samples = np.stack([x[:, 0] + 2, 2 * x[:, 1], x[:, 2]], axis=1)
-    found = gaps(x, samples)
+    found = gaps(x, samples, {})
     assert found[0] == pytest.approx(2, rel=0.05)
     assert found[1] == pytest.approx(0.75, rel=0.2)  # mean |quantile| between 2 and 98%
     assert found[2] == 0
-    assert np.isnan(gaps(np.ones((5, 1)), samples[:, :1])).all()
+    assert np.isnan(gaps(np.ones((5, 1)), samples[:, :1], {})).all()
 
 
 def test_features_by_rank():

@@ -140,7 +140,7 @@ def test_what_is_the_users_own(kind, moved, tmp_path):
     ("data", "more", "message"),
     [
         ((X, X), {}, "`data` must be one array of examples, got a pair"),
-        (Batch(X, condition=X), {}, "got a pair or a batch of several parts"),
+        (Batch(X, condition=X), {}, "must have no condition, got one"),
         (X, {"labels": [1, 2]}, "`labels` must be one per test example, got 2"),
         (X, {"feature_names": ["a"]}, "one per feature, 3"),
         (X, {"evaluation": {"nll": 1.0}}, "`evaluation` must hold the numbers of `hvax.evaluate`"),

@@ -58,6 +58,7 @@ def report_on(run: Run, test: Examples, labels: NDArray[Any] | None, path: Path)
             test=test,
             labels=labels,
             feature_names=_feature_names(record, test),
+            classes={} if run.table is None else run.table.classes,
             evaluation=_whole({**own, **(again or {})}, run.path),
             history=read_history(run.path),
             baseline=None

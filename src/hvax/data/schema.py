@@ -120,6 +120,12 @@ class Table:
         """The columns that are modeled, in order: those of `encode`."""
         return tuple(column for column in self.columns if column.is_modeled)
 
+    @property
+    def classes(self) -> dict[int, tuple[str, ...]]:
+        """The names of the classes of each column of `encode` that has classes, by its index."""
+        named = {i: column.values for i, column in enumerate(self.modeled) if column.holds_classes}
+        return {i: tuple(map(str, values)) for i, values in named.items()}
+
     def __repr__(self) -> str:
         return listing(self.columns, self.num_rows)
 

@@ -46,9 +46,10 @@ class ImputedTable:
         return low, high
 
     def cells(self, level: float = 0.9) -> Any:
-        """One row for each missing cell: row, column, value, sd, low, high, probability.
+        """One row for each missing cell: row, column, value, sd, low, high, class, probability.
 
-        `sd`, `low` and `high` are of numbers, `probability` is that of the value of a class; other
+        Of a number, `value`, its standard deviation and the ends of its interval; of a class, the
+        most probable one and its probability (no such columns if the table has no classes). Other
         places are missing. A DataFrame of the frame's library (pandas or polars), else a dict.
         """
         columns = cells_of(self.imputed, self.table.modeled, level)
@@ -81,18 +82,20 @@ def cells_of(imputed: Imputed, columns: Any, level: float) -> dict[str, list[Any
     """The columns of `ImputedTable.cells`; `columns` are `Column`s, or the names of numbers."""
     low, high = imputed.interval(level)
     sd, mean = imputed.sd, imputed.mean
-    found: dict[str, list[Any]] = {
-        name: [] for name in ("row", "column", "value", "sd", "low", "high", "probability")
-    }
+    of_classes = [not isinstance(column, str) and column.holds_classes for column in columns]
+    names = ["row", "column", "value", "sd", "low", "high"]
+    names += ["class", "probability"] if any(of_classes) else []
+    found: dict[str, list[Any]] = {name: [] for name in names}
     for place, (row, j) in enumerate(np.argwhere(imputed.missing)):
         column, value = columns[j], mean[row, j]
-        drawn = imputed.draws_of_missing[:, place]
-        classes = not isinstance(column, str) and column.holds_classes
-        found["row"].append(int(row))
-        found["column"].append(column if isinstance(column, str) else column.name)
-        found["value"].append(str(column.values[round(value)]) if classes else f"{value:.6g}")
-        for name, number in (("sd", sd), ("low", low), ("high", high)):
-            found[name].append(None if classes else float(number[row, j]))
-        share = float(np.mean(np.rint(drawn) == round(value)))
-        found["probability"].append(share if classes else None)
+        here = {"row": int(row), "column": column if isinstance(column, str) else column.name}
+        if of_classes[j]:
+            drawn = imputed.draws_of_missing[:, place]
+            here["class"] = str(column.values[round(value)])
+            here["probability"] = float(np.mean(np.rint(drawn) == round(value)))
+        else:
+            numbers = {"value": value, "sd": sd[row, j], "low": low[row, j], "high": high[row, j]}
+            here |= {name: float(number) for name, number in numbers.items()}
+        for name, values in found.items():
+            values.append(here.get(name))
     return found

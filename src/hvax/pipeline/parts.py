@@ -12,11 +12,13 @@ from jaxtyping import PRNGKeyArray
 from numpy.typing import NDArray
 
 from hvax.batch import Batch
+from hvax.checked_data import describe_missing
 from hvax.checks import check_one_of, check_path, count
 from hvax.data.binarize import binarize_once
 from hvax.data.digest import digest_of_numbers
 from hvax.data.examples import Examples
 from hvax.data.header import Header
+from hvax.data.masks import with_mask
 from hvax.data.schema import Table
 from hvax.data.source import SOURCES, Source
 from hvax.data.split import FRACTIONS, Split
@@ -210,6 +212,8 @@ def prepared_parts(
             replace(part, origin=origin) for part in (train, validation, test)
         )
         notes += taken_off(train)
+    if (missing := describe_missing(with_mask(Batch(train)))) is not None:
+        notes += (f"training data: {missing}",)
     rows = spaced_rows(train)
     chosen.check(rows, *((~np.isnan(rows),) if has_holes(rows) else ()))
     if isinstance(chosen, FixedGaussian) and standardize:

@@ -188,6 +188,7 @@ class Trained:
             history=self.fitted.history,
             labels=labels,
             feature_names=parts.feature_names,
+            classes={} if parts.table is None else parts.table.classes,
             baseline=None if beside is None else beside.scores.to_dict(),
             baseline_history=() if beside is None else beside.fit.history,
             difference=self.difference,

@@ -1,6 +1,7 @@
 """Which features of a table are shown, and how well a model does on each."""
 
 import math
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -9,6 +10,9 @@ from numpy.typing import NDArray
 
 from hvax.report.chosen import spaced
 from hvax.report.figures.scale import scale_for
+
+Classes = Mapping[int, Sequence[str]]
+"""The names of the classes of each feature that has classes, by its index."""
 
 _QUANTILES = np.linspace(2, 98, 25)
 
@@ -20,24 +24,35 @@ class Shown(NamedTuple):
     score: Float[np.ndarray, " shown"]
 
 
-def correlations(
-    x: Num[np.ndarray, "n D"], mean: Float[np.ndarray, "n D"]
+def agreement(
+    x: Num[np.ndarray, "n D"], mean: Float[np.ndarray, "n D"], classes: Classes
 ) -> Float[np.ndarray, " D"]:
-    """Of each feature with its reconstruction, on the scale that it is drawn on."""
+    """Of each feature with its reconstruction: the correlation, on the scale that it is drawn on;
+    of classes Cohen's kappa, their agreement in excess of chance."""
     found = []
-    for column, of_all in zip(x.T, mean.T, strict=True):
+    for j, (column, of_all) in enumerate(zip(x.T, mean.T, strict=True)):
         there, back = column[~np.isnan(column)], of_all[~np.isnan(column)]
+        if j in classes:
+            found.append(_kappa(there, back, len(classes[j])))
+            continue
         scale = scale_for(there, back)
         found.append(_correlation(scale(there), scale(back)))
     return np.array(found)
 
 
-def gaps(x: Num[np.ndarray, "n D"], samples: Num[np.ndarray, "m D"]) -> Float[np.ndarray, " D"]:
+def gaps(
+    x: Num[np.ndarray, "n D"], samples: Num[np.ndarray, "m D"], classes: Classes
+) -> Float[np.ndarray, " D"]:
     """How far the quantiles of each feature's samples are from the data's, on the scale that it is
-    drawn on: the mean over 25 of them, in standard deviations of the data."""
+    drawn on: the mean over 25 of them, in standard deviations of the data. Of classes the total
+    variation, half the sum of the differences of their shares."""
     found = []
-    for there, drawn in zip(x.T, samples.T, strict=True):
+    for j, (there, drawn) in enumerate(zip(x.T, samples.T, strict=True)):
         there, drawn = there[~np.isnan(there)], drawn[np.isfinite(drawn)]
+        if j in classes:
+            apart = shares(there, len(classes[j])) - shares(drawn, len(classes[j]))
+            found.append(0.5 * float(np.abs(apart).sum()))
+            continue
         scale = scale_for(there, drawn)
         a, b = scale(there), scale(drawn)
         b = b[np.isfinite(b)]
@@ -58,6 +73,18 @@ def by_rank(score: Float[np.ndarray, " D"], most: int, *, largest_first: bool) -
     among = known if known >= most else len(score)
     chosen = order[spaced(among, most)]
     return Shown(chosen, score[chosen])
+
+
+def shares(x: Num[np.ndarray, " n"], num_classes: int) -> Float[np.ndarray, " classes"]:
+    """How frequent each class is; x are indices, or probabilities of class 1."""
+    return np.bincount(np.rint(x).astype(int), minlength=num_classes) / max(1, len(x))
+
+
+def _kappa(there: NDArray[Any], back: NDArray[Any], num_classes: int) -> float:
+    """NaN where there is one class alone."""
+    chance = float(shares(there, num_classes) @ shares(back, num_classes))
+    agree = float(np.mean(there == np.rint(back))) if len(there) else math.nan
+    return (agree - chance) / (1 - chance) if chance < 1 else math.nan
 
 
 def _correlation(a: NDArray[Any], b: NDArray[Any]) -> float:

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from hvax.data.examples import Examples
+from hvax.report.features import Classes
 from hvax.report.images import is_image
 from hvax.report.model_view import Model, moves_draws, name_of
 from hvax.report.names import check_names
@@ -33,6 +34,7 @@ class ReportInputs:
     - `history`: one mapping per epoch, `Fit.history` or the lines of metrics.jsonl.
     - `labels`: of the examples, numbers or strings; `feature_names`: one for each number of an
       example (in row-major order), or each channel of series (T, C) or (C, T).
+    - `classes`: the names of the classes of features that have them, by the feature's index.
     - `baseline`, `baseline_history`: evaluation and history of the plain VAE; `difference`:
       `hvax.difference` of the two, or None where it is not known.
     - `references`: the NLL of models without a latent, by name, in nats: of independent features,
@@ -52,6 +54,7 @@ class ReportInputs:
     history: Sequence[Mapping[str, Any]] = ()
     labels: np.ndarray | None = None
     feature_names: Sequence[str] | None = None
+    classes: Classes = field(default_factory=dict)
     baseline: Mapping[str, Any] | None = None
     baseline_history: Sequence[Mapping[str, Any]] = ()
     difference: Mapping[str, Any] | None = None

@@ -14,7 +14,7 @@ from hvax.evaluation.latent import decode
 from hvax.evaluation.trajectories import paths
 from hvax.report import images
 from hvax.report.chosen import spaced
-from hvax.report.features import by_rank, correlations
+from hvax.report.features import agreement, by_rank
 from hvax.report.figures.reconstructed_features import reconstructed_features
 from hvax.report.figures.reconstructed_series import reconstructed_series
 from hvax.report.inputs import ReportInputs
@@ -98,12 +98,12 @@ def _finite(found: Reconstructed) -> tuple[Reconstructed, int]:
 
 def _features(report: ReportInputs, found: Reconstructed) -> Picture:
     x, mean = (array.reshape(len(array), -1) for array in (found.x, found.mean))
-    shown = by_rank(correlations(x, mean), _FEATURES, largest_first=True)
+    shown = by_rank(agreement(x, mean, report.classes), _FEATURES, largest_first=True)
     names = [
         feature_name(int(i), report.test.x_shape, report.feature_names, _NAME)
         for i in shown.features
     ]
-    return reconstructed_features(x, mean, shown, names)
+    return reconstructed_features(x, mean, shown, names, report.classes)
 
 
 def _series(report: ReportInputs, rows: NDArray[np.int64], x: NDArray, mean: NDArray) -> Picture:

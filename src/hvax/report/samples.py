@@ -67,12 +67,12 @@ def _beside_data(report: ReportInputs, key: PRNGKeyArray) -> Samples:
 
 
 def _features(report: ReportInputs, x: NDArray, sampled: NDArray) -> Picture:
-    shown = by_rank(gaps(x, sampled), _FEATURES, largest_first=False)
+    shown = by_rank(gaps(x, sampled, report.classes), _FEATURES, largest_first=False)
     names = [
         feature_name(int(i), report.test.x_shape, report.feature_names, _NAME)
         for i in shown.features
     ]
-    return sampled_features(x, sampled, shown, names)
+    return sampled_features(x, sampled, shown, names, report.classes)
 
 
 def _series(report: ReportInputs, x: NDArray, sampled: NDArray) -> Picture:

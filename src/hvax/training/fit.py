@@ -150,7 +150,8 @@ def fit(
         check_saveable(model, folder / MODEL)
     elif resume:
         raise ValueError("resume needs the run_dir to resume from.")
-    notes = [text] if (text := describe_missing(examples)) is not None else []
+    missing = describe_missing(examples) if prepare else None  # else the caller knows the data
+    notes = [] if missing is None else [missing]
     if prepare and loss_function is None and transform is None:
         key = jax.random.fold_in(jax.random.key(seed), 4)
         model, found = prepared_if_needed(model, examples, held_out, key=key)

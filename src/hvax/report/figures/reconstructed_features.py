@@ -8,8 +8,9 @@ from jaxtyping import Float, Num
 from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
-from hvax.report.features import Shown
+from hvax.report.features import Classes, Shown
 from hvax.report.figures.axes import QUANTILES, dots, quantile_bars
+from hvax.report.figures.class_panels import share_right
 from hvax.report.figures.panels import (
     ACROSS,
     FEW_POINTS,
@@ -28,15 +29,27 @@ _NARROW = 14  # characters of a name above a panel that has numbers on its left
 
 @styled()
 def reconstructed_features(
-    x: Num[np.ndarray, "n D"], mean: Float[np.ndarray, "n D"], shown: Shown, names: Sequence[str]
+    x: Num[np.ndarray, "n D"],
+    mean: Float[np.ndarray, "n D"],
+    shown: Shown,
+    names: Sequence[str],
+    classes: Classes,
 ) -> Picture:
     """Each feature's reconstruction against its input; `names` are of those shown."""
     figure, panels = feature_panels(len(names))
     said, bars = [], False
     for feature, name, r, axes in zip(shown.features, names, shown.score, panels, strict=True):
-        bars = _reconstructed(axes, x[:, feature], mean[:, feature]) or bars
-        axes.set_title(f"{lines(name, _NARROW)}\nr = {_written(r)}")
-        said.append(f"{name} {_written(r)}")
+        there, back = x[:, feature], mean[:, feature]
+        if feature in classes:
+            there, back = there[~np.isnan(there)], back[~np.isnan(there)]
+            right = there == np.rint(back)
+            share_right(axes, there, right, classes[feature])
+            score = f"{right.mean():.0%} right"
+        else:
+            bars = _reconstructed(axes, there, back) or bars
+            score = f"r = {_written(r)}"
+        axes.set_title(f"{lines(name, _NARROW)}\n{score}")
+        said.append(f"{name} {score}")
     figure.supxlabel("input x", fontsize=9.5)
     figure.supylabel("reconstruction E[x | z]", fontsize=9.5)
     total = x.shape[1]
@@ -45,13 +58,15 @@ def reconstructed_features(
         " Of a feature of few values a dot is the median, a thick bar half and a thin one nine "
         "tenths of the points."
     )
+    of_classes = " Of classes: the share of each whose most probable class is right."
     return Picture(
         figure,
         f"Reconstruction against input for {len(names)} of {total} features, {len(x)} test points. "
-        f"Correlation by feature: {'; '.join(said)}.",
+        f"By feature: {'; '.join(said)}.",
         f"{which}: reconstruction against input, "
         f"{len(x)} test points, with their correlation r. On the line they agree."
-        + (explained if bars else ""),
+        + (explained if bars else "")
+        + (of_classes if any(feature in classes for feature in shown.features) else ""),
     )
 
 

@@ -8,7 +8,8 @@ from jaxtyping import Num
 from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
-from hvax.report.features import Shown
+from hvax.report.features import Classes, Shown
+from hvax.report.figures.class_panels import frequencies
 from hvax.report.figures.panels import (
     ACROSS,
     FEW_POINTS,
@@ -27,15 +28,24 @@ _BINS = 24
 
 @styled()
 def sampled_features(
-    x: Num[np.ndarray, "n D"], samples: Num[np.ndarray, "m D"], shown: Shown, names: Sequence[str]
+    x: Num[np.ndarray, "n D"],
+    samples: Num[np.ndarray, "m D"],
+    shown: Shown,
+    names: Sequence[str],
+    classes: Classes,
 ) -> Picture:
     """Each feature's histogram, in the data and in samples from the prior."""
     figure, panels = feature_panels(len(names))
     for feature, name, axes in zip(shown.features, names, panels, strict=True):
-        _histograms(axes, x[:, feature], samples[:, feature])
+        there, drawn = x[:, feature], samples[:, feature]
+        if feature in classes:
+            frequencies(axes, there[~np.isnan(there)], drawn, classes[feature])
+        else:
+            _histograms(axes, there, drawn)
         axes.set_title(lines(name))
     figure.supxlabel("x", fontsize=9.5)
-    there, drawn = (a[:, shown.features].astype(np.float64) for a in (x, samples))
+    numbers = [feature for feature in shown.features if feature not in classes]
+    there, drawn = (a[:, numbers].astype(np.float64) for a in (x, samples))
     spread = np.nanstd(there, axis=0)
     off = np.abs(drawn.mean(axis=0) - np.nanmean(there, axis=0))
     gap = float((off[spread > 0] / spread[spread > 0]).max(initial=0.0))
@@ -44,7 +54,7 @@ def sampled_features(
     return Picture(
         figure,
         f"Histograms of {len(names)} of {x.shape[1]} features, data and samples from the prior. "
-        f"Their means differ by at most {number(gap)} standard deviations of the data.",
+        f"Means of numbers differ by at most {number(gap)} standard deviations of the data.",
         f"{which}. Blue line: "
         f"{len(samples)} samples of x with z from the prior; {marks} "
         f"{'of the' if len(x) < FEW_POINTS else 'the'} {len(x)} test points.",
