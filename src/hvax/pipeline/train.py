@@ -261,7 +261,6 @@ class _Training:
             progress=self.progress,
             run_dir=folder,
             resume=resume,
-            prepare=False,  # the model was built for these parts
             handle_signals=self.handle_signals,
             **self.trained.settings.arguments() | others,
         )

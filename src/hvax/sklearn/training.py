@@ -78,7 +78,6 @@ def trained(source: Source, likelihood: Any, plan: Plan, seed: int) -> tuple[Fit
         parts.train,
         validation=parts.validation if validated else None,
         progress=plan.progress,
-        prepare=False,  # the model was built for these parts
         **settings.arguments(),
     )
     return fitted, sizes.latent_size
