@@ -25,6 +25,7 @@ COMPILED_QUICKLY = (
     "laws/test_loss_gradient.py",
     "laws/test_own_parts.py",
     "models/test_hvae.py",
+    "models/test_mixed.py",
     "models/test_network.py",
     "models/test_smoothed.py",
     "models/test_vae.py",
@@ -62,6 +63,8 @@ SET_THEIR_PRECISION = (
 # These read files, compare bits, or know the truth to a standard error: the quick suite does them
 # in float32 alone, `make test-all` in both.
 IN_ONE_PRECISION = (
+    "evaluation/test_ais.py",
+    "models/test_mixed.py",
     "data/",
     "estimator/",
     "report/",
