@@ -3,6 +3,7 @@
     python -m experiments.imputation run        # a JSON file for each table, share and seed
     python -m experiments.imputation coverage   # how often intervals hold what a model simulated
     python -m experiments.imputation show       # the tables of docs/tables.md
+    python -m experiments.imputation draw       # docs/figures/imputation.png
 
 Values of a complete table are hidden at random; every method sees the same table with holes, and
 its guesses are compared with what was hidden. hvax trains by its defaults (`hvax.train`: a tenth of
@@ -25,7 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import hvax
-from experiments.common import RESULTS, markdown, over, write
+from experiments.common import FIGURES, RESULTS, markdown, over, write
 
 FOLDER = RESULTS / "imputation"
 SHARES = (0.1, 0.3, 0.5)
@@ -34,6 +35,7 @@ PROPOSALS = 2000  # draws of z for each row
 DRAWS, ITERATIVE_DRAWS = 100, 20
 LEVELS = (0.5, 0.8, 0.9)
 SIMULATED, SIMULATED_ROWS, FLOWS = "wine", 3000, (None, "hvae", "dais")
+NAMES = {None: "plain VAE", "hvae": "HVAE", "dais": "DAIS"}
 
 
 def tables() -> dict[str, NDArray[np.float64]]:
@@ -196,7 +198,7 @@ def show_coverage() -> str:
         found = json.loads((FOLDER / f"coverage-{name or 'vae'}.json").read_text())
         for samples, row in found["rows"].items():
             held = (f"{at:.1%} ± {error:.1%}" for at, error in row["levels"].values())
-            rows.append((found["flow"], samples, *held, f"{row['ess']:.0f}"))
+            rows.append((NAMES[name], samples, *held, f"{row['ess']:.0f}"))
     return markdown(head, rows)
 
 
@@ -222,9 +224,46 @@ def show() -> str:
     return "\n\n".join([*parts, show_coverage()])
 
 
+def draw() -> None:
+    """Errors against the share of missing values, and which share of values intervals hold."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot as plt
+
+    colors = {"column means": "0.6", "IterativeImputer": "C1", "plain VAE": "C2", "DAIS": "C0"}
+    figure, axes = plt.subplots(1, 3, figsize=(11, 3.6), layout="constrained")
+    for panel, (name, x) in zip(axes, tables().items(), strict=False):
+        found = [json.loads(path.read_text()) for path in sorted(FOLDER.glob(f"{name}-*.json"))]
+        for method, color in colors.items():
+            of = [[r["rows"][method]["error"] for r in found if r["share"] == s] for s in SHARES]
+            panel.plot(SHARES, [np.mean(each) for each in of], "o-", color=color, label=method)
+            for share, each in zip(SHARES, of, strict=True):
+                panel.plot([share] * len(each), each, ".", color=color, alpha=0.4, markersize=5)
+        panel.set(title=f"{name}, {len(x)} x {x.shape[1]}", xlabel="share missing", ylim=(0, None))
+        panel.set_xticks(SHARES, [f"{share:.0%}" for share in SHARES])
+    axes[0].set_ylabel("error of imputed values, sd")
+    axes[0].legend(fontsize=8)
+    held = {"plain VAE": "C2", "DAIS": "C0", "IterativeImputer": "C1"}
+    for method, color in held.items():
+        rows = [json.loads(path.read_text())["rows"][method] for path in FOLDER.glob("*-?0-?.json")]
+        mean = np.mean([row["coverage"] for row in rows], axis=0)
+        axes[2].plot(LEVELS, mean, "o-", color=color, label=method)
+    axes[2].axline((0.5, 0.5), slope=1, color="0.7", linewidth=1)
+    axes[2].set(title="intervals, over all of these", xlabel="should hold", ylabel="hold")
+    for axis in (axes[2].xaxis, axes[2].yaxis):
+        axis.set_ticks(LEVELS, [f"{level:.0%}" for level in LEVELS])
+    FIGURES.mkdir(parents=True, exist_ok=True)
+    figure.savefig(FIGURES / "imputation.png", dpi=130)
+
+
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("what", choices=["run", "coverage", "show"])
-    {"run": run, "coverage": run_coverage, "show": lambda: print(show())}[
-        parser.parse_args().what
-    ]()
+    commands = {
+        "run": run,
+        "coverage": run_coverage,
+        "show": lambda: print(show()),
+        "draw": draw,
+    }
+    parser.add_argument("what", choices=list(commands))
+    commands[parser.parse_args().what]()
