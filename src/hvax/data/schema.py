@@ -213,7 +213,7 @@ class Table:
         if library not in LIBRARIES:
             raise ValueError(f"like must be a DataFrame or one of {LIBRARIES}, got {like!r}.")
         decoded = {c.name: Decoded(c, c.decode(x[:, i])) for i, c in enumerate(columns)}
-        keys: dict[str, Any] = {c.name: c.name for c in columns}
+        keys: dict[str, Any] = dict(zip(decoded, decoded, strict=True))
         if self.integer_names and library in ("pandas", "numpy"):
             keys = {name: int(name) for name in keys}
         if given is not None:
@@ -229,14 +229,9 @@ class Table:
 
     def to_dict(self) -> dict[str, Any]:
         """The table as a dict of strings, numbers, booleans, lists and None, for JSON."""
+        own = ("num_rows", "library", "integer_names")
         columns = [column.to_dict() for column in self.columns]
-        return {
-            "version": _VERSION,
-            "num_rows": self.num_rows,
-            "library": self.library,
-            "integer_names": self.integer_names,
-            "columns": columns,
-        }
+        return {"version": _VERSION, **{n: getattr(self, n) for n in own}, "columns": columns}
 
     @classmethod
     def from_dict(cls, stored: Mapping[str, Any]) -> "Table":

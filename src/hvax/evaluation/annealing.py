@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from hvax.batch import Batch
 from hvax.hamiltonian.bridge import Ends, between, both_ends
 from hvax.hamiltonian.gradient import ReverseMode
-from hvax.hamiltonian.leapfrog import PhaseState, leapfrog_step
+from hvax.hamiltonian.hmc import hmc_proposal
+from hvax.hamiltonian.leapfrog import PhaseState
 from hvax.models.latent_model import AbstractLatentModel, posterior_of, potential_of
 from hvax.models.posterior import Posterior
 from hvax.models.prior import AbstractPrior
@@ -197,16 +198,9 @@ def _transition(
 
     rho = jax.random.normal(rho_key, chain.z.shape, chain.z.dtype)
     start = PhaseState(chain.z, rho, *between(b, chain.ends))
-    end = jax.lax.fori_loop(
-        0,
-        num_leapfrog,
-        lambda _, state: leapfrog_step(lambda z: between(b, densities(z)), state, step_size),
-        start,
+    end, accept, probability = hmc_proposal(
+        lambda z: between(b, densities(z)), start, step_size, num_leapfrog, key=accept_key
     )
-    change = end.energy - start.energy
-    # A trajectory that overflows is rejected, which keeps f_b invariant.
-    probability = jnp.where(jnp.isfinite(change), jnp.exp(jnp.minimum(0.0, -change)), 0.0)
-    accept = jax.random.uniform(accept_key, (), chain.z.dtype) < probability
     z, ends = jax.tree.map(
         lambda new, old: jnp.where(accept, new, old), (end.z, end.ends), (chain.z, chain.ends)
     )

@@ -14,7 +14,8 @@ from jaxtyping import Array, Float, Key, PRNGKeyArray
 
 from hvax.batch import Batch
 from hvax.hamiltonian.gradient import ReverseMode
-from hvax.hamiltonian.leapfrog import leapfrog_step, phase_state
+from hvax.hamiltonian.hmc import hmc_proposal
+from hvax.hamiltonian.leapfrog import phase_state
 from hvax.models.latent_model import AbstractLatentModel, posterior_of, potential_of
 
 _CHAINS = 128  # a point
@@ -82,12 +83,9 @@ def _chains(
         def move(z: Array, step: Array, key: PRNGKeyArray) -> tuple[Array, Array]:
             rho_key, accept_key = jax.random.split(key)
             before = phase_state(evaluate, z=z, rho=jax.random.normal(rho_key, z.shape, z.dtype))
-            after = jax.lax.fori_loop(
-                0, _LEAPFROG, lambda _, state: leapfrog_step(evaluate, state, step * sigma), before
+            after, accept, p = hmc_proposal(
+                evaluate, before, step * sigma, _LEAPFROG, key=accept_key
             )
-            change = after.energy - before.energy
-            p = jnp.where(jnp.isfinite(change), jnp.exp(jnp.minimum(0.0, -change)), 0.0)
-            accept = jax.random.uniform(accept_key, (), z.dtype) < p
             return jnp.where(accept, after.z, z), p
 
         def iterate(carry: tuple[Array, Array], t: Array) -> tuple[Any, tuple[Array, Array]]:

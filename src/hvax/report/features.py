@@ -1,7 +1,6 @@
 """Which features of a table are shown, and how well a model does on each."""
 
 import math
-from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -10,9 +9,7 @@ from numpy.typing import NDArray
 
 from hvax.report.chosen import spaced
 from hvax.report.figures.scale import scale_for
-
-Classes = Mapping[int, Sequence[str]]
-"""The names of the classes of each feature that has classes, by its index."""
+from hvax.report.names import Classes
 
 _QUANTILES = np.linspace(2, 98, 25)
 

@@ -7,10 +7,9 @@ from typing import Any
 import numpy as np
 
 from hvax.data.examples import Examples
-from hvax.report.features import Classes
 from hvax.report.images import is_image
 from hvax.report.model_view import Model, moves_draws, name_of
-from hvax.report.names import check_names
+from hvax.report.names import Classes, check_names
 
 REQUIRED = frozenset(
     {

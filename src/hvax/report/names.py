@@ -2,9 +2,12 @@
 
 import re
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
+
+Classes = Mapping[int, Sequence[str]]
+"""The names of the classes of each feature that has classes, by its index."""
 
 _LONGEST = 24  # characters of a name in a picture
 

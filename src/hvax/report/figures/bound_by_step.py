@@ -4,7 +4,7 @@ import numpy as np
 from jaxtyping import Float
 
 from hvax.report.figures.axes import axis_of_stages
-from hvax.report.figures.style import BLUE, GREY, new_figure, styled
+from hvax.report.figures.style import BLUE, GRAY, new_figure, styled
 from hvax.report.numbers import number
 from hvax.report.parts import Picture
 
@@ -19,7 +19,7 @@ def bound_by_step(log_weight: Float[np.ndarray, "n draws stages"]) -> Picture | 
     mean, error = kept.mean(axis=0), kept.std(axis=0, ddof=1) / np.sqrt(len(kept))
     figure, axes = new_figure(4.3, 2.8)
     k = np.arange(len(mean))
-    axes.axhline(0, color=GREY, linewidth=0.7)
+    axes.axhline(0, color=GRAY, linewidth=0.7)
     axes.fill_between(k, mean - 2 * error, mean + 2 * error, color=BLUE, alpha=0.2, linewidth=0)
     axes.plot(k, mean, "o-", color=BLUE, ms=4.5)
     digits = 2 if abs(mean[-1]) >= 0.1 else 3

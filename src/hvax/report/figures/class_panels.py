@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
 from hvax.report.features import shares
-from hvax.report.figures.style import BLUE, GREY
+from hvax.report.figures.style import BLUE, GRAY
 from hvax.report.names import short
 
 _MOST = 6  # classes that a panel has room for; the rest are counted together
@@ -27,7 +27,7 @@ def frequencies(
     else:
         data, samples = data[kept], samples[kept]
     rows = np.arange(len(data))
-    axes.barh(rows, data, 0.8, color=GREY, alpha=0.35)
+    axes.barh(rows, data, 0.8, color=GRAY, alpha=0.35)
     axes.barh(rows, samples, 0.8, facecolor="none", edgecolor=BLUE, linewidth=1.3)
     _name_rows(axes, [names[i] for i in kept], len(rest))
 
@@ -40,7 +40,7 @@ def share_right(
     kept = np.argsort(-counts, kind="stable")[:_MOST]
     kept = kept[counts[kept] > 0]
     shares = [float(right[there == i].mean()) for i in kept]
-    axes.barh(np.arange(len(kept)), np.ones(len(kept)), 0.8, color=GREY, alpha=0.15)
+    axes.barh(np.arange(len(kept)), np.ones(len(kept)), 0.8, color=GRAY, alpha=0.15)
     axes.barh(np.arange(len(kept)), shares, 0.8, color=BLUE, alpha=0.7)
     _name_rows(axes, [names[i] for i in kept], 0)
 

@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import SymmetricalLogLocator
 
 from hvax.report.figures.axes import QUANTILES, axis_of_items, quantile_bars
-from hvax.report.figures.style import GREY, new_figure, styled
+from hvax.report.figures.style import GRAY, new_figure, styled
 from hvax.report.numbers import number
 from hvax.report.parts import Picture
 
@@ -22,7 +22,7 @@ def energy_errors(errors: Float[np.ndarray, "draws K"], *, midway: bool) -> Pict
     finite = errors[~lost]
     figure, axes = new_figure(4.3, 2.8)
     steps = np.arange(errors.shape[1])
-    axes.axhline(0, color=GREY, linewidth=0.7)
+    axes.axhline(0, color=GRAY, linewidth=0.7)
     quantile_bars(axes, steps, np.percentile(finite, QUANTILES, axis=0).T)
     axis_of_items(axes, len(steps), "leapfrog step", "energy error (nats)")
     _symlog(axes, finite)

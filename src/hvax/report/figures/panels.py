@@ -6,7 +6,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from hvax.report.figures.scale import Scale, limits, set_ticks
-from hvax.report.figures.style import GREY
+from hvax.report.figures.style import GRAY
 
 _COLUMNS = 3
 FEW_POINTS = 30
@@ -33,7 +33,7 @@ def feature_panels(count: int) -> tuple[Figure, list[Axes]]:
 def write_unit(axes: Axes, unit: str) -> None:
     """What the tick labels leave out, below them."""
     if unit:
-        axes.set_xlabel(unit, fontsize=7.5, color=GREY, labelpad=2)
+        axes.set_xlabel(unit, fontsize=7.5, color=GRAY, labelpad=2)
 
 
 def which_features(shown: int, of: int, order: str) -> str:
@@ -52,5 +52,5 @@ def fit_series(axes: Axes, there: np.ndarray, back: np.ndarray, scale: Scale) ->
     if ticks.unit:
         axes.annotate(
             ticks.unit, (0, 1), xycoords="axes fraction", xytext=(-2, 3),
-            textcoords="offset points", fontsize=7, color=GREY, ha="right", va="bottom",
+            textcoords="offset points", fontsize=7, color=GRAY, ha="right", va="bottom",
         )  # fmt: skip

@@ -12,7 +12,7 @@ from matplotlib.patches import Ellipse
 from hvax.evaluation.posterior_grid import Density
 from hvax.report.density import mass_levels
 from hvax.report.figures.axes import dots
-from hvax.report.figures.style import BLUE, GREY, ORANGE, styled
+from hvax.report.figures.style import BLUE, GRAY, ORANGE, styled
 from hvax.report.parts import Picture
 
 MASSES = (0.5, 0.8, 0.95)
@@ -88,7 +88,7 @@ def _regions(axes: Axes, truth: Density) -> None:
             truth.second,
             truth.log_density,
             [min(level, top - 1e-3), top + 1],
-            colors=[GREY],
+            colors=[GRAY],
             alpha=alpha,
         )
 

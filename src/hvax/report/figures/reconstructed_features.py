@@ -8,7 +8,7 @@ from jaxtyping import Float, Num
 from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
-from hvax.report.features import Classes, Shown
+from hvax.report.features import Shown
 from hvax.report.figures.axes import QUANTILES, dots, quantile_bars
 from hvax.report.figures.class_panels import share_right
 from hvax.report.figures.panels import (
@@ -19,8 +19,8 @@ from hvax.report.figures.panels import (
     write_unit,
 )
 from hvax.report.figures.scale import limits, scale_for, set_ticks
-from hvax.report.figures.style import BLUE, GREY, styled
-from hvax.report.names import lines
+from hvax.report.figures.style import BLUE, GRAY, styled
+from hvax.report.names import Classes, lines
 from hvax.report.parts import Picture
 
 _FEW = 6  # values of a feature that gets a bar for each
@@ -76,7 +76,7 @@ def _reconstructed(axes: Axes, there: NDArray[Any], back: NDArray[Any]) -> bool:
     scale = scale_for(there, back)
     a, b = scale(there), scale(back)
     low, high = limits(a, b)
-    axes.plot((low, high), (low, high), color=GREY, linewidth=0.9)
+    axes.plot((low, high), (low, high), color=GRAY, linewidth=0.9)
     values = np.unique(there)
     bars = 1 < len(values) <= _FEW and len(there) >= 5 * len(values)
     if bars:

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 from hvax.report.figures.panels import fit_series
 from hvax.report.figures.scale import scale_for
-from hvax.report.figures.style import BLUE, GREY, styled
+from hvax.report.figures.style import BLUE, GRAY, styled
 from hvax.report.names import short
 from hvax.report.numbers import number
 from hvax.report.parts import Picture
@@ -32,7 +32,7 @@ def reconstructed_series(
         scale = scale_for(x[..., j].ravel(), mean[..., j].ravel())
         for i, name in enumerate(examples):
             axes = panels[i, j] if many else panels.flat[i]
-            axes.plot(scale(x[i, :, j]), color=GREY, linewidth=2.6, alpha=0.55)
+            axes.plot(scale(x[i, :, j]), color=GRAY, linewidth=2.6, alpha=0.55)
             axes.plot(scale(mean[i, :, j]), color=BLUE, linewidth=1.2)
             fit_series(axes, x[..., j], mean[i, :, j], scale)
             title = short(channel, 20) if many and i == 0 else ""

@@ -8,7 +8,7 @@ from jaxtyping import Num
 from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
-from hvax.report.features import Classes, Shown
+from hvax.report.features import Shown
 from hvax.report.figures.class_panels import frequencies
 from hvax.report.figures.panels import (
     ACROSS,
@@ -18,8 +18,8 @@ from hvax.report.figures.panels import (
     write_unit,
 )
 from hvax.report.figures.scale import Scale, scale_for, set_ticks
-from hvax.report.figures.style import BLUE, GREY, styled
-from hvax.report.names import lines
+from hvax.report.figures.style import BLUE, GRAY, styled
+from hvax.report.names import Classes, lines
 from hvax.report.numbers import number
 from hvax.report.parts import Picture
 
@@ -67,12 +67,12 @@ def _histograms(axes: Axes, there: NDArray[Any], drawn: NDArray[Any]) -> None:
     a, b = scale(there), scale(drawn)
     edges = _edges(a, b[np.isfinite(b)], scale)
     if len(there) >= FEW_POINTS:
-        axes.hist(a, edges.tolist(), density=True, histtype="stepfilled", color=GREY, alpha=0.35)
+        axes.hist(a, edges.tolist(), density=True, histtype="stepfilled", color=GRAY, alpha=0.35)
     inside = b[(b >= edges[0]) & (b <= edges[-1])]
     if len(inside):
         axes.hist(b, edges.tolist(), density=True, histtype="step", color=BLUE, linewidth=1.3)
     if len(there) < FEW_POINTS:
-        axes.plot(a, np.full(len(a), -0.07), "|", color=GREY, ms=7, mew=1.2,
+        axes.plot(a, np.full(len(a), -0.07), "|", color=GRAY, ms=7, mew=1.2,
                   transform=axes.get_xaxis_transform(), clip_on=False)  # fmt: skip
         axes.spines.bottom.set_visible(False)
     axes.set_xlim(edges[0], edges[-1])

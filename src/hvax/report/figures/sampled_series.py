@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from hvax.report.chosen import spaced
 from hvax.report.figures.panels import fit_series
 from hvax.report.figures.scale import scale_for
-from hvax.report.figures.style import BLUE, GREY, styled
+from hvax.report.figures.style import BLUE, GRAY, styled
 from hvax.report.names import short
 from hvax.report.numbers import number
 from hvax.report.parts import Picture
@@ -31,12 +31,12 @@ def sampled_series(
     for j, name in enumerate(channels):
         there, drawn = x[..., j], samples[..., j]
         scale = scale_for(there.ravel(), drawn.ravel())
-        panels[j, 0].plot(scale(there[some]).T, color=GREY, linewidth=0.9, alpha=0.8)
+        panels[j, 0].plot(scale(there[some]).T, color=GRAY, linewidth=0.9, alpha=0.8)
         panels[j, 1].plot(scale(drawn[: len(some)]).T, color=BLUE, linewidth=0.9, alpha=0.8)
         low, middle, high = scale(np.percentile(there, _BAND, axis=0))
         places = np.arange(there.shape[1])
-        panels[j, 2].fill_between(places, low, high, color=GREY, alpha=0.3, linewidth=0)
-        panels[j, 2].plot(middle, color=GREY)
+        panels[j, 2].fill_between(places, low, high, color=GRAY, alpha=0.3, linewidth=0)
+        panels[j, 2].plot(middle, color=GRAY)
         panels[j, 2].plot(scale(np.percentile(drawn, _BAND, axis=0)).T, color=BLUE, linewidth=1.0)
         fit_series(panels[j, 0], there, drawn, scale)
         if rows > 1:

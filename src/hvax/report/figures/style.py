@@ -10,7 +10,7 @@ import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-INK, GREY, FAINT, PAPER = "#000001", "#000002", "#000003", "#000004"
+INK, GRAY, FAINT, PAPER = "#000001", "#000002", "#000003", "#000004"
 BLUE, ORANGE = "#000005", "#000006"  # the model and the baseline, wherever they meet
 KINDS = tuple(f"#0000{10 + i}" for i in range(10))  # labels; told apart by their markers too
 SHADES = tuple(f"#00002{i}" for i in range(8))  # numbers, from low to high
@@ -25,7 +25,7 @@ _KINDS_DARK = ("5ba8ee", "ffb53a", "ff6b52", "a9b8b7", "c07be8",
 # Viridis without the end that the background swallows.
 _SHADES_LIGHT = ("440154", "472d7b", "3b528b", "2c728e", "21918c", "28ae80", "5ec962", "a0cf2b")
 _SHADES_DARK = ("5b53a4", "4a71b4", "3a8bb0", "2ba39b", "35b779", "6ece58", "b5de2b", "fde725")
-_NAMED = (INK, GREY, FAINT, PAPER, BLUE, ORANGE, *KINDS, *SHADES)
+_NAMED = (INK, GRAY, FAINT, PAPER, BLUE, ORANGE, *KINDS, *SHADES)
 _LIGHT = ("20242b", "6b7280", "d9dce1", "ffffff", "0068a8", "c75300", *_KINDS_LIGHT, *_SHADES_LIGHT)
 _DARK = ("e4e6ea", "9aa2af", "3a404a", "171a1f", "5cb3ea", "f0924a", *_KINDS_DARK, *_SHADES_DARK)
 THEMES = {
@@ -40,7 +40,7 @@ _STYLE: dict[Any, Any] = {
     "font.family": "DejaVu Sans",
     "font.size": 9.5,
     "text.color": INK,
-    "axes.edgecolor": GREY,
+    "axes.edgecolor": GRAY,
     "axes.labelcolor": INK,
     "axes.linewidth": 0.7,
     "axes.spines.top": False,
@@ -48,8 +48,8 @@ _STYLE: dict[Any, Any] = {
     "axes.titlesize": 9.5,
     "axes.titlelocation": "left",
     "axes.titlecolor": INK,
-    "xtick.color": GREY,
-    "ytick.color": GREY,
+    "xtick.color": GRAY,
+    "ytick.color": GRAY,
     "xtick.labelcolor": INK,
     "ytick.labelcolor": INK,
     "xtick.labelsize": 8.5,
