@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 
 from hvax.report.features import agreement, by_rank, gaps
+from hvax.report.figures.reconstructed_features import reconstructed_features
+from hvax.report.figures.sampled_features import sampled_features
 from hvax.report.series import as_series, laid_out
 
 RNG = np.random.default_rng(0)
@@ -80,3 +82,28 @@ def test_series_of_one_channel():
     units = RNG.normal(size=(30, 40)) * 10.0 ** RNG.integers(-5, 5, 40)
     assert as_series(units) is None, "columns of many units"
     assert as_series(np.zeros((30, 40))) is None
+
+
+def test_classes_are_named_and_counted():
+    """7 classes and a number; the least common classes are counted together, as others."""
+    there = np.repeat(np.arange(7.0), [9, 8, 7, 6, 5, 4, 1])
+    back = np.where(there == 1, 0.0, there)  # class b is taken for a, all others come back
+    x = np.stack([there, RNG.normal(size=40), np.where(there < 3, np.nan, 1.0)], axis=1)
+    mean = np.stack([back, x[:, 1], np.full(40, 0.8)], axis=1)
+    classes, names = {0: tuple("abcdefg"), 2: ("no", "yes")}, ["kind", "mass", "answer"]
+    shown = by_rank(agreement(x, mean, classes), 12, largest_first=True)
+    picture = reconstructed_features(x, mean, shown, names, classes)
+    assert "kind 80% right" in picture.alt and "answer 100% right" in picture.alt
+    kind, _, answer = picture.figure.axes
+    assert [label.get_text() for label in kind.get_yticklabels()] == list("abcdef")
+    bars = [bar.get_width() for bar in kind.containers[1]]
+    assert bars == [1, 0, 1, 1, 1, 1]
+    assert [label.get_text() for label in answer.get_yticklabels()] == ["yes"]
+
+    drawn = np.stack([there[::-1], x[:, 1], np.zeros(40)], axis=1)
+    picture = sampled_features(x, drawn, shown, names, classes)
+    kind, _, answer = picture.figure.axes
+    assert [label.get_text() for label in kind.get_yticklabels()] == [*"abcdef", "1 other"]
+    assert kind.containers[0][0].get_width() == 9 / 40
+    data, samples = ([bar.get_width() for bar in bars] for bars in answer.containers)
+    assert data == [1, 0] and samples == [0, 1]

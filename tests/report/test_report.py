@@ -74,7 +74,7 @@ def test_a_table_is_shown_by_its_names(tmp_path):
     (back,) = (alt for alt in alts if alt.startswith("Reconstruction"))
     for name in ("pressure [Pa]", "a concentration that has a long n…", "_mass", "$x$", "constant"):
         assert name in back
-    assert "feature 0" not in back and "constant –" in back
+    assert "feature 0" not in back and "constant r = –" in back
     assert any("labels benign, malignant" in alt for alt in alts)
     assert "Test point" in text and "(malignant): " in text
     assert "Independent features" in text and "the model is 0.50 worse" in text

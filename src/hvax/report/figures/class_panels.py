@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from hvax.report.features import shares
 from hvax.report.figures.style import BLUE, GRAY
 from hvax.report.names import short
+from hvax.wording import counted
 
 _MOST = 6  # classes that a panel has room for; the rest are counted together
 _NAME = 10  # characters of a class
@@ -46,7 +47,7 @@ def share_right(
 
 
 def _name_rows(axes: Axes, names: Sequence[str], others: int) -> None:
-    labels = [short(name, _NAME) for name in names] + ([f"{others} others"] if others else [])
+    labels = [short(name, _NAME) for name in names] + ([counted(others, "other")] if others else [])
     axes.set_yticks(np.arange(len(labels)), labels)
     axes.set(xlim=(0, 1), xticks=(0, 0.5, 1), xticklabels=("0", "50%", "100%"))
     axes.invert_yaxis()
