@@ -1,6 +1,7 @@
 """Every test runs with JAX's own checks on: key reuse, rank promotion, and shapes by jaxtyping."""
 
 import itertools
+import signal
 from pathlib import Path
 
 import jax
@@ -98,6 +99,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure() -> None:
     jax.config.update("jax_numpy_rank_promotion", "raise")
     jax.config.update("jax_debug_key_reuse", True)
+    # A shell has its background processes ignore SIGINT: a test that interrupts would never end.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
