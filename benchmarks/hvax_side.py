@@ -20,9 +20,9 @@ import optax
 from nets import NETS, bits, build, from_torch
 
 import hvax
+from hvax.batch import Batch
 from hvax.data.batches import epoch_batches
 from hvax.data.examples import Examples
-from hvax.models.hvae import Draw
 from hvax.training.compiled_steps import CompiledSteps
 from hvax.training.feed import ResidentFeed
 from hvax.training.state import default_loss
@@ -46,10 +46,12 @@ class Loop:
 
     def __init__(self, name: str, options: Any):
         model = build(name, options.steps, remat=options.remat)
-        examples = Examples(bits(name, 10_000))
-        self._batches = epoch_batches(len(examples), options.batch, seed=0, epoch=1)
-        self._feed = ResidentFeed((examples,))
-        self._steps = CompiledSteps(default_loss(model), {}, None, (1.0,))
+        data = Batch(Examples(bits(name, 10_000)))
+        self._batches = epoch_batches(len(data.x), options.batch, seed=0, epoch=1)
+        self._feed = ResidentFeed(data)
+        self._steps = CompiledSteps(
+            default_loss(model), {}, None, data.map(lambda part: part.scale)
+        )
         state = hvax.train_state(model, optax.adam(1e-3), key=jax.random.key(1))
         chunk, _ = self._feed.chunk(self._batches, 0, 1)
         self._progress = self._steps.start(chunk, state)
@@ -149,17 +151,11 @@ def compare(name: str, options: Any) -> None:
         z = posterior.mean + posterior.sigma * noise
         moved = model.flow.transport(model.vae.potential(x), z=z, gamma=gamma)
         joint = moved.aux
-        outputs = Draw(
-            encoder=posterior,
-            decoder=joint.output,
-            phase_space=moved.trajectory,
-            log_likelihood=joint.log_likelihood,
-            log_prior=joint.log_prior,
-            log_posterior=posterior.log_prob(z),
-        )
+        log_weight = joint.log_likelihood + joint.log_prior + moved.log_ratio
+        log_weight -= posterior.log_prob(z)
         # The peer has the mean of the noise's own log-densities in their place.
         own = 0.5 * (noise @ noise + gamma @ gamma) - net.latent
-        return -(outputs.log_weight - own)
+        return -(log_weight - own)
 
     def total(learned: Any, held: Any) -> Any:
         model = eqx.combine(learned, held)

@@ -1,6 +1,7 @@
 """Every test runs with JAX's own checks on: key reuse, rank promotion, and shapes by jaxtyping."""
 
 import itertools
+import os
 import signal
 from pathlib import Path
 
@@ -90,6 +91,13 @@ IN_ONE_PRECISION = (
     "training/test_same_rows.py",
     "training/test_skipped.py",
 )
+
+
+# One LLVM module per program, not one per kernel: it compiles in two thirds of the time, to slower
+# programs. JAX 0.10.2 knows the flag, and an unknown one ends the process; in float64 the programs
+# are those that users run. Read when JAX first computes, and by the processes that tests start.
+if jax.__version__ == "0.10.2" and not jax.config.read("jax_enable_x64"):
+    os.environ.setdefault("XLA_FLAGS", "--xla_cpu_use_fusion_emitters=false")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

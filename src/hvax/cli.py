@@ -90,14 +90,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # `run` handles a closed pipe
         raise
     except (ValueError, TypeError, OSError) as error:
-        _say(" ".join(str(error).split()))
+        _say(_in_one_line(error))
         return 2
     except FloatingPointError as error:
-        _say(" ".join(str(error).split()))
+        _say(_in_one_line(error))
         return 1
     except KeyboardInterrupt:
         _say("interrupted")
         return 130
+
+
+def _in_one_line(error: Exception) -> str:
+    """The message in one line, but for the indented lines of a list."""
+    text = ""
+    for line in str(error).splitlines():
+        listed = line.startswith("    ")
+        text += ("\n    " if listed else "\n" if "\n" in text else " ") + " ".join(line.split())
+    return text.strip()
 
 
 def _say(line: str) -> None:

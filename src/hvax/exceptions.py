@@ -73,6 +73,18 @@ class FailedDraws(HvaxWarning):
     name = "failed-draws"
 
 
+class UnseenClass(HvaxWarning):
+    """A table has classes that the model did not learn; they were taken as missing values."""
+
+    name = "unseen-class"
+
+
+class UnknownColumn(HvaxWarning):
+    """A table has columns that the model does not know; they were not used."""
+
+    name = "unknown-column"
+
+
 class UnresolvedFeature(HvaxWarning):
     """A feature varies too little, relative to its size, for float32 to resolve its values."""
 

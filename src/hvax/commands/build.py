@@ -11,6 +11,7 @@ import optax
 from jaxtyping import PRNGKeyArray
 
 from hvax.config import FlowOptions, Train
+from hvax.data.encode import Unseen
 from hvax.data.schema import Table
 from hvax.hamiltonian.flow import HamiltonianFlow
 from hvax.hamiltonian.presets import (
@@ -34,6 +35,7 @@ from hvax.pipeline.settings import Settings, settings_for
 from hvax.pipeline.table import describe
 from hvax.storage.run_folder import MODEL
 from hvax.storage.structure import load
+from hvax.training.flat import flatten_small
 from hvax.training.optimizers import clip_by_running_norm, scale_flow_updates
 
 
@@ -104,6 +106,8 @@ def whole_source(
     *,
     table: Table | None = None,
     chosen: bool = False,
+    unseen: Unseen = "refuse",
+    empty_rows: bool = False,
 ) -> Whole:
     """All examples of a source, prepared as a run's test data are.
 
@@ -120,6 +124,8 @@ def whole_source(
         header=data.header,
         missing=data.missing,
         table=table,
+        unseen=unseen,
+        empty_rows=empty_rows,
         mixed=table is not None,
     )
     return load_whole(reading, likelihood, scale, binarize=data.binarize, own_columns=not chosen)
@@ -268,4 +274,5 @@ def build_optimizer(config: Train) -> optax.GradientTransformation:
     if not (clip == 0 or (math.isfinite(clip) and clip > 1)):
         raise ValueError(f"--clip must be finite and > 1, or 0, got {clip}.")
     optimizer = getattr(optax, config.train.optimizer)(rate)
-    return scale_flow_updates(clip_by_running_norm(optimizer, clip) if clip else optimizer, factor)
+    clipped = clip_by_running_norm(optimizer, clip) if clip else optimizer
+    return scale_flow_updates(flatten_small(clipped), factor)

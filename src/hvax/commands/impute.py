@@ -32,7 +32,7 @@ def impute_run(config: Impute) -> int:
     for out, suffixes in ((config.out, (suffix,)), (config.cells, (".csv",))):
         if out is not None:
             new_file(out, suffixes, overwrite=config.overwrite)
-    data = run_data(run, source, config.file, config.own_data)
+    data = run_data(run, source, config.file, config.own_data, empty_rows=True)
     if not data.examples.holes:
         raise ValueError(
             f"{source} has no missing values in the columns of {run.path}: there is nothing to "

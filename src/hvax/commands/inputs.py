@@ -30,11 +30,19 @@ class Selected(NamedTuple):
     rows: NDArray[np.int64]  # where they stand in their file, from 0
 
 
-def run_data(run: Run, source: str | None, file: InsideFile, own: OwnData) -> Selected:
+def run_data(
+    run: Run,
+    source: str | None,
+    file: InsideFile,
+    own: OwnData,
+    *,
+    empty_rows: bool = False,
+) -> Selected:
     """The run's test part, or all of another source, prepared alike.
 
     What `file` does not name in another file is what the run read in its own, where that file has
-    it. Prints what was left out of it, and what was guessed.
+    it. Prints what was left out of it, and what was guessed. Rows without any value are left out of
+    a table unless `empty_rows`.
 
     Raises `ValueError` where the examples do not have the shape that the run was trained on, and
     what `run_parts` raises.
@@ -49,13 +57,13 @@ def run_data(run: Run, source: str | None, file: InsideFile, own: OwnData) -> Se
             f"--source says where the run's own data are, and {source} is other data: give one of "
             "them."
         )
-    found = _other(run, source, file, own)
+    found = _other(run, source, file, own, empty_rows=empty_rows)
     for text in found.notes:
         print(f"note: {text}")
     return Selected(_of_its_shape(run, found.examples, source), found.labels, found.rows)
 
 
-def _other(run: Run, source: str, file: InsideFile, own: OwnData) -> Whole:
+def _other(run: Run, source: str, file: InsideFile, own: OwnData, *, empty_rows: bool) -> Whole:
     """All of another source, read by the first of the names that suit it."""
     config = dataclasses.replace(_moved(run, own), source=source)
     if run.table is not None:
@@ -64,7 +72,14 @@ def _other(run: Run, source: str, file: InsideFile, own: OwnData) -> Whole:
                 f"{what or '--labels'} is not for {run.path}, whose columns are read by their "
                 "names and kinds. Give the file the run's columns."
             )
-        return whole_source(config, run.model.decoder.likelihood, run.scale, table=run.table)
+        return whole_source(
+            config,
+            run.model.decoder.likelihood,
+            run.scale,
+            table=run.table,
+            unseen=file.unseen,
+            empty_rows=empty_rows,
+        )
     if file.columns is not None:
         config = _with_data(config, columns=file.columns)
     likelihood = run.model.decoder.likelihood

@@ -29,6 +29,9 @@ class InsideFile:
     index from 0."""
     header: Annotated[Literal["auto", "yes", "no"] | None, optional("{auto,yes,no}")] = None
     """Whether the first line of a .csv file holds column names. By default it is detected."""
+    unseen: Literal["refuse", "missing"] = "refuse"
+    """What to do with classes that were not in the run's own data: refuse the file, or take them
+    as missing values."""
 
 
 @options

@@ -202,7 +202,8 @@ class Train:
     """Train a model and evaluate it on test data."""
 
     source: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="SOURCE")]
-    """digits, mnist, fashion-mnist, binarized-mnist, or a .npy, .npz or .csv file."""
+    """digits, mnist, fashion-mnist, binarized-mnist, or a .npy, .npz, .csv or
+    .parquet file."""
     run_dir: OptionalPath = None
     """Directory to write the run to. By default runs/SOURCE-MODEL-DATE-TIME."""
     overwrite: bool = False

@@ -58,6 +58,13 @@ class Column:
         return classes or (self.kind == "condition" and self.content != "number")
 
     @property
+    def is_ordered(self) -> bool:
+        """Whether cells are classes that are numbers, in ascending order."""
+        numbers = [v for v in self.values if not isinstance(v, str | bool)]
+        ordered = len(numbers) == len(self.values) > 0 and sorted(numbers) == numbers
+        return self.holds_classes and ordered
+
+    @property
     def is_integer(self) -> bool:
         """Whether cells are whole numbers by their type, or as text that is whole numbers."""
         typed = self.dtype.startswith(("Int", "UInt"))

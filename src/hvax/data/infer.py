@@ -92,14 +92,14 @@ def _measured(name: str, cells: Cells, max_categories: int) -> Column:
                 "Correct it, mark it as missing (NaN), or give the column the kind 'ignored'."
             )
         if len(there):
-            with np.errstate(over="ignore"):
-                facts |= {
-                    "minimum": float(there.min()),
-                    "maximum": float(there.max()),
-                    "mean": float(there.mean()),
-                    "sd": float(there.std()),
-                    "whole": bool(np.all(there == np.rint(there))),
-                }
+            unit = max(float(np.abs(there).max()), 1e-300)  # sums of huge numbers would overflow
+            facts |= {
+                "minimum": float(there.min()),
+                "maximum": float(there.max()),
+                "mean": float((there / unit).mean() * unit),
+                "sd": float((there / unit).std() * unit),
+                "whole": bool(np.all(there == np.rint(there))),
+            }
     values = _distinct(cells, there, max_categories)
     return Column(name, "ignored", cells.content, cells.dtype, cells.native, values=values, **facts)
 

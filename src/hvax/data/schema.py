@@ -1,7 +1,7 @@
 """The schema of a table: what each column holds, how it is modeled, and the way there and back."""
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,9 +10,8 @@ from numpy.typing import NDArray
 
 from hvax.data.build_frame import LIBRARIES, Decoded, build_frame, default_library
 from hvax.data.column import KINDS, Column, check_kinds, check_names
-from hvax.data.column_cells import Cells
-from hvax.data.encode import Unfit, encode_cells
-from hvax.data.frame import Frame, library_of, names_of, read_frame
+from hvax.data.encode import encode_columns, warn_of_unknown
+from hvax.data.frame import library_of, names_of, read_frame
 from hvax.data.header import Header
 from hvax.data.infer import infer_column
 from hvax.data.listing import listing
@@ -129,19 +128,24 @@ class Table:
     def __repr__(self) -> str:
         return listing(self.columns, self.num_rows)
 
-    def encode(self, frame: Any, *, unseen: str = "refuse") -> NDArray[np.float64]:
+    def encode(
+        self, frame: Any, *, unseen: str = "refuse", name: str = "the table"
+    ) -> NDArray[np.float64]:
         """The modeled columns as float64 (n, d), NaN where a value is missing.
 
         Numbers stay as they are; a binary is 0 or 1, a category the index of its class. The order
-        of the frame's columns does not matter, and ignored and label columns may be absent.
+        of the frame's columns does not matter, ignored and label columns may be absent, and unknown
+        ones are not used, with an `UnknownColumn` warning.
 
-        Raises `ValueError` that names each column that is absent, unknown or does not fit; for an
-        unseen class unless `unseen="missing"`, which takes it as a missing value.
+        Raises `ValueError` that names each column that is absent or does not fit; for an unseen
+        class unless `unseen="missing"`, which takes it as a missing value, with an `UnseenClass`
+        warning. `name` is what messages call the frame.
         """
         if unseen not in ("refuse", "missing"):
             raise ValueError(f"unseen must be 'refuse' or 'missing', got {unseen!r}.")
         read = read_frame(frame)
-        return self._encoded(read, lambda column: column.is_modeled, unseen)
+        warn_of_unknown(read, self.names, name)
+        return encode_columns(self.modeled, read, unseen=unseen, name=name)
 
     def conditions(self, frame: Any) -> NDArray[np.float64] | None:
         """The condition columns as float64 (n, c), or None if there are none.
@@ -152,7 +156,7 @@ class Table:
         columns = [column for column in self.columns if column.kind == "condition"]
         if not columns:
             return None
-        x = self._encoded(read_frame(frame), lambda column: column.kind == "condition", "refuse")
+        x = encode_columns(columns, read_frame(frame))
         parts = []
         for column, values in zip(columns, x.T, strict=True):
             if np.any(np.isnan(values)):
@@ -263,30 +267,6 @@ class Table:
                 f"a table must have at most one label column, got {', '.join(labels)}. Give the "
                 "others the kind 'ignored'."
             )
-
-    def _encoded(
-        self, read: Frame, wanted: Callable[[Column], bool], unseen: str
-    ) -> NDArray[np.float64]:
-        """The wanted columns as numbers; all that does not fit goes into one error."""
-        problems, encoded = [], []
-        for column in filter(wanted, self.columns):
-            cells: Cells | None = read.columns.get(column.name)
-            if cells is None:
-                problems.append(f"{column.name}: is absent")
-                continue
-            try:
-                encoded.append(encode_cells(column, cells, unseen))
-            except Unfit as problem:
-                problems.append(f"{column.name}: {problem}")
-        extra = [name for name in read.columns if name not in self.names]
-        problems += [f"{name}: is not a column of the table" for name in extra]
-        if problems:
-            listed = "\n".join(f"    {problem}" for problem in problems)
-            raise ValueError(
-                f"the frame must have the columns of the table, got {len(problems)} that do not "
-                f"fit:\n{listed}\nCorrect these columns, or infer the table again."
-            )
-        return np.stack(encoded, axis=1)
 
 
 def _column(stored: Mapping[str, Any]) -> Column:

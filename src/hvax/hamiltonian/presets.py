@@ -98,6 +98,7 @@ def preset_options(name: str, num_steps: int | None, given: Mapping[str, Any]) -
     The force is limited whenever step sizes are in units of the posterior. Raises `ValueError` for
     an unknown name.
     """
+    name = name.lower() if isinstance(name, str) else name
     check_one_of(name, "the flow", PRESETS)
     preset = PRESETS[name]
     K = preset.num_steps if num_steps is None else count(num_steps, "num_steps", least=0)

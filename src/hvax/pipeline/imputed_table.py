@@ -36,21 +36,21 @@ class ImputedTable:
     def interval(self, level: float = 0.9) -> tuple[Any, Any]:
         """Two frames, of the lower and upper ends that hold a missing number with that probability.
 
-        In missing cells of classes, which have no order, both have the most probable one. Raises as
-        `Imputed.interval` does.
+        Classes that are numbers have an order, and ends among these numbers; in missing cells of
+        other classes both frames have the most probable one. Raises as `Imputed.interval` does.
         """
-        guess = self.imputed.mean
-        classes = np.array([column.holds_classes for column in self.table.modeled])
-        ends = (np.where(classes, guess, end) for end in self.imputed.interval(level))
-        low, high = (self._filled(end) for end in ends)
-        return low, high
+        low, high = _ends(self.imputed, self.table.modeled, level)
+        return self._filled(low), self._filled(high)
 
     def cells(self, level: float = 0.9) -> Any:
         """One row for each missing cell: row, column, value, sd, low, high, class, probability.
 
         Of a number, `value`, its standard deviation and the ends of its interval; of a class, the
-        most probable one and its probability (no such columns if the table has no classes). Other
-        places are missing. A DataFrame of the frame's library (pandas or polars), else a dict.
+        most probable one and its probability (no such columns if the table has no classes), and the
+        ends if its classes are numbers. Other places are missing. `row` counts the frame's rows
+        from 0, whatever its index.
+
+        A DataFrame of the frame's library (pandas or polars), else a dict.
         """
         columns = cells_of(self.imputed, self.table.modeled, level)
         library = self.table.library if self.table.library in ("pandas", "polars") else None
@@ -78,9 +78,22 @@ class ImputedTable:
         return fill_frame(self.table, self.frame, x, self.imputed.missing)
 
 
+def _ends(imputed: Imputed, columns: Any, level: float) -> tuple[NDArray[Any], NDArray[Any]]:
+    """`Imputed.interval`, where both ends of a class are classes."""
+    low, high = (end.copy() for end in imputed.interval(level))
+    for j, column in enumerate(columns):
+        if isinstance(column, str) or not column.holds_classes:
+            continue
+        if column.is_ordered:
+            low[:, j], high[:, j] = np.floor(low[:, j]), np.ceil(high[:, j])
+        else:
+            low[:, j] = high[:, j] = imputed.mean[:, j]
+    return low, high
+
+
 def cells_of(imputed: Imputed, columns: Any, level: float) -> dict[str, list[Any]]:
     """The columns of `ImputedTable.cells`; `columns` are `Column`s, or the names of numbers."""
-    low, high = imputed.interval(level)
+    low, high = _ends(imputed, columns, level)
     sd, mean = imputed.sd, imputed.mean
     of_classes = [not isinstance(column, str) and column.holds_classes for column in columns]
     names = ["row", "column", "value", "sd", "low", "high"]
@@ -93,6 +106,9 @@ def cells_of(imputed: Imputed, columns: Any, level: float) -> dict[str, list[Any
             drawn = imputed.draws_of_missing[:, place]
             here["class"] = str(column.values[round(value)])
             here["probability"] = float(np.mean(np.rint(drawn) == round(value)))
+            if column.is_ordered:
+                ends = {"low": low[row, j], "high": high[row, j]}
+                here |= {name: float(column.values[round(end)]) for name, end in ends.items()}
         else:
             numbers = {"value": value, "sd": sd[row, j], "low": low[row, j], "high": high[row, j]}
             here |= {name: float(number) for name, number in numbers.items()}

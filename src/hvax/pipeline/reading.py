@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from hvax.data.check import check_examples, holds_bits
 from hvax.data.convert import to_array
+from hvax.data.encode import Unseen
 from hvax.data.header import Header
 from hvax.data.schema import Table
 from hvax.data.source import Source, load_source
@@ -24,6 +25,7 @@ from hvax.pipeline.tables import (
     read_table,
     without_conditions,
 )
+from hvax.wording import words
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,10 @@ class Reading:
     """The schema to read by: that of the run whose data these are like."""
     mixed: bool | None = None
     """Whether columns of a table are modeled by their kinds; None decides by what they hold."""
+    unseen: Unseen = "refuse"
+    """What becomes of classes that the schema does not know."""
+    empty_rows: bool = False
+    """Whether rows without any value are kept."""
 
     @property
     def name(self) -> str:
@@ -80,7 +86,14 @@ class Reading:
     def _by_schema(self) -> Source | None:
         """A table of columns of several kinds, or a DataFrame; None for anything else."""
         if self.table is not None:
-            return read_table(self.source, self.table, self.name, missing=self.missing)
+            return read_table(
+                self.source,
+                self.table,
+                self.name,
+                missing=self.missing,
+                unseen=self.unseen,
+                empty_rows=self.empty_rows,
+            )
         asked = bool(self.kinds) or self.mixed is True
         if not is_table(self.source):
             if asked:
@@ -112,9 +125,26 @@ class Reading:
         if is_plain_csv and not asked and not is_mixed(table):
             return None
         read = read_table(self.source, table, self.name, missing=self.missing, header=self.header)
+        read = replace(read, notes=(*read.notes, *_numbers_as_classes(table, self.kinds or {})))
         if self.labels is None or isinstance(self.labels, str):
             return read
         return replace(read, labels=checked_labels(self.labels, len(read.x)))
+
+
+def _numbers_as_classes(table: Table, asked: Mapping[str, str]) -> tuple[str, ...]:
+    """A note of columns of few whole numbers that were taken as categories."""
+    found = [
+        column.name
+        for column in table.modeled
+        if column.kind == "category" and column.is_ordered and column.name not in asked
+    ]
+    if not found:
+        return ()
+    advice = words(f"kinds={{{found[0]!r}: 'real'}}", f"--kinds {found[0]}=real")
+    return (
+        f"few whole numbers are taken as categories: {', '.join(found)} "
+        f"(to take them as numbers: {advice})",
+    )
 
 
 def checked_labels(labels: Any, count: int) -> NDArray[Any]:

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hvax.data.csv_columns import is_csv
+from hvax.data.encode import Unseen
 from hvax.data.frame import read_frame
 from hvax.data.header import Header
 from hvax.data.schema import Table
@@ -17,6 +18,7 @@ from hvax.data.table import ROWS_WITH_HOLES, Missing, as_integers
 from hvax.models.likelihood import Bernoulli, LearnedGaussian, NegativeBinomial
 from hvax.models.mixed import CategoryColumns, Group, MixedLikelihood
 from hvax.training.units import TransformChoice
+from hvax.wording import counted
 
 _NAMED = 5  # columns that a note names
 
@@ -64,18 +66,27 @@ def is_mixed(table: Table) -> bool:
 
 
 def read_table(
-    source: Any, table: Table, name: str, *, missing: Missing = "keep", header: Header = "auto"
+    source: Any,
+    table: Table,
+    name: str,
+    *,
+    missing: Missing = "keep",
+    header: Header = "auto",
+    unseen: Unseen = "refuse",
+    empty_rows: bool = False,
 ) -> Source:
     """The rows of a table as numbers (n, d), NaN where a value is missing, with labels.
 
+    Rows without any value are left out unless `empty_rows`.
+
     Raises what `Table.encode` raises, and `ValueError` if no row is left.
     """
-    x, labels = table.encode(source), table.labels(source)
+    x, labels = table.encode(source, unseen=unseen, name=name), table.labels(source)
     holes = np.isnan(x)
     notes = _left_out(table)
     rows = np.arange(len(x))
     if holes.any():
-        keep, note = _rows_kept(table, holes, missing)
+        keep, note = _rows_kept(table, holes, missing, empty_rows=empty_rows)
         notes += note
         rows, x = rows[keep], x[keep]
         labels = None if labels is None else labels[keep]
@@ -152,7 +163,7 @@ def transforms_of(table: Table, transform: TransformChoice) -> tuple[TransformCh
 
 
 def _rows_kept(
-    table: Table, holes: NDArray[np.bool_], missing: Missing
+    table: Table, holes: NDArray[np.bool_], missing: Missing, *, empty_rows: bool
 ) -> tuple[NDArray[np.int64], tuple[str, ...]]:
     with_holes = holes.any(axis=1)
     counts = holes.sum(axis=0)
@@ -168,10 +179,10 @@ def _rows_kept(
                 f"{ROWS_WITH_HOLES}, most in {listed}. Keep them: --missing keep (`missing`)."
             )
         return kept, (f"left out {with_holes.sum()} of {len(holes)} {ROWS_WITH_HOLES}: {listed}",)
-    empty = holes.all(axis=1)
+    empty = holes.all(axis=1) & (not empty_rows)
     said = f"{with_holes.sum()} of {len(holes)} {ROWS_WITH_HOLES}, which are modeled as missing"
     if empty.any():
-        said += f" ({empty.sum()} rows without any value are left out)"
+        said += f" ({counted(int(empty.sum()), 'row')} without any value left out)"
     return np.flatnonzero(~empty), (f"{said}: {listed}",)
 
 

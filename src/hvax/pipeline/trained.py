@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import jax
 
+from hvax.data.encode import Unseen
 from hvax.data.examples import chosen_rows, subsample
 from hvax.evaluation.evaluate import evaluate
 from hvax.evaluation.imputation import Imputed, impute
@@ -124,27 +125,35 @@ class Trained:
         """The epochs of the model, a row for each: a pandas DataFrame, without pandas a list."""
         return as_frame(self.fitted.history)
 
-    def encode(self, data: Any, *, num_samples: int = 1, **options: Any) -> Encoding:
-        """`hvax.encode` of the model: mean and sigma of q(z_0 | x), and draws of z."""
-        return encode(self.model, self._numbers(data), num_samples=num_samples, **options)
+    def encode(
+        self, data: Any, *, num_samples: int = 1, unseen: Unseen = "refuse", **options: Any
+    ) -> Encoding:
+        """`hvax.encode` of the model: mean and sigma of q(z_0 | x), and draws of z.
+
+        Here and below, classes of a table that the model did not learn are refused, or taken as
+        missing values with `unseen="missing"`.
+        """
+        return encode(self.model, self._numbers(data, unseen), num_samples=num_samples, **options)
 
     def sample(self, n: int, **options: Any) -> Any:
         """`hvax.sample` of the model: n new data points; a DataFrame if it learned from one."""
         made = sample(self.model, n, latent_size=self.scores.latent_size, **options)
         return made if self.table is None else self.table.decode(made)
 
-    def reconstruct(self, data: Any, **options: Any) -> Any:
+    def reconstruct(self, data: Any, *, unseen: Unseen = "refuse", **options: Any) -> Any:
         """`hvax.reconstruct` of the model: E[x | z] of each data point; a DataFrame of one."""
-        made = reconstruct(self.model, self._numbers(data), **options)
+        made = reconstruct(self.model, self._numbers(data, unseen), **options)
         return self.table.decode(made, like=data) if self._is_frame(data) else made
 
-    def impute(self, data: Any, **options: Any) -> Imputed | ImputedTable:
+    def impute(
+        self, data: Any, *, unseen: Unseen = "refuse", **options: Any
+    ) -> Imputed | ImputedTable:
         """`hvax.impute` of the model: the missing values of each data point, with intervals.
 
         Of a DataFrame the result gives DataFrames with its columns, order and types: `.mean`,
         `.draws`, `.interval(0.9)`, and `.cells()` with one row for each missing cell.
         """
-        found = impute(self.model, self._numbers(data), **options)
+        found = impute(self.model, self._numbers(data, unseen), **options)
         return ImputedTable(data, self.table, found) if self._is_frame(data) else found
 
     @property
@@ -155,15 +164,25 @@ class Trained:
     def _is_frame(self, data: Any) -> bool:
         return self.table is not None and not isinstance(data, str | Path) and is_table(data)
 
-    def _numbers(self, data: Any) -> Any:
+    def _numbers(self, data: Any, unseen: Unseen) -> Any:
         """A table as numbers, by the schema of the training data; anything else as it is."""
-        return self.table.encode(data) if self.table is not None and is_table(data) else data
+        if self.table is None or not is_table(data):
+            return data
+        return self.table.encode(data, unseen=unseen)
 
-    def score(self, data: Any, *, num_samples: int | None = None, **options: Any) -> Evaluation:
+    def score(
+        self,
+        data: Any,
+        *,
+        num_samples: int | None = None,
+        unseen: Unseen = "refuse",
+        **options: Any,
+    ) -> Evaluation:
         """`hvax.evaluate` of the model on other data: ELBO, NLL and their errors."""
         number = self.settings.num_samples if num_samples is None else num_samples
         key = options.pop("key", jax.random.key(0))
-        return evaluate(self.model, self._numbers(data), key=key, num_samples=number, **options)
+        x = self._numbers(data, unseen)
+        return evaluate(self.model, x, key=key, num_samples=number, **options)
 
     def save(self, folder: str | Path) -> None:
         """`hvax.save` of the model, to be loaded with `hvax.load(folder)`."""

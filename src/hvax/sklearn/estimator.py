@@ -46,8 +46,8 @@ class HVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin, Base
       VAE.
     - `hidden`: sizes of the encoder's hidden layers, which the decoder mirrors; None is (400,), or
       (100,) for fewer than 1,000 training rows.
-    - `kinds`: the kinds of some columns of a DataFrame by name, see `hvax.Table`. `unseen`:
-      "refuse" a class that `fit` has not seen, or take it for "missing".
+    - `kinds`: the kinds of some columns of a DataFrame by name, see `hvax.Table`. `unseen`: a
+      class that `fit` has not seen is taken for "missing", with a warning, or "refuse"d.
     - `max_epochs`, `batch_size`, `patience`: None chooses by the number of rows, see `hvax.fit`.
     - `learning_rate`: of Adam.
     - `validation_fraction`: the share of the rows that choose the best epoch and end the training.
@@ -72,7 +72,7 @@ class HVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin, Base
         flow: Any = "dais",
         hidden: Any = None,
         kinds: Any = None,
-        unseen: Any = "refuse",
+        unseen: Any = "missing",
         max_epochs: Any = None,
         batch_size: Any = None,
         learning_rate: Any = 1e-3,

@@ -72,8 +72,9 @@ def fit(
       bound is then one on log p of the observed values. Encoders that take a mask do better with
       them: `hvax.mlp(..., missing_values=True)`. Data too large for the device stay on the host
       (they may be memory-mapped).
-    - `optimizer`: any of optax's; by default
-      `scale_flow_updates(clip_by_running_norm(optax.adam(1e-3)))`.
+    - `optimizer`: any of optax's; by default Adam at 1e-3 inside the wrappers of `hvax.training`,
+      `scale_flow_updates(flatten_small(clip_by_running_norm(optax.adam(1e-3))))`. With
+      `flatten_small` others too compile faster.
     - `epochs`, `batch_size`: by default chosen by the number of examples: about 20,000 updates.
     - `train_samples`: draws per example, in the default loss and in validation. With more than one
       the importance-weighted bound is trained and validated; `loss_kwargs={"estimator": "dreg"}`

@@ -13,17 +13,18 @@ from jaxtyping import Array, Float, PyTree
 
 from hvax.checks import check_kind
 from hvax.models.hvae import HVAE
+from hvax.training.flat import flatten_small
 
 
 def default_optimizer(learning_rate: float = 1e-3) -> optax.GradientTransformation:
-    """The optimizer that `fit` uses by default: Adam with the two wrappers below."""
+    """The optimizer that `fit` uses by default: Adam in three wrappers, see each."""
     return _adam(learning_rate)
 
 
 @cache
 def _adam(learning_rate: float) -> optax.GradientTransformation:
     # Cached, because compiled training steps are shared by identity of their optimizer.
-    return scale_flow_updates(clip_by_running_norm(optax.adam(learning_rate)))
+    return scale_flow_updates(flatten_small(clip_by_running_norm(optax.adam(learning_rate))))
 
 
 _MEMORY = 0.99  # decay per step of the running mean of gradient norms

@@ -18,6 +18,7 @@ from hvax.models.draw_batch import as_batch, each
 from hvax.models.latent_model import AbstractLatentModel, Draw, check_model
 from hvax.objectives import finite_or_zero_weight, loss, mean_bound
 from hvax.parameters import trainable
+from hvax.training.flat import join_small
 from hvax.training.flow_start import can_shrink, with_smaller_steps
 
 LossFunction = Callable[..., Any]
@@ -181,7 +182,7 @@ def update(
     updates, opt_state = optimizer.update(gradient, state.opt_state, learned, **extra)
     opt_state = jax.tree.map(_as_before, opt_state, state.opt_state)
     finite = jnp.isfinite(value)
-    for leaf in jax.tree.leaves(gradient):
+    for leaf in join_small(gradient)[0]:
         finite &= jnp.all(jnp.isfinite(leaf))
     large_errors = report.pop("large_errors", None)  # fraction of the batch's trajectories
     accepted, factor = finite, jnp.ones(())
