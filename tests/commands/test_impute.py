@@ -106,6 +106,27 @@ def test_other_files_are_read_by_the_schema(folder, capsys):
     assert "the mass: is absent" in capsys.readouterr().err
 
 
+def test_files_with_more_columns_unseen_classes_and_empty_rows(folder, capsys):
+    """A column that the run does not know stays as it is; an empty row is filled in too."""
+    other, out = folder / "more.csv", folder / "more-full.csv"
+    other.write_text("ring,site,eggs,kind,the mass\n7,west,2,big,60.5\n8,,,,\n9,north,1,,\n")
+    impute = f"impute {folder / 'run'} {other} --out {out} --no-progress"
+    assert main(impute.split()) == 2
+    said = capsys.readouterr().err.splitlines()
+    assert "more.csv must have the columns of the data" in said[-3]
+    assert said[-2].startswith("    site: must be one of 'north', 'south', got 'west' in row 0")
+    assert "--unseen missing" in said[-2]
+    assert main([*impute.split(), "--unseen", "missing"]) == 0
+    said = capsys.readouterr()
+    assert "more.csv has columns" in said.err and "not used: ring" in said.err
+    assert "taken as missing: site ('west')" in said.err
+    assert "7 values imputed, in 3 of 3 rows" in said.out
+    rows = [line.split(",") for line in out.read_text().splitlines()]
+    assert [row[0] for row in rows] == ["ring", "7", "8", "9"]
+    assert all(cell for row in rows for cell in row)
+    assert rows[1][1] in ("north", "south") and rows[1][2:] == ["2", "big", "60.5"]
+
+
 def test_samples_are_a_table(folder):
     out = folder / "new.csv"
     assert main(f"sample {folder / 'run'} -n 7 --out {out}".split()) == 0

@@ -188,6 +188,7 @@ def train_models(
                 name="hvae" if "hvae" in models else "vae",
                 labels={"vae": "VAE", "hvae": flow_label.upper()},
                 run_dir=run_dir,
+                progress=progress,
             ),
             folder=folder,
             tell=tell,

@@ -84,6 +84,8 @@ class Trained:
     failed: dict[str, str] | None = None
     """Of a model with a flow whose training failed for good: its name ("model"), and "why". Then
     `model`, `fitted` and `scores` are those of the plain VAE."""
+    progress: bool = True
+    """Whether the methods show progress bars, unless they are told by `progress=`."""
     unfinished: Fit | None = None
     """The training that a signal ended, where signals are handled; there are then no scores of that
     model and of those after it."""
@@ -133,15 +135,18 @@ class Trained:
         Here and below, classes of a table that the model did not learn are refused, or taken as
         missing values with `unseen="missing"`.
         """
+        options = {"progress": self.progress} | options
         return encode(self.model, self._numbers(data, unseen), num_samples=num_samples, **options)
 
     def sample(self, n: int, **options: Any) -> Any:
         """`hvax.sample` of the model: n new data points; a DataFrame if it learned from one."""
+        options = {"progress": self.progress} | options
         made = sample(self.model, n, latent_size=self.scores.latent_size, **options)
         return made if self.table is None else self.table.decode(made)
 
     def reconstruct(self, data: Any, *, unseen: Unseen = "refuse", **options: Any) -> Any:
         """`hvax.reconstruct` of the model: E[x | z] of each data point; a DataFrame of one."""
+        options = {"progress": self.progress} | options
         made = reconstruct(self.model, self._numbers(data, unseen), **options)
         return self.table.decode(made, like=data) if self._is_frame(data) else made
 
@@ -153,6 +158,7 @@ class Trained:
         Of a DataFrame the result gives DataFrames with its columns, order and types: `.mean`,
         `.draws`, `.interval(0.9)`, and `.cells()` with one row for each missing cell.
         """
+        options = {"progress": self.progress} | options
         found = impute(self.model, self._numbers(data, unseen), **options)
         return ImputedTable(data, self.table, found) if self._is_frame(data) else found
 
@@ -180,9 +186,9 @@ class Trained:
     ) -> Evaluation:
         """`hvax.evaluate` of the model on other data: ELBO, NLL and their errors."""
         number = self.settings.num_samples if num_samples is None else num_samples
-        key = options.pop("key", jax.random.key(0))
+        options = {"progress": self.progress, "key": jax.random.key(0)} | options
         x = self._numbers(data, unseen)
-        return evaluate(self.model, x, key=key, num_samples=number, **options)
+        return evaluate(self.model, x, num_samples=number, **options)
 
     def save(self, folder: str | Path) -> None:
         """`hvax.save` of the model, to be loaded with `hvax.load(folder)`."""
