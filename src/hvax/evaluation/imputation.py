@@ -30,6 +30,7 @@ from hvax.models.latent_model import AbstractLatentModel, Draw, batch_of_posteri
 from hvax.models.mixed import mean_of_mixture
 from hvax.models.origin import to_data
 from hvax.progress import progress_bar
+from hvax.quick_compile import quickly_compiled
 
 _NUMBERS = 1 << 22  # decoded numbers that one compiled call may hold
 _PER_DRAW = 10  # proposals for each draw, by default
@@ -205,7 +206,7 @@ def _where(chosen: NDArray[np.bool_], a: NDArray[Any], b: NDArray[Any]) -> NDArr
     return np.where(chosen.reshape(-1, *(1,) * (a.ndim - 1)), a, b)
 
 
-@eqx.filter_jit
+@quickly_compiled(level=1)  # random numbers of counts compile slowly, and run as fast as at 3
 def _impute(
     model: AbstractLatentModel,
     batch: Batch,

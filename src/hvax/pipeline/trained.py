@@ -186,9 +186,9 @@ class Trained:
     ) -> Evaluation:
         """`hvax.evaluate` of the model on other data: ELBO, NLL and their errors."""
         number = self.settings.num_samples if num_samples is None else num_samples
-        options = {"progress": self.progress, "key": jax.random.key(0)} | options
+        given: dict[str, Any] = {"progress": self.progress, "key": jax.random.key(0)} | options
         x = self._numbers(data, unseen)
-        return evaluate(self.model, x, num_samples=number, **options)
+        return evaluate(self.model, x, num_samples=number, **given)
 
     def save(self, folder: str | Path) -> None:
         """`hvax.save` of the model, to be loaded with `hvax.load(folder)`."""

@@ -13,6 +13,7 @@ from hvax.hamiltonian.tempering import NullTempering
 from hvax.models.draw_batch import draw_batch, each
 from hvax.models.hvae import HVAE
 from hvax.parameters import Learned
+from hvax.quick_compile import quickly_compiled
 
 STABLE_ERROR = 2.0  # nats: the energy error that 90% of trajectories must not exceed
 _HALVINGS = 20
@@ -68,7 +69,7 @@ def _energy_error(model: HVAE, batch: Batch, key: PRNGKeyArray) -> float:
     return float(np.quantile(np.where(np.isfinite(errors), errors, np.inf), 0.9, method="lower"))
 
 
-@eqx.filter_jit
+@quickly_compiled(level=0)  # it runs once for each halving, on one batch
 def _largest_errors(model: HVAE, batch: Batch, key: PRNGKeyArray) -> Float[Array, " batch"]:
     draws = draw_batch(model, batch, key=key)
     return each(draws, lambda draw: jnp.max(jnp.abs(draw.trajectory.energy_errors)))
