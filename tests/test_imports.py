@@ -24,6 +24,7 @@ LIBRARY = [
         "devices",
         "exceptions",
         "compile_cache",
+        "quick_compile",
         "wording",
         "precision",
         "progress",
@@ -77,7 +78,7 @@ def level(name: str) -> int:
 def test_imports_go_one_way(path):
     here, there = part(path), parts_imported(path) - {part(path), "data"}
     if here == "data":
-        assert there <= {"batch", "checks", "wording"}, (
+        assert there <= {"batch", "checks", "exceptions", "wording"}, (
             "data stands beside the rows above the first"
         )
     elif here == "":
