@@ -11,31 +11,9 @@ import pytest
 from settings_for_tests import QUICK, settings
 
 TESTS = Path(__file__).parent
-COMPILED_QUICKLY = (
-    "commands/",
-    "estimator/",
-    "evaluation/",
-    "hamiltonian/test_gradient.py",
-    "hamiltonian/test_leapfrog.py",
-    "hamiltonian/test_tempering.py",
-    "pipeline/",
-    "report/",
-    "storage/",
-    "training/",
-    "laws/test_closed_form.py",
-    "laws/test_limits.py",
-    "laws/test_loss_gradient.py",
-    "laws/test_own_parts.py",
-    "models/test_hvae.py",
-    "models/test_mixed.py",
-    "models/test_network.py",
-    "models/test_smoothed.py",
-    "models/test_vae.py",
-    "hamiltonian/test_family.py",
-    "test_advice.py",
-    "test_experiments.py",
-    "test_objectives.py",
-)  # little is computed there
+# In float32 a test's programs are compiled quickly, except where much is computed; in float64 as
+# users' programs are.
+FULLY_COMPILED = ("laws/test_evaluation_truth.py",)
 # The program sets its precision itself, and a page looks the same: never done in float64.
 SET_THEIR_PRECISION = (
     "commands/",
@@ -154,7 +132,8 @@ def few_programs():
 
 @pytest.fixture(autouse=True, scope="module")
 def compiled_quickly(request):
-    with settings(**(QUICK if _path(request).startswith(COMPILED_QUICKLY) else {})):
+    wide = jax.config.read("jax_enable_x64")
+    with settings(**({} if wide or _path(request).startswith(FULLY_COMPILED) else QUICK)):
         yield
 
 
