@@ -57,10 +57,4 @@ TABLES = [
         "None",
         "test_quick_compile.py",
     ),
-    Mutant(
-        "quick_compile.py",
-        "        @cache  #",
-        "        #",
-        "test_quick_compile.py",
-    ),
 ]

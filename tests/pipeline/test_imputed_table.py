@@ -42,6 +42,9 @@ def test_classes_that_are_numbers_have_intervals(found):
     assert (low.loc["row 1", "month"], high.loc["row 1", "month"]) == (5, 9)
     low, high = found.interval(0.5)
     assert (low.loc["row 1", "month"], high.loc["row 1", "month"]) == (6, 8)
+    low, _ = found.interval(0.59)  # rank 20.5, between the last 5 and the first 6
+    assert low.loc["row 1", "month"] == 5
+    low, high = found.interval(0.5)
     assert (low.loc["row 3", "size"], high.loc["row 3", "size"]) == (-25, 25)
     assert found.mean.loc["row 1", "month"] == 7
 
