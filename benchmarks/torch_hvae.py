@@ -113,7 +113,7 @@ class HVAE(nn.Module):
             (g,) = torch.autograd.grad(nll, z, create_graph=True)
         return logits, g + z
 
-    def draw_batch(self, x, variant, noise=None, gamma=None):
+    def forward(self, x, variant, noise=None, gamma=None):
         """Minus the ELBO, per example; the noise's own terms replaced by their mean."""
         mu, raw = self.net.encode(x)
         sigma, x = softplus(raw), x.flatten(1)

@@ -27,6 +27,7 @@ SET_THEIR_PRECISION = (
     "storage/test_lock.py",
     "storage/test_temporary.py",
     "test_advice.py",
+    "test_benchmarks.py",
     "test_cli.py",
     "test_docs.py",
     "test_endings.py",
